@@ -1,0 +1,1 @@
+"""One module per figure or claim: its runs per preset, its analysis, its claims, its drawing."""

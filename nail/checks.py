@@ -1,0 +1,28 @@
+"""Bad input: one clear sentence, raised before anything is compiled.
+
+The command line prints the sentence of a `BadInput` without a traceback and exits with code 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class BadInput(ValueError):
+    """A value that a user gave is outside its allowed range; `str()` of it is one sentence for that user."""
+
+
+def require(ok: bool, name: str, value: Any, allowed: str) -> None:
+    """Raise `BadInput` "name must be allowed, got value" unless `ok`."""
+    if not ok:
+        raise BadInput(f"{name} must be {allowed}, got {value}")
+
+
+def require_known(what: str, value: str, known: Iterable[str]) -> None:
+    """Raise `BadInput` unless `value` is one of `known`; the sentence offers the nearest name."""
+    known = list(known)
+    if value in known:
+        return
+    near = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise BadInput(f"unknown {what} {value!r}{hint} (known: {', '.join(known)})")

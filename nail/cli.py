@@ -1,0 +1,185 @@
+"""`nail …`: thin commands over the library. Options are generated from dataclasses, and bad input is one sentence."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from nail.checks import BadInput, require, require_known
+from nail.config import TASKS, TrainConfig, check
+from nail.methods import METHODS
+
+Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
+
+
+@dataclass(frozen=True)
+class List:
+    """What there is: methods, tasks, figures, and the cost of their presets."""
+
+    def run(self) -> None:
+        from nail import experiment
+
+        print("methods (nail train --method NAME)")
+        for row in METHODS:
+            print(f"  {row.name:<12}{row.label:<12}{row.summary}")
+        print("\ntasks (nail train --task NAME)")
+        for task in TASKS:
+            print(f"  {task}")
+        print("\nfigures (nail figure NAME --preset PRESET)")
+        for name in experiment.names():
+            found = experiment.load(name)
+            print(f"  {name:<12}{found.summary}")
+            for preset, cost in found.cost.items():
+                print(f"  {'':<12}  {preset:<7}{cost}")
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train one method with a number of seeds; writes DIR/rows.csv and resumes where a kill left off."""
+
+    seeds: int = 1
+    """runs, with seeds seed, seed+1, … ≥ 1"""
+    out: Out = Path("out")
+
+    def run(self) -> None:
+        configs = seeds_of(self)
+        from nail.store import open_folder, refuse_other_configurations, to_csv, write_text
+
+        out = open_folder(self.out)
+        refuse_other_configurations(out, configs)
+        use_all_cores()
+        from nail.run import run_all
+
+        rows = run_all(configs, out, keep_params=True)
+        write_text(out / "rows.csv", to_csv(rows))
+        last = [row for row in rows if int(row["step"]) == self.steps]
+        for row in last:
+            print(
+                f"{row['method']} seed {row['seed']}: {int(row['episodes']):,} episodes, full-chain accuracy "
+                f"{float(row['full_exact']):.3f}, answer {float(row['answer_exact']):.3f}, clean loss "
+                f"{float(row['val_loss']):.4f} nats/token"
+            )
+
+
+@dataclass(frozen=True)
+class Expert(TrainConfig):
+    """Train a clean expert (log loss on clean chains) and keep it in DIR for `nail train --expert DIR`."""
+
+    method: Annotated[str, tyro.conf.Suppress] = "loglossbc"
+    eta: Annotated[float, tyro.conf.Suppress] = 0.0
+    steps: int = 10_000
+    """updates ≥ 1"""
+    out: Out = Path("expert")
+
+    def run(self) -> None:
+        from nail.store import GroupStore, open_folder, refuse_other_configurations
+
+        config = check(plain(self))
+        out = open_folder(self.out)
+        refuse_other_configurations(out, (config,))
+        use_all_cores()
+        from nail.run import run_all
+        from nail.trained_expert import measure_expert, save_expert
+
+        run_all((config,), out, keep_params=True)
+        params = GroupStore(out, (config,)).load_params()
+        seen = measure_expert(config, params)
+        save_expert(out, config, params)
+        print(
+            f"expert in {out}: full-chain accuracy {float(seen.full_exact):.4f} on the validation prompts, "
+            f"clean loss {float(seen.val_loss):.2e} nats/token"
+        )
+
+
+@dataclass(frozen=True)
+class FigureCommand:
+    """Compute what is missing of a figure, then draw it, its CSV and its claims."""
+
+    name: tyro.conf.Positional[str]
+    """figure: see `nail list`"""
+    preset: str = "cpu"
+    """smoke (seconds), cpu (minutes on two cores) or paper (the paper's scale, an accelerator)"""
+    out: Out = Path("figures")
+
+    def run(self) -> None:
+        from nail import experiment
+
+        require_known("figure", self.name, experiment.names())
+        require_known("preset", self.preset, experiment.PRESETS)
+        use_all_cores()
+        experiment.make(self.name, self.preset, self.out)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed on this machine: ms a step, trajectories/s, products alone, and their ratio."""
+
+    preset: Literal["small", "paper"] = "small"
+    """small: p=7, m=10, width 64; paper: p=7, m=31, width 512; both with batch 64"""
+    methods: str = ",".join(row.name for row in METHODS)
+    """comma-separated methods"""
+    precision: str = "float32"
+    """float32 or bfloat16"""
+    seconds: float = 2.0
+    """time spent on each measurement, > 0"""
+    out: Annotated[Path | None, tyro.conf.arg(help="file to write the table to, as CSV")] = None
+
+    def run(self) -> None:
+        require(self.seconds > 0, "seconds", self.seconds, "above 0")
+        for name in self.methods.split(","):
+            require_known("method", name, [row.name for row in METHODS])
+        from nail.bench import bench
+
+        bench(self.preset, tuple(self.methods.split(",")), self.precision, self.seconds, self.out)
+
+
+COMMANDS = {"list": List, "train": Train, "expert": Expert, "figure": FigureCommand, "bench": Bench}
+
+
+def plain(config: TrainConfig) -> TrainConfig:
+    """The configuration without the command's own options."""
+    return TrainConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)})
+
+
+def seeds_of(command: Train) -> tuple[TrainConfig, ...]:
+    """One checked configuration per seed."""
+    require(command.seeds >= 1, "seeds", command.seeds, "an integer of at least 1")
+    first = plain(command)
+    return tuple(check(dataclasses.replace(first, seed=first.seed + i)) for i in range(command.seeds))
+
+
+def use_all_cores() -> None:
+    """One host device a core, before JAX looks for devices."""
+    from nail.devices import use_all_cores
+
+    use_all_cores()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="nail", description=__doc__, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    try:
+        command.run()
+    except BadInput as error:
+        print(f"nail: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nail: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"nail: {error}; what was written is kept, and the same command goes on from there", file=sys.stderr)
+        return 1
+    except ArithmeticError as error:
+        print(f"nail: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

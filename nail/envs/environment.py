@@ -1,0 +1,56 @@
+"""What the learner loop asks of an environment, token task and tabular MDP alike.
+
+An episode has a context x and H steps. At each step the agent sees an observation (a token, or a state index), the
+clean expert has a law over the A actions, and an action advances the state. Everything is unbatched: the caller vmaps.
+"""
+
+from typing import Any, Protocol
+
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+Context = Any
+State = Any
+
+
+class Environment(Protocol):
+    """H steps, A actions; contexts from a bank that is a function of its seed, states, laws and scores."""
+
+    horizon: int
+    n_actions: int
+    n_observations: int
+    n_validation: int
+    noise_support: tuple[int, ...]
+    """the actions that uniform noise chooses among"""
+
+    def train_context(self, index: UInt32[Array, ""]) -> Context:
+        """Context of training episode `index` (0, 1, 2, …), the same for every method and seed."""
+
+    def validation_context(self, index: UInt32[Array, ""]) -> Context:
+        """Context of validation episode `index` in 0..n_validation−1, never a training context."""
+
+    def start(self, context: Context) -> State:
+        """The state at step 1."""
+
+    def observe(self, state: State) -> Int[Array, ""]:
+        """What the policy sees at this state."""
+
+    def law(self, state: State) -> Float[Array, " A"]:
+        """Clean expert's law π*(·|s) at this state."""
+
+    def advance(self, state: State, action: Int[Array, ""]) -> State:
+        """The state after `action`."""
+
+    def laws(self, context: Context, observations: Int[Array, " H"]) -> Float[Array, "H A"]:
+        """`law` at each of the H states that led to these observations, in one parallel pass."""
+
+    def clean_actions(self, context: Context) -> Int[Array, " H"]:
+        """The action sequence of the clean expert from this context."""
+
+    def clean_observations(self, context: Context) -> Int[Array, " H"]:
+        """What the clean expert observes along `clean_actions`."""
+
+    def lost(self, state: State) -> Bool[Array, ""]:
+        """Whether an earlier mistake has made the expert's feedback here uninformative (no recovery only)."""
+
+    def poisoned(self, context: Context, observations: Int[Array, " H"]) -> Bool[Array, " H"]:
+        """`lost` at each of the H states, in one parallel pass."""

@@ -1,0 +1,97 @@
+"""How every figure looks: one colour and one mark per method, one function for a curve with its band."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+TEXT_WIDTH = 6.75
+"""inches across two columns of a paper; fonts below are sized for it"""
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "nail",
+    "figure.dpi": 100,
+    "savefig.dpi": 220,
+}
+
+
+class Look(NamedTuple):
+    """Colour and mark of a method, the same in every figure (colours after Okabe and Ito)."""
+
+    colour: str
+    mark: str
+    line: str = "-"
+
+
+LOOK = {
+    "loglossbc": Look("#222222", "s"),
+    "dagger": Look("#CC79A7", "D"),
+    "opd-f": Look("#E69F00", "v", "--"),
+    "opd-r": Look("#D55E00", "^", "--"),
+    "nail-f": Look("#0072B2", "o"),
+    "nail-r": Look("#009E73", "P"),
+    "nail-beta": Look("#56B4E9", "X"),
+    "jsd-beta": Look("#8C6D31", "*"),
+    "nailgun": Look("#7A3E9D", "h"),
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The house's matplotlib settings, for the time of a `with` block; drawing needs no display."""
+    backend = matplotlib.get_backend()
+    matplotlib.use("agg")
+    with matplotlib.rc_context(STYLE):
+        yield
+    matplotlib.use(backend)
+
+
+def curve(
+    axes: Axes, method: str, x: np.ndarray, mean: np.ndarray, sd: np.ndarray, clip: tuple[float, float] | None = None
+) -> None:
+    """A method's mean with a band of one standard deviation; the band is cut to `clip` (a share stays in [0, 1])."""
+    look = LOOK[method]
+    low, high = mean - sd, mean + sd
+    if clip is not None:
+        low, high = np.clip(low, *clip), np.clip(high, *clip)
+    axes.fill_between(x, low, high, color=look.colour, alpha=0.16, linewidth=0)
+    every = max(1, len(x) // 8)
+    offset = list(LOOK).index(method) % every
+    axes.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.mark, markevery=(offset, every))
+
+
+def handle(method: str, label: str) -> Line2D:
+    """A method's entry for a legend."""
+    look = LOOK[method]
+    return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.mark, label=label)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write STEM.png and STEM.pdf, without a date so that the same rows give the same file."""
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
+    figure.savefig(paths[0], metadata={"Software": "nail"})
+    figure.savefig(paths[1], metadata={"CreationDate": None})
+    return paths

@@ -1,0 +1,173 @@
+"""Decoder transformer over a prompt of m residues, "=", and a chain of m targets (paper_protocol.md).
+
+Pre-LayerNorm with weights only, exact GELU, learned absolute positions, tied input and output embedding, no biases.
+Only what is used is computed: the last block needs keys and values at every position, but queries, MLP
+and logits at the m target positions alone.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from nail.policies.products import dense, matmul
+
+
+class KVCache(NamedTuple):
+    """Keys and values of every block, in the layout that attention reads."""
+
+    keys: tuple[Float[Array, "B heads d T"], ...]
+    values: tuple[Float[Array, "B heads T d"], ...]
+
+
+class Block(nn.Module):
+    """x ← x + Proj·Attention(LN x); x ← x + Down·gelu(Up·LN x)."""
+
+    width: int
+    heads: int
+    layers: int
+    init_std: float
+    dtype: Any
+
+    def setup(self) -> None:
+        """Residual projections start at init_std/√(2·layers), all else at init_std."""
+        inner, outer = self.init_std, self.init_std / (2 * self.layers) ** 0.5
+        self.ln1, self.ln2 = _layer_norm(self.dtype), _layer_norm(self.dtype)
+        self.q = Linear(self.width, inner)
+        self.kv = Linear(2 * self.width, inner)
+        self.proj = Linear(self.width, outer)
+        self.up = Linear(4 * self.width, inner)
+        self.down = Linear(self.width, outer)
+
+    def keys_values(self, x: Float[Array, "B T w"]) -> tuple[Array, Array]:
+        """Keys (B, heads, d, T) and values (B, heads, T, d) at every position of x, d = width/heads."""
+        kv = self.kv(self.ln1(x)).reshape(*x.shape[:2], 2, self.heads, -1)
+        return kv[:, :, 0].transpose(0, 2, 3, 1), kv[:, :, 1].swapaxes(1, 2)
+
+    def attend(self, x: Float[Array, "B Q w"], k: Array, v: Array, mask: Array) -> Float[Array, "B Q w"]:
+        """The block's output at the positions of x, which attend to (k, v) where `mask` (Q, T) is true."""
+        q = self.q(self.ln1(x)).reshape(*x.shape[:2], self.heads, -1).swapaxes(1, 2)
+        scores = matmul(q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
+        weights = jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1).astype(self.dtype)
+        mixed = matmul(weights, v).swapaxes(1, 2).reshape(x.shape)
+        x = x + self.proj(mixed)
+        return x + self.down(gelu(self.up(self.ln2(x))))
+
+
+class Decoder(nn.Module):
+    """Logits over the A = p+1 tokens at the m target positions m..2m−1 of a block of 2m tokens."""
+
+    n_actions: int
+    m: int
+    width: int
+    heads: int
+    layers: int
+    init_std: float
+    dtype: Any
+
+    def setup(self) -> None:
+        """Embeddings N(0, init_std²)."""
+        normal = nn.initializers.normal(self.init_std)
+        self.tokens = self.param("tokens", normal, (self.n_actions, self.width), jnp.float32)
+        self.positions = self.param("positions", normal, (2 * self.m, self.width), jnp.float32)
+        self.blocks = [
+            Block(self.width, self.heads, self.layers, self.init_std, self.dtype) for _ in range(self.layers)
+        ]
+        self.ln = _layer_norm(self.dtype)
+
+    def __call__(self, tokens: Int[Array, "B 2m"]) -> Float[Array, "B m A"]:
+        """One parallel pass over the prompt, "=" and the first m−1 chain tokens."""
+        x = self._embed(tokens, self.positions)
+        causal = jnp.tril(jnp.ones((2 * self.m, 2 * self.m), bool))
+        for i, block in enumerate(self.blocks):
+            first = self.m if i == self.layers - 1 else 0
+            x = block.attend(x[:, first:], *block.keys_values(x), causal[first:])
+        return self._unembed(x)
+
+    def prefill(self, prompt: Int[Array, "B m"]) -> KVCache:
+        """The cache after the m residues, with room for the m tokens that follow."""
+        x = self._embed(prompt, self.positions[: self.m])
+        causal = jnp.tril(jnp.ones((self.m, self.m), bool))
+        keys, values = [], []
+        for i, block in enumerate(self.blocks):
+            k, v = block.keys_values(x)
+            if i < self.layers - 1:
+                x = block.attend(x, k, v, causal)
+            keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, self.m))))
+            values.append(jnp.pad(v, ((0, 0), (0, 0), (0, self.m), (0, 0))))
+        return KVCache(tuple(keys), tuple(values))
+
+    def decode(
+        self, cache: KVCache, step: Int[Array, ""] | int, token: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B A"], KVCache]:
+        """Logits at target position m + step, where `token` stands, and the cache with that position filled."""
+        position = self.m + step
+        row = jax.lax.dynamic_slice_in_dim(self.positions, position, 1)
+        x = self._embed(token[:, None], row)
+        visible = (jnp.arange(2 * self.m) <= position)[None, :]
+        keys, values = [], []
+        for i, block in enumerate(self.blocks):
+            k, v = block.keys_values(x)
+            keys.append(jax.lax.dynamic_update_slice_in_dim(cache.keys[i], k, position, axis=3))
+            values.append(jax.lax.dynamic_update_slice_in_dim(cache.values[i], v, position, axis=2))
+            x = block.attend(x, keys[i], values[i], visible)
+        return self._unembed(x)[:, 0], KVCache(tuple(keys), tuple(values))
+
+    def _embed(self, tokens: Int[Array, "B T"], positions: Float[Array, "T w"]) -> Float[Array, "B T w"]:
+        """Token plus position; the token look-up is a product with one-hot rows, whose transpose needs no scatter."""
+        one_hot = jax.nn.one_hot(tokens, self.n_actions, dtype=self.dtype)
+        return dense(one_hot, self.tokens) + positions.astype(self.dtype)
+
+    def _unembed(self, x: Float[Array, "B T w"]) -> Float[Array, "B T A"]:
+        """Tied output embedding, in float32."""
+        return dense(self.ln(x), self.tokens.T).astype(jnp.float32)
+
+
+class TransformerPolicy(NamedTuple):
+    """`Decoder` behind the interface of `nail.policies.policy`; contexts are the prompts' residues (B, m)."""
+
+    decoder: Decoder
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        """Float32 parameters."""
+        return self.decoder.init(key, jnp.zeros((1, 2 * self.decoder.m), jnp.int32))
+
+    def logits(
+        self, params: Any, contexts: Int[Array, "B m"], observations: Int[Array, "B m"]
+    ) -> Float[Array, "B m A"]:
+        """Logits at the m target positions; `observations` = ("=", a_1, …, a_{m−1})."""
+        return self.decoder.apply(params, jnp.concatenate([contexts, observations], axis=1))
+
+    def start(self, params: Any, contexts: Int[Array, "B m"]) -> KVCache:
+        """The cache after the prompts."""
+        return self.decoder.apply(params, contexts, method="prefill")
+
+    def step(
+        self, params: Any, cache: KVCache, step: Int[Array, ""] | int, observations: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B A"], KVCache]:
+        """Logits at target `step` and the advanced cache."""
+        return self.decoder.apply(params, cache, step, observations, method="decode")
+
+
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Exact GELU x·Φ(x), through erf: XLA's erfc, which `jax.nn.gelu` uses, is several times slower on a CPU."""
+    return x * (0.5 + 0.5 * jax.lax.erf(x * jnp.asarray(2**-0.5, x.dtype)))
+
+
+def _layer_norm(dtype: Any) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=1e-5, use_bias=False, dtype=dtype)
+
+
+class Linear(nn.Module):
+    """x W without a bias, W ~ N(0, std²) in float32."""
+
+    features: int
+    std: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+        """x W in the type of x."""
+        shape = (x.shape[-1], self.features)
+        return dense(x, self.param("kernel", nn.initializers.normal(self.std), shape, jnp.float32))
