@@ -1,0 +1,217 @@
+"""Count-based learners against exact dynamic programmes and against enumeration over paths.
+
+Tolerances of simulations are 5 standard errors of the number of replicates: error probability 6e-7 each, fixed seeds.
+"""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nail import replicates, trie
+from nail.checks import BadInput
+from nail.counting import LEARNER, Setting, Tally, World, channel_score, queried_law
+from nail.envs.instances import garnet, hidden_path, poison_chain
+from nail.envs.tabular import value
+from nail.mdp_replicates import learned_policies, learned_regret
+from nail.noise import Huber
+from nail.policies.tabular import deterministic
+from nail.theory import exact
+
+
+def five_errors(p, n):
+    return 5 * np.sqrt(p * (1 - p) / n) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("horizon", "n_actions", "eta", "n"),
+    [
+        (5, 3, 0.4, 20),
+        (8, 5, 0.6, 300),
+        (3, 4, 0.8, 60),
+        (4, 3, 0.0, 1),
+        (4, 2, 0.5, 0),
+    ],
+)
+def test_loglossbc_on_the_chain_equals_the_exact_dynamic_programme(horizon, n_actions, eta, n):
+    wins = replicates.success_at("loglossbc", horizon, n_actions, Setting(eta), n, 8000, 1)
+    expected = exact.bc_exact(horizon, n_actions, eta, n)
+    assert abs(wins.mean() - expected) < five_errors(expected, 8000)
+
+
+@pytest.mark.parametrize("method", ["nail-f", "dagger", "opd-f"])
+def test_one_level_is_plurality_for_every_label_learner(method):
+    wins = replicates.success_at(method, 1, 3, Setting(0.6), 9, 4000, 2)
+    expected = exact.plurality_right(3, 0.6, 9)[9]
+    assert abs(wins.mean() - expected) < five_errors(expected, 4000)
+
+
+def two_level_nail(eta, n):
+    """Greedy NAIL-F at H = 2, A = 2: exact, by enumeration of counts (right − wrong) episode by episode."""
+    q = 1 - eta / 2
+    total = 0.0
+    for favoured in itertools.product((0, 1), repeat=2):  # whether the right action is the lower one, at each level
+        law = {(0, 0): 1.0}
+        for _ in range(n):
+            new = {}
+            for (x, y), p in law.items():
+                reached = x > 0 or (x == 0 and favoured[0])
+                for dx, px in ((1, q), (-1, 1 - q)):
+                    for dy, py in ((1, q), (-1, 1 - q)) if reached else ((0, 1.0),):
+                        new[x + dx, y + dy] = new.get((x + dx, y + dy), 0.0) + p * px * py
+            law = new
+
+        def good(lead, lower):
+            return lead > 0 or (lead == 0 and lower)
+
+        total += sum(p for (x, y), p in law.items() if good(x, favoured[0]) and good(y, favoured[1])) / 4
+    return total
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 20])
+def test_greedy_nail_equals_the_exact_two_level_law(n):
+    expected = two_level_nail(0.6, n)
+    wins = replicates.success_at("nail-f", 2, 2, Setting(0.6), n, 8000, 3)
+    assert abs(wins.mean() - expected) < five_errors(expected, 8000)
+
+
+def test_sampling_students_are_as_slow_as_offline_and_greedy_ones_are_not():
+    slow, fast = ("loglossbc", "opd-f", "opd-r"), ("dagger", "nail-f", "nail-r", "nail-beta")
+    rates = {m: replicates.success_at(m, 14, 5, Setting(0.5), 200, 200, 4).mean() for m in slow + fast}
+    assert all(rates[m] < 0.1 for m in slow)
+    assert all(rates[m] > 0.97 for m in fast)
+
+
+def test_common_random_numbers_are_prefixes():
+    """n episodes in one go, in two, or read along the way: the same labels, bit for bit."""
+    setting = replicates.complete(Setting(0.5), 3)
+    for method in ("loglossbc", "nail-r"):
+        row, empty = LEARNER[method], replicates.begin(4, 3, 20, 5)
+        whole, _ = replicates.advance(row, empty, setting, 12, 1)
+        half, _ = replicates.advance(row, empty, setting, 6, 1)
+        parts, read = replicates.advance(row, half, setting, 6, 1)
+        np.testing.assert_array_equal(whole.tally.labels, parts.tally.labels)
+        np.testing.assert_array_equal(whole.tally.seen, parts.tally.seen)
+    other = replicates.advance(row, replicates.begin(4, 3, 20, 6), setting, 12, 1)[0]
+    assert not np.array_equal(whole.tally.labels, other.tally.labels)
+    more = replicates.begin(4, 3, 40, 5)
+    np.testing.assert_array_equal(more.secret[:20], empty.secret)
+    assert read.shape == (20, 1)
+
+
+def test_nailgun_needs_no_channel_but_nail_told_a_wrong_one_fails():
+    """ν puts its mass on action 1. Told that ν is uniform one gets the plurality, right for η < 1/2; told the η of a
+    different world one discounts labels of action 1 by the wrong amount; told the truth one does best."""
+    kernel = np.array([0.0, 1.0, 0.0])
+    setting = Setting(0.45, kernel, told_eta=0.02)
+    rate = {m: replicates.success_at(m, 3, 3, setting, 60, 2000, 7).mean()
+            for m in ("nail-channel", "nailgun", "nail-wrong-nu", "nail-wrong-eta")}  # fmt: skip
+    assert rate["nail-channel"] > 0.99
+    assert rate["nailgun"] == rate["nail-wrong-nu"]
+    assert 0.5 < rate["nailgun"] < rate["nail-channel"] - 0.05
+    told_wrong = Setting(0.3, np.array([0.2, 0.8, 0.0]), told_kernel=np.array([0.98, 0.01, 0.01]))
+    wrong = replicates.success_at("nail-wrong-nu", 3, 3, told_wrong, 200, 2000, 8).mean()
+    right = replicates.success_at("nailgun", 3, 3, told_wrong, 200, 2000, 8).mean()
+    assert wrong < right - 0.2
+
+
+def test_channel_score_is_the_log_likelihood():
+    labels, kernel, eta = jnp.array([[3, 1, 2]]), jnp.array([0.5, 0.3, 0.2]), 0.4
+    told = Huber(eta, kernel)
+    world = World(jnp.zeros(1, jnp.int32), jnp.ones((1, 3)) / 3, told, 0.5)
+    score = channel_score(Tally(labels, labels > 0, jnp.int32(6)), world)[0]
+    likelihood = np.log(told.probs(jnp.eye(3))) @ np.asarray(labels[0])
+    np.testing.assert_allclose(score - score[0], likelihood - likelihood[0], rtol=1e-5)
+
+
+def test_queried_law_agrees_with_every_answer_and_ends_at_the_noisy_law():
+    noisy = jnp.array([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
+    seen = jnp.array([[False, False, False], [False, True, False], [True, True, True]])
+    world = World(jnp.zeros(3, jnp.int32), noisy, Huber(0.3, jnp.ones(3) / 3), 0.5)
+    law = queried_law(Tally(jnp.zeros((3, 3), jnp.int32), seen, jnp.int32(0)), world)
+    np.testing.assert_allclose(law, [[1 / 3] * 3, [0.4, 0.2, 0.4], [0.7, 0.2, 0.1]], atol=1e-6)
+
+
+def log_score(path, data, n_actions, eta):
+    q, total = exact.right_probability(n_actions, eta), 0.0
+    for h in range(len(path)):
+        before = (data[:, :h] == path[:h]).all(1).sum()
+        after = (data[:, : h + 1] == path[: h + 1]).all(1).sum()
+        total += after * np.log(q * n_actions) + (before - after) * np.log(eta)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("horizon", "n_actions", "eta", "n"), [(4, 3, 0.5, 9), (5, 2, 0.7, 30), (3, 4, 0.3, 1), (1, 3, 0.6, 5)]
+)
+def test_best_path_equals_the_search_over_all_paths(horizon, n_actions, eta, n):
+    data, _ = trie.expert_paths(horizon, n_actions, Setting(eta), 40, 0, n)
+    found = trie.best_path(data, n_actions, eta)
+    for trajectories, path in zip(data, found, strict=True):
+        scores = {
+            other: log_score(np.array(other), trajectories, n_actions, eta)
+            for other in itertools.product(range(n_actions), repeat=horizon)
+        }
+        best = max(scores.values())
+        lowest = min(other for other, score in scores.items() if score > best - 1e-6)
+        assert tuple(path) == lowest
+
+
+def test_loglossbc_on_the_hidden_path_stays_below_the_genie():
+    for n in (20, 100):
+        data, secrets = trie.expert_paths(6, 3, Setting(0.5), 2000, 1, n)
+        rate, genie = trie.success(data, secrets, 3, 0.5).mean(), exact.genie_success(6, 3, 0.5, n)
+        assert rate < genie + five_errors(genie, 2000)
+        assert rate > 0.6 * genie
+        clean = (data == secrets[:, None]).all(2).mean()
+        survival = exact.survival(6, 3, 0.5)
+        assert abs(clean - survival) < five_errors(survival, 2000 * n)
+
+
+def test_general_simulator_agrees_with_the_level_one_on_both_instances():
+    """Fixed secret (0, 1, 1), against the level simulator's uniform secrets restricted to that one."""
+    secret, n, runs = np.array([0, 1, 1]), 6, 1500
+    state = replicates.begin(3, 2, 6000, 0)
+    same = (np.asarray(state.secret) == secret).all(1)
+    level = replicates.success_at("nail-f", 3, 2, Setting(0.5), n, 6000, 0)[same]
+    for build in (poison_chain, hidden_path):
+        general = 1 - learned_regret(build(3, 2, secret), "nail-f", Setting(0.5), n, 1, runs, 1)[:, 0]
+        p = level.mean()
+        assert abs(general.mean() - p) < five_errors(p, runs) + five_errors(p, same.sum())
+
+
+def test_general_simulator_learns_garnet_and_reports_exact_regret():
+    mdp = garnet(0, 3, 4, 2, 2)
+    actions = learned_policies(mdp, "nail-f", Setting(0.5), 16, 3, 40, 0)
+    regret = learned_regret(mdp, "nail-f", Setting(0.5), 16, 3, 40, 0)
+    one = np.asarray(deterministic(jnp.asarray(actions[4, 1]), 2), float)
+    assert regret[4, 1] == pytest.approx(value(mdp.mdp, mdp.expert) - value(mdp.mdp, one))
+    assert regret.min() > -1e-12
+    assert regret[:, 2].mean() < 0.5 * regret[:, 0].mean()
+
+
+def test_finite_class_learner_beats_plurality_and_needs_its_class():
+    secrets = [np.array(s) for s in itertools.product(range(2), repeat=3)]
+    candidates = np.stack([hidden_path(3, 2, s).expert for s in secrets])
+    tree = hidden_path(3, 2, secrets[5])
+    bayes = learned_regret(tree, "nail-class", Setting(0.4), 8, 2, 400, 0, candidates).mean(0)
+    plain = learned_regret(tree, "nail-f", Setting(0.4), 8, 2, 400, 0).mean(0)
+    assert bayes[1] < 0.05
+    assert bayes[0] <= plain[0]
+    with pytest.raises(BadInput, match="candidates"):
+        learned_regret(tree, "nail-class", Setting(0.4), 8, 2, 4, 0)
+
+
+def test_bad_input():
+    for call in (
+        lambda: replicates.success_at("nail", 3, 2, Setting(0.5), 5, 10, 0),
+        lambda: replicates.success_at("nail-class", 3, 2, Setting(0.5), 5, 10, 0),
+        lambda: replicates.success_at("nail-f", 0, 2, Setting(0.5), 5, 10, 0),
+        lambda: replicates.success_at("nail-f", 3, 2, Setting(1.0), 5, 10, 0),
+        lambda: replicates.success_at("nail-f", 3, 2, Setting(0.5, np.array([0.5, 0.6])), 5, 10, 0),
+        lambda: replicates.success_at("nail-f", 3, 2, Setting(0.5), -1, 10, 0),
+        lambda: trie.expert_paths(3, 2, Setting(0.5, np.array([0.9, 0.1])), 2, 0, 3),
+    ):
+        with pytest.raises(BadInput):
+            call()

@@ -1,0 +1,110 @@
+"""n* against the exact dynamic programme, against known curves, and when the budget does not suffice."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nail.checks import BadInput
+from nail.counting import Setting
+from nail.envs.instances import garnet
+from nail.nstar import crossing, n_star, n_star_mdp
+from nail.theory import exact
+
+
+def test_loglossbc_agrees_with_the_exact_number():
+    """The interval of 2,000 replicates at level 95 %, widened by its own width: error probability below 1e-6."""
+    found = n_star("poison-chain", "loglossbc", 6, 4, 0.5, 0.1, 2000, 0)
+    expected = exact.n_bc(6, 4, 0.5, 0.1)
+    width = found.interval[1] - found.interval[0]
+    assert found.interval[0] - width <= expected <= found.interval[1] + width
+    assert width < 0.25 * expected
+    assert found.interval[0] <= found.value <= found.interval[1]
+    assert found.queries == 6 * found.value
+    assert not found.censored
+
+
+def test_resolution_beyond_the_exact_range_and_repeatability():
+    found = n_star("poison-chain", "loglossbc", 11, 4, 0.5, 0.1, 500, 1)
+    assert found == n_star("poison-chain", "loglossbc", 11, 4, 0.5, 0.1, 500, 1)
+    assert found.value > 512
+    assert 1 < found.resolution <= found.value / 128
+    expected = exact.n_bc(11, 4, 0.5, 0.1)
+    assert abs(found.value / expected - 1) < 0.25
+
+
+def test_hidden_path_is_exponential_offline_and_easy_greedily():
+    offline = n_star("hidden-path", "loglossbc", 6, 4, 0.5, 0.1, 400, 0)
+    greedy = n_star("hidden-path", "nail-f", 6, 4, 0.5, 0.1, 400, 0)
+    width = offline.interval[1] - offline.interval[0]
+    assert offline.value + width > exact.n_offline(6, 4, 0.5, 0.1)
+    assert greedy.value < offline.value / 2
+    assert greedy.value == n_star("poison-chain", "nail-f", 6, 4, 0.5, 0.1, 400, 0).value
+
+
+def test_a_budget_that_does_not_suffice_is_censored():
+    found = n_star("poison-chain", "loglossbc", 20, 4, 0.5, 0.1, 64, 0, max_episodes=300)
+    assert found.censored
+    assert found.value is None
+    assert found.queries is None
+    assert found.interval == (300.0, math.inf)
+    assert found.mean_loss > 0.5
+
+
+def test_crossing_finds_the_smallest_episode_of_a_known_curve():
+    def octaves(runs):
+        for before, stride in ((0, 1), (8, 1), (16, 2), (32, 4)):
+            n = before + stride * np.arange(1, 9)
+            yield n, np.broadcast_to(10.0 / n, (runs, 8))
+
+    found = crossing(octaves(5), 0.5, 3, 64, np.random.default_rng(0))
+    assert (found.value, found.interval, found.queries, found.resolution) == (20, (20.0, 20.0), 60, 2)
+    exactly = crossing(octaves(5), 1.0, 3, 64, np.random.default_rng(0))
+    assert (exactly.value, exactly.resolution) == (10, 1)
+    never = crossing(octaves(5), 0.1, 3, 64, np.random.default_rng(0))
+    assert never.censored
+    capped = crossing(octaves(5), 0.5, 3, 19, np.random.default_rng(0))
+    assert capped.censored
+    assert capped.interval == (19.0, math.inf)
+
+
+def test_interval_covers_the_exact_number():
+    """30 experiments of 300 replicates at nominal 95 %: 24 or more cover except with probability 2e-3 (binomial; fixed
+    seeds), allowing for the discreteness of n*."""
+
+    def octaves(rng):
+        ready = rng.geometric(0.1, 300)
+        for before, stride in ((0, 1), (32, 1), (64, 2)):
+            n = before + stride * np.arange(1, 33)
+            yield n, (ready[:, None] > n[None, :]).astype(float)
+
+    truth = math.ceil(math.log(0.2) / math.log(0.9))
+    hits = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        low, high = crossing(octaves(rng), 0.2, 1, 128, rng).interval
+        hits += low <= truth <= high
+    assert hits >= 24
+
+
+def test_any_mdp_by_exact_regret():
+    instance = garnet(0, 3, 4, 2, 2)
+    easy = n_star_mdp(instance, "nail-f", 0.05, Setting(0.3), 40, 0, 256)
+    hard = n_star_mdp(instance, "nail-f", 0.005, Setting(0.3), 40, 0, 256)
+    assert easy.value <= hard.value
+    assert hard.mean_loss <= 0.005
+    assert n_star_mdp(instance, "nail-f", 1e-9, Setting(0.5), 40, 0, 16).censored
+
+
+def test_bad_input():
+    for call in (
+        lambda: n_star("poison", "nail-f", 3, 2, 0.5, 0.1),
+        lambda: n_star("poison-chain", "nail-g", 3, 2, 0.5, 0.1),
+        lambda: n_star("poison-chain", "nail-f", 3, 2, 0.5, 0.0),
+        lambda: n_star("poison-chain", "nail-f", 0, 2, 0.5, 0.1),
+        lambda: n_star("hidden-path", "loglossbc", 0, 2, 0.5, 0.1),
+        lambda: n_star("poison-chain", "nail-f", 3, 2, 1.0, 0.1),
+        lambda: n_star("poison-chain", "nail-f", 3, 2, 0.5, 0.1, max_episodes=0),
+    ):
+        with pytest.raises(BadInput):
+            call()
