@@ -25,7 +25,7 @@ METRICS = ("full_exact", "answer_exact", "val_loss")
 
 PAPER = TrainConfig(precision="bfloat16")
 CPU = TrainConfig(
-    m=10, eta=0.5, width=64, heads=4, init_std=0.1, lr=1e-3, warmup=100, steps=4_000, eval_every=200, n_validation=500
+    m=10, eta=0.5, width=64, heads=4, init_std=0.1, lr=1e-3, warmup=100, steps=3_000, eval_every=150, n_validation=500
 )
 SMOKE = dataclasses.replace(
     CPU, p=3, m=3, width=16, heads=2, batch=16, steps=40, warmup=5, eval_every=10, n_validation=50

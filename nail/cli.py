@@ -132,6 +132,7 @@ class Bench:
         require(self.seconds > 0, "seconds", self.seconds, "above 0")
         for name in self.methods.split(","):
             require_known("method", name, [row.name for row in METHODS])
+        use_all_cores()
         from nail.bench import bench
 
         bench(self.preset, tuple(self.methods.split(",")), self.precision, self.seconds, self.out)

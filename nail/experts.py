@@ -1,6 +1,6 @@
 """Clean experts behind one interface: the environment's own law (the oracle), or a trained network."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from nail.envs.environment import Environment
 from nail.policies.policy import Policy
 
 
+@runtime_checkable
 class Expert(Protocol):
     """The clean expert's law, at all prefixes at once or step by step; corruption is a `nail.noise.Channel` on top."""
 

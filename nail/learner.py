@@ -12,6 +12,7 @@ from nail import losses
 from nail.config import TrainConfig
 from nail.methods import METHOD
 from nail.noise import Channel, sample
+from nail.policies.policy import Policy
 from nail.problem import Numbers, Problem, make_channel
 from nail.rollout import draw, rollout
 
@@ -36,13 +37,13 @@ class Visited(NamedTuple):
     """one draw from it"""
 
 
-def empty_buffer(config: TrainConfig, problem: Problem) -> Buffer | None:
-    """An empty data set for methods that aggregate, else None."""
+def buffer_shape(config: TrainConfig, problem: Problem) -> Buffer | None:
+    """Shapes and types of the data set of methods that aggregate, else None."""
     if not METHOD[config.method].aggregate:
         return None
     capacity = config.dagger_buffer or config.batch * config.steps
     small = problem.env.n_observations <= 256
-    rows = jnp.zeros((capacity, problem.env.horizon), jnp.uint8 if small else jnp.int32)
+    rows = jax.ShapeDtypeStruct((capacity, problem.env.horizon), jnp.uint8 if small else jnp.int32)
     return Buffer(rows, rows)
 
 
@@ -107,7 +108,7 @@ def objective(
     logits = problem.policy.logits(params, visited.contexts, visited.observations)
     logp = jax.nn.log_softmax(logits, axis=-1)
     if config.channel_aware:
-        logp = losses.through_channel(logp, channel)
+        logp = _over_prefixes(lambda lp: losses.through_channel(lp, channel))(logp)
     beta = numbers.beta if method.beta is None else method.beta
     if config.estimator == "full":
         full = losses.mixed_full if method.divergence == "kl" else losses.jsd_full
@@ -121,10 +122,13 @@ def objective(
     return per_prefix(logp, visited.laws, visited.labels, actions).mean()
 
 
-def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW without its learning rate, which is a traced number: clip, Adam (0.9, 0.95, ε 1e−8), weight decay."""
-    decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-8), decay)
+def optimiser(clip: float, weight_decay: float) -> optax.GradientTransformation:
+    """AdamW without its learning rate, which is a traced number: clip, Adam (0.9, 0.95, ε 1e−8), weight decay.
+
+    All parameters are one vector to it: a handful of operations instead of a handful per parameter array.
+    """
+    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
+    return optax.chain(optax.clip_by_global_norm(clip), optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-8), decay)
 
 
 def learning_rate(config: TrainConfig, lr: Float[Array, ""], step: Int[Array, ""]) -> Float[Array, ""]:
@@ -148,14 +152,14 @@ def update(
     loss, gradient = jax.value_and_grad(
         lambda params: objective(config, problem, channel, numbers, params, visited, k_loss)
     )(params)
-    direction, moments = optimiser(config).update(gradient, moments, params)
+    direction, moments = optimiser(config.clip, config.weight_decay).update(gradient, moments, params)
     rate = learning_rate(config, numbers.lr, step)
     return optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, direction)), moments, buffer, loss
 
 
-def initial_params(problem: Problem, seed: Int[Array, ""]) -> Any:
+def initial_params(policy: Policy, seed: Int[Array, ""]) -> Any:
     """Parameters of a fresh run; the same for every method at the same seed."""
-    return problem.policy.init(jax.random.fold_in(jax.random.key(seed), 0))
+    return policy.init(jax.random.fold_in(jax.random.key(seed), 0))
 
 
 def _over_prefixes(loss: Any) -> Any:

@@ -5,7 +5,7 @@ very law by `sample`, so samples and exact probabilities cannot disagree. Parame
 them is one `vmap`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from nail.checks import require
 
 
+@runtime_checkable
 class Channel(Protocol):
     """Anything with `probs`: clean law (..., A) to noisy law (..., A), each a probability vector on the last axis."""
 

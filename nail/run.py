@@ -1,10 +1,12 @@
 """Run groups of configurations to their end: chunks, progress, checkpoints, rows; resume where a kill left off."""
 
 import dataclasses
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,11 +14,11 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nail.config import TrainConfig, check, group, run_id
-from nail.devices import pad_runs
-from nail.problem import numbers_of
+from nail.devices import compiler_options, pad_runs, place
+from nail.problem import Numbers, numbers_of
 from nail.provenance import provenance
 from nail.store import GroupStore
-from nail.train import Metrics, make_train
+from nail.train import Metrics, TrainState, make_train
 from nail.trained_expert import load_expert
 
 CHECKPOINT_SECONDS = 10.0
@@ -45,14 +47,16 @@ def run_all(
         total=sum(len(s.configs) * s.configs[0].steps * s.configs[0].batch for s in todo),
         unit="ep", unit_scale=True, dynamic_ncols=True, disable=not todo, smoothing=0.1,
     )  # fmt: skip
-    with bar:
+    with bar, ThreadPoolExecutor(max_workers=os.cpu_count()) as compilers:
+        compiling = [compilers.submit(prepare, store.configs) for store in todo]
         for patience in (0, -1):
-            for store in todo:
+            for store, prepared in zip(todo, compiling, strict=True):
                 store.lock_path.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     with FileLock(store.lock_path, timeout=patience):
                         if not store.complete():
-                            _run_group(store, bar, checkpoint_seconds, keep_params)
+                            bar.set_description(f"{store.configs[0].method}, {len(store.configs)} runs, compiling")
+                            _run_group(store, prepared.result(), bar, checkpoint_seconds, keep_params)
                 except Timeout:
                     bar.write(f"{store.configs[0].method}: another process is at it; going on with the rest")
     rows = {row_key(row): row for store in stores for row in store.all_rows()}
@@ -65,18 +69,31 @@ def row_key(row: dict[str, str]) -> tuple[str, int]:
     return row["run"], int(row["step"])
 
 
-def _run_group(store: GroupStore, bar: tqdm, checkpoint_seconds: float, keep_params: bool) -> None:
-    """Run one group from its newest checkpoint to its end."""
-    configs, config = store.configs, store.configs[0]
-    store.create()
-    program = make_train(config, load_expert(config))
+class Prepared(NamedTuple):
+    """A compiled program and the numbers that it is run with."""
+
+    init: Callable[[Numbers], TrainState]
+    segment: Callable[[TrainState, Numbers], tuple[TrainState, Metrics]]
+    numbers: Numbers
+
+
+def prepare(configs: tuple[TrainConfig, ...]) -> Prepared:
+    """Compile the program of `configs` (in a thread of its own: programs compile while others run)."""
+    program = make_train(configs[0], load_expert(configs[0]))
     numbers = pad_runs(numbers_of(configs))
-    abstract = jax.eval_shape(program.init, numbers)
-    resumed = store.load_state(abstract)
-    segment, state = resumed if resumed is not None else (0, program.init(numbers))
+    state = jax.eval_shape(program.init, numbers)
+    options = compiler_options(len(configs) * configs[0].steps)
+    return Prepared(program.init, program.segment.lower(state, numbers).compile(options), numbers)
+
+
+def _run_group(store: GroupStore, program: Prepared, bar: tqdm, checkpoint_seconds: float, keep_params: bool) -> None:
+    """Run one group from its newest checkpoint to its end."""
+    configs, config, numbers = store.configs, store.configs[0], program.numbers
+    store.create()
+    resumed = store.load_state(jax.eval_shape(program.init, numbers))
+    segment, state = (resumed[0], place(resumed[1])) if resumed is not None else (0, program.init(numbers))
     per_segment = len(configs) * config.batch * config.eval_every
     bar.update(min(segment * per_segment, len(configs) * config.batch * config.steps))
-    bar.set_description(f"{config.method}, {len(configs)} runs{', compiling' if segment == 0 else ''}")
     saved = time.monotonic()
     while segment < store.n_segments:
         done = int(np.asarray(state.step)[0])

@@ -4,6 +4,7 @@ A program is called segment by segment (an evaluation, then `eval_every` updates
 shows and a checkpoint can be written in between. Cutting a run in segments does not change a bit of it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from nail.config import TrainConfig, check
-from nail.devices import over_runs
+from nail.devices import over_runs, place
 from nail.evaluate import Evaluation, evaluate
-from nail.learner import Buffer, empty_buffer, initial_params, optimiser, update
+from nail.learner import Buffer, buffer_shape, initial_params, optimiser, update
+from nail.policies.policy import Policy
 from nail.problem import Numbers, make_problem
 
 
@@ -57,11 +59,11 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     problem = make_problem(config, expert_params)
 
     def init(numbers: Numbers) -> TrainState:
-        params = initial_params(problem, numbers.seed)
-        zero = jnp.int32(0)
-        moments = optimiser(config).init(params)
-        buffer = empty_buffer(config, problem)
-        return TrainState(zero, params, moments, buffer, jnp.float32(0), zero, jnp.int32(-1))
+        runs = len(numbers.seed)
+        params, moments = _initialiser(config.clip, config.weight_decay, problem.policy)(numbers.seed)
+        buffer = jax.tree.map(lambda x: jnp.zeros((runs, *x.shape), x.dtype), buffer_shape(config, problem))
+        zero = jnp.zeros(runs, jnp.int32)
+        return place(TrainState(zero, params, moments, buffer, jnp.zeros(runs), zero, zero - 1))
 
     def one_update(_, carry):
         state, numbers = carry
@@ -82,4 +84,15 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
         state, _ = jax.lax.fori_loop(0, todo, one_update, (state, numbers))
         return state, row
 
-    return Train(over_runs(init), over_runs(segment, donate=0))
+    return Train(init, over_runs(segment, donate=0))
+
+
+@functools.lru_cache(maxsize=8)
+def _initialiser(clip: float, weight_decay: float, policy: Policy) -> Callable:
+    """Seeds → (parameters, moments), compiled once for all methods that share a network."""
+
+    def init(seed):
+        params = initial_params(policy, seed)
+        return params, optimiser(clip, weight_decay).init(params)
+
+    return over_runs(init)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt32
 
-ROUNDS = 6
+ROUNDS = 4
 _MAX_INDEX = 2**32 - 1
 
 

@@ -4,7 +4,7 @@ An episode has a context x and H steps. At each step the agent sees an observati
 clean expert has a law over the A actions, and an action advances the state. Everything is unbatched: the caller vmaps.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -12,6 +12,7 @@ Context = Any
 State = Any
 
 
+@runtime_checkable
 class Environment(Protocol):
     """H steps, A actions; contexts from a bank that is a function of its seed, states, laws and scores."""
 

@@ -1,6 +1,6 @@
 """What the learner loop asks of a policy: a decoder transformer and a table look-up both answer it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -8,6 +8,7 @@ Params = Any
 Cache = Any
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Pure functions of `params`, over an explicit batch of B episodes."""
 

@@ -77,7 +77,7 @@ class Decoder(nn.Module):
         ]
         self.ln = _layer_norm(self.dtype)
 
-    def __call__(self, tokens: Int[Array, "B 2m"]) -> Float[Array, "B m A"]:
+    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B m A"]:
         """One parallel pass over the prompt, "=" and the first m−1 chain tokens."""
         x = self._embed(tokens, self.positions)
         causal = jnp.tril(jnp.ones((2 * self.m, 2 * self.m), bool))
