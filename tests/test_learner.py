@@ -74,7 +74,7 @@ def trained(method, **changes):
     state = program.init(numbers)
     first, _ = jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: x[0], state.params))
     while int(state.step[0]) < config.steps:
-        state, row = program.segment(state, numbers)
+        state, _ = program.segment(state, numbers)
     last, _ = jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: x[0], state.params))
     return first, last, program.segment(state, numbers)[1]
 

@@ -1,0 +1,28 @@
+# make figure: regenerate the headline figure; make test: run the tests. Both install what they need into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+PRESET ?= cpu
+OUT ?= figures
+READY = $(VENV)/.ready
+
+.PHONY: figure test lint clean
+
+figure: $(READY)
+	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "nail needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,120 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from nail.checks import BadInput
+from nail.config import TrainConfig, group, run_id, static_part
+from nail.devices import pad_runs
+from nail.problem import numbers_of
+from nail.train import make_train
+
+CONFIG = TrainConfig(
+    p=3,
+    m=3,
+    eta=0.4,
+    width=16,
+    heads=2,
+    batch=8,
+    steps=9,
+    warmup=2,
+    lr=1e-2,
+    eval_every=3,
+    n_validation=5,
+    init_std=0.3,
+)
+
+
+def finished(configs, config=None):
+    """States and all rows of a batch of runs, segment by segment."""
+    program = make_train(config or configs[0])
+    numbers = pad_runs(numbers_of(configs))
+    state, rows = program.init(numbers), []
+    while not rows or int(rows[-1].step[0]) < configs[0].steps:
+        state, row = program.segment(state, numbers)
+        rows.append(jax.device_get(row))
+    return jax.device_get(state), rows
+
+
+def equal(one, two):
+    return all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    )
+
+
+@pytest.mark.parametrize("method", ["nail-f", "dagger"])
+def test_cutting_a_run_in_segments_changes_no_bit(method):
+    config = dataclasses.replace(CONFIG, method=method)
+    whole, rows = finished((config,) * 2, dataclasses.replace(config, eval_every=9))
+    cut, cut_rows = finished((config,) * 2)
+    assert [int(r.step[0]) for r in rows] == [0, 9]
+    assert [int(r.step[0]) for r in cut_rows] == [0, 3, 6, 9]
+    assert equal(whole.params, cut.params)
+    assert equal(whole.moments, cut.moments)
+    assert equal(rows[-1].evaluation, cut_rows[-1].evaluation)
+
+
+def test_a_run_in_a_batch_equals_the_run_alone():
+    """Every traced number varies in the batch; each of its runs is bit for bit the run by itself."""
+    numbers = [(0, 0.4, 0.5, 1e-2), (1, 0.4, 0.5, 1e-2), (0, 0.0, 0.5, 1e-2), (0, 0.4, 0.9, 3e-3)]
+    configs = tuple(
+        dataclasses.replace(CONFIG, method="nail-beta", seed=s, eta=e, beta=b, lr=lr) for s, e, b, lr in numbers
+    )
+    together, _ = finished(configs)
+    parameters = [jax.tree.map(lambda x, i=i: x[i], together.params) for i in range(4)]
+    for i, config in enumerate(configs):
+        alone, _ = finished((config,))
+        assert equal(jax.tree.map(lambda x: x[0], alone.params), parameters[i])
+    assert not any(equal(parameters[0], other) for other in parameters[1:])
+
+
+def test_rollout_temperatures_share_a_program_unless_greedy():
+    configs = tuple(dataclasses.replace(CONFIG, temperature=t) for t in (0.0, 0.5, 1.0))
+    assert [len(members) for members in group(configs)] == [1, 2]
+    assert static_part(configs[1]) == static_part(configs[2])
+    assert len({run_id(c) for c in configs}) == 3
+
+
+def test_not_finite_losses_are_noticed():
+    """A learning rate of 1e30 makes the second loss infinite or NaN."""
+    state, _ = finished((dataclasses.replace(CONFIG, lr=1e30, warmup=0),) * 2)
+    assert int(state.bad_step[0]) in (1, 2)
+    state, _ = finished((CONFIG,) * 2)
+    assert int(state.bad_step[0]) == -1
+
+
+def test_train_loss_is_the_mean_since_the_last_row():
+    config = dataclasses.replace(CONFIG, eval_every=1)
+    _, each = finished((config,) * 2)
+    _, rows = finished((CONFIG,) * 2)
+    means = [np.mean([r.train_loss[0] for r in each[i - 2 : i + 1]]) for i in (3, 6, 9)]
+    assert np.isnan(rows[0].train_loss[0])
+    np.testing.assert_allclose([r.train_loss[0] for r in rows[1:]], means, rtol=1e-6)
+
+
+BAD = [
+    ("p", 1, "p must be an integer of at least 2, got 1"),
+    ("m", 0, "m must be an integer of at least 1, got 0"),
+    ("eta", 1.0, r"eta must be in \[0, 1\), got 1.0"),
+    ("eta", float("nan"), "eta must be"),
+    ("beta", -0.1, r"beta must be in \[0, 1\], got -0.1"),
+    ("temperature", -1.0, "temperature must be"),
+    ("temperature", float("inf"), "temperature must be"),
+    ("heads", 3, r"heads must be a divisor of the width \(16\), got 3"),
+    ("batch", 0, "batch must be"),
+    ("steps", 0, "steps must be"),
+    ("lr", 0.0, "lr must be"),
+    ("method", "nail_f", "unknown method 'nail_f'; did you mean 'nail-f'?"),
+    ("task", "modad", "did you mean 'modadd'"),
+    ("recovery", "nope", "unknown recovery"),
+    ("estimator", "mcc", "did you mean 'mc'"),
+    ("precision", "float16", "did you mean 'bfloat16'|did you mean 'float32'"),
+    ("dagger_buffer", 12, "dagger_buffer must be a multiple of the batch"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "sentence"), BAD)
+def test_bad_fields_are_refused_by_name(field, value, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        make_train(dataclasses.replace(CONFIG, **{field: value}))
