@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nail.config import TrainConfig
@@ -20,12 +21,14 @@ from nail.run import run_all
 
 SOLVED = 0.95
 UNSOLVED = 0.5
+ZERO_LOSS = 0.05
+"""nats per token"""
 ORDER = ("loglossbc", "dagger", "opd-f", "opd-r", "nail-f", "nail-r")
 METRICS = ("full_exact", "answer_exact", "val_loss")
 
 PAPER = TrainConfig(precision="bfloat16")
 CPU = TrainConfig(
-    m=10, eta=0.5, width=64, heads=4, init_std=0.1, lr=1e-3, warmup=100, steps=3_000, eval_every=150, n_validation=500
+    m=10, eta=0.5, width=64, heads=4, init_std=0.1, lr=1e-3, warmup=100, steps=2_500, eval_every=125, n_validation=500
 )
 SMOKE = dataclasses.replace(
     CPU, p=3, m=3, width=16, heads=2, batch=16, steps=40, warmup=5, eval_every=10, n_validation=50
@@ -103,10 +106,10 @@ def claims(rows: list[Row]) -> list[Claim]:
     for m in nail:
         found.append(
             Claim(
-                f"η=0: {METHOD[m].label} drives the clean validation loss to zero (below 0.05 nats/token, every seed)",
+                f"η=0: {METHOD[m].label} drives the clean loss to zero (below {ZERO_LOSS} nats/token, every seed)",
                 "paper, Fig. 2",
                 f"final loss per seed: {numbers(clean, (m,), 'val_loss')}",
-                bool(np.all(final(clean, m, "val_loss") < 0.05)),
+                bool(np.all(final(clean, m, "val_loss") < ZERO_LOSS)),
             )
         )
         found.append(
@@ -119,10 +122,11 @@ def claims(rows: list[Row]) -> list[Claim]:
         )
     found.append(
         Claim(
-            f"η=0: OPD-F plateaus (full chain below {SOLVED}, every seed)",
+            f"η=0: OPD-F plateaus (clean validation loss above {ZERO_LOSS} nats/token at the end, every seed)",
             "paper, Fig. 2",
-            f"final full-chain accuracy per seed: {numbers(clean, ('opd-f',), 'full_exact')}",
-            bool(np.all(final(clean, "opd-f", "full_exact") < SOLVED)),
+            f"final loss per seed: {numbers(clean, ('opd-f',), 'val_loss')}; "
+            f"full-chain accuracy: {numbers(clean, ('opd-f',), 'full_exact')}",
+            bool(np.all(final(clean, "opd-f", "val_loss") > ZERO_LOSS)),
         )
     )
     times = {m: _median_episodes_to_solve(rows, clean, m) for m in ORDER}
@@ -170,36 +174,45 @@ def draw(table: list[Row]) -> Figure:
     """Two noise levels side by side; clean validation loss above, full-chain accuracy below."""
     levels = sorted({float(r["eta"]) for r in table})
     p, m = int(table[0]["p"]), int(table[0]["m"])
-    figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True, sharey="row")
+    figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
+    grid = figure.subplots(2, len(levels), sharex=True, squeeze=False)
     for column, eta in enumerate(levels):
         q = 1 - eta + eta / p
-        for row, metric in enumerate(("val_loss", "full_exact")):
-            axes = grid[row, column]
-            for method in ORDER:
-                x, mean, sd = _series(table, eta, method, metric)
-                curve(axes, method, x, mean, sd, clip=(1e-4, np.inf) if metric == "val_loss" else (0, 1))
-            axes.set_xlim(0, x[-1] * 1.01)
-        grid[0, column].set_title(f"η = {eta:g}  (chance of a clean trajectory $q^m$ = {q**m:.2g})")
-        grid[0, column].set_yscale("log")
-        grid[1, column].set_ylim(-0.03, 1.03)
-        grid[1, column].set_xlabel("training trajectories (thousands)")
-        grid[1, column].xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
-        if eta > 0:
-            grid[0, column].axhline(-math.log(q), color="#666666", linewidth=0.9, linestyle=":")
-            grid[0, column].annotate(
-                f"−ln q = {-math.log(q):.3f}: exact fit of the noisy law", (0.02, -math.log(q)), color="#444444",
-                xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points", va="top", fontsize=6.5,
-            )  # fmt: skip
-    grid[0, 0].set_ylabel("clean validation loss (nats/token)")
+        loss, accuracy = grid[:, column]
+        for method in ORDER:
+            curve(loss, method, *_series(table, eta, method, "val_loss"), clip=(1e-5, np.inf))
+            curve(accuracy, method, *_series(table, eta, method, "full_exact"), clip=(0.0, 1.0))
+        loss.set_title(f"η = {eta:g},  $q^m$ = {q**m:.2g}")
+        if eta == 0:
+            loss.set_yscale("log")
+            loss.set_ylim(bottom=1e-5)
+        else:
+            _mark_exact_fit(loss, -math.log(q))
+        accuracy.set_ylim(-0.03, 1.03)
+        accuracy.set_xlabel("training trajectories (thousands)")
+        accuracy.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
+        accuracy.set_xlim(left=0)
+    grid[0, 0].set_ylabel("clean validation loss\n(nats/token)")
     grid[1, 0].set_ylabel("full-chain accuracy")
     handles = [handle(method, METHOD[method].label) for method in ORDER]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(ORDER), columnspacing=1.2)
-    figure.text(
-        0.995, 0.002, f"mean of {table[0]['n_seeds']} seeds, band: ± 1 standard deviation; p = {p}, m = {m}",
-        ha="right", va="bottom", fontsize=6, color="#666666",
-    )  # fmt: skip
+    note = (
+        f"mean of {table[0]['n_seeds']} seeds, band: ± 1 standard deviation; p = {p}, m = {m}; "
+        "$q^m$: chance that an expert's trajectory is clean to its end"
+    )
+    figure.text(0.995, 0.008, note, ha="right", va="bottom", fontsize=6.5, color="#555555")
     return figure
+
+
+def _mark_exact_fit(axes: Axes, level: float) -> None:
+    """The clean loss of a student that equals the noisy law: −ln q (paper_protocol.md: 0.188 at η=0.2, p=7)."""
+    axes.axhline(level, color="#666666", linewidth=0.9, linestyle=":")
+    axes.set_ylim(bottom=0)
+    axes.annotate(
+        f"−ln q = {level:.3f}: a student equal to the noisy law", (0.02, level), color="#444444",
+        xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points", va="top", fontsize=7,
+    )  # fmt: skip
 
 
 def _series(table: list[Row], eta: float, method: str, metric: str) -> tuple[np.ndarray, ...]:
@@ -210,7 +223,11 @@ def _series(table: list[Row], eta: float, method: str, metric: str) -> tuple[np.
 EXPERIMENT = Experiment(
     name="fig2",
     summary="modular addition at η = 0 and high noise: clean validation loss and full-chain accuracy",
-    cost={"smoke": "", "cpu": "", "paper": ""},
+    cost={
+        "smoke": "36 runs of 40 updates, about 25 seconds on two cores",
+        "cpu": "36 runs of 2,500 updates, about 8 minutes on two cores",
+        "paper": "36 runs of 46,875 updates of a 3.15 M-parameter student, an accelerator",
+    },
     compute=compute,
     analyse=analyse,
     claims=claims,

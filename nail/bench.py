@@ -25,11 +25,12 @@ from nail.provenance import provenance
 from nail.store import to_csv, write_text
 from nail.train import make_train
 
-REPEATS = 5
+REPEATS = 3
 
 SIZES = {
+    "smoke": TrainConfig(p=3, m=3, eta=0.5, width=16, heads=2, batch=16, steps=1_000, lr=1e-3, n_validation=50),
     "small": TrainConfig(p=7, m=10, eta=0.5, width=64, heads=4, steps=1_000, lr=1e-3),
-    "paper": TrainConfig(steps=1_000),
+    "paper": TrainConfig(steps=1_000, n_validation=512),
 }
 
 
@@ -154,7 +155,7 @@ def _parts(config: TrainConfig, problem: Problem, numbers: Any, state: Any, seco
     return {
         "rollout": best_seconds(jax.jit(collect), state.params, seconds=seconds / 4),
         "gradient": best_seconds(gradient, state.params, seconds=seconds / 4),
-        "evaluation": best_seconds(evaluation, state.params, seconds=0),
+        "evaluation": best_seconds(evaluation, state.params, seconds=0.0),
     }
 
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,25 +44,45 @@ def run_all(
     configs = tuple(check(config) for config in configs)
     stores = [GroupStore(out, members) for members in group(configs)]
     todo = [store for store in stores if not store.complete()]
+    experts = [load_expert(store.configs[0]) for store in todo]
     bar = tqdm(
         total=sum(len(s.configs) * s.configs[0].steps * s.configs[0].batch for s in todo),
         unit="ep", unit_scale=True, dynamic_ncols=True, disable=not todo, smoothing=0.1,
     )  # fmt: skip
-    with bar, ThreadPoolExecutor(max_workers=os.cpu_count()) as compilers:
-        compiling = [compilers.submit(prepare, store.configs) for store in todo]
-        for patience in (0, -1):
-            for store, prepared in zip(todo, compiling, strict=True):
-                store.lock_path.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    with FileLock(store.lock_path, timeout=patience):
-                        if not store.complete():
-                            bar.set_description(f"{store.configs[0].method}, {len(store.configs)} runs, compiling")
-                            _run_group(store, prepared.result(), bar, checkpoint_seconds, keep_params)
-                except Timeout:
-                    bar.write(f"{store.configs[0].method}: another process is at it; going on with the rest")
+    compilers = ThreadPoolExecutor(max_workers=os.cpu_count())
+    compiling = [compilers.submit(prepare, s.configs, expert) for s, expert in zip(todo, experts, strict=True)]
+    try:
+        with bar:
+            for patience in (0.0, -1.0):
+                for store, prepared in zip(todo, compiling, strict=True):
+                    _run_or_leave(store, prepared, patience, bar, checkpoint_seconds, keep_params)
+    finally:
+        compilers.shutdown(wait=False, cancel_futures=True)
     rows = {row_key(row): row for store in stores for row in store.all_rows()}
     order = {run_id(config): i for i, config in enumerate(configs)}
     return sorted(rows.values(), key=lambda row: (order[row["run"]], int(row["step"])))
+
+
+def _run_or_leave(
+    store: GroupStore,
+    prepared: "Future[Prepared]",
+    patience: float,
+    bar: tqdm,
+    checkpoint_seconds: float,
+    keep_params: bool,
+) -> None:
+    """Run a group unless it is done, or another process holds it for longer than `patience` seconds (−1: wait)."""
+    store.lock_path.parent.mkdir(parents=True, exist_ok=True)
+    name = f"{store.configs[0].method}, {len(store.configs)} runs"
+    try:
+        with FileLock(store.lock_path, timeout=patience):
+            if not store.complete():
+                bar.set_description(f"{name}, compiling")
+                program = prepared.result()
+                bar.set_description(name)
+                _run_group(store, program, bar, checkpoint_seconds, keep_params)
+    except Timeout:
+        bar.write(f"nail: {name}: another process is at it; going on with the rest", file=sys.stderr)
 
 
 def row_key(row: dict[str, str]) -> tuple[str, int]:
@@ -77,9 +98,9 @@ class Prepared(NamedTuple):
     numbers: Numbers
 
 
-def prepare(configs: tuple[TrainConfig, ...]) -> Prepared:
+def prepare(configs: tuple[TrainConfig, ...], expert_params: Any = None) -> Prepared:
     """Compile the program of `configs` (in a thread of its own: programs compile while others run)."""
-    program = make_train(configs[0], load_expert(configs[0]))
+    program = make_train(configs[0], expert_params)
     numbers = pad_runs(numbers_of(configs))
     state = jax.eval_shape(program.init, numbers)
     options = compiler_options(len(configs) * configs[0].steps)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from nail.checks import BadInput
 from nail.config import TrainConfig
@@ -44,7 +45,8 @@ def load_expert(config: TrainConfig) -> Any:
                 f"{field} {getattr(config, field)}"
             )
     policy = make_policy(config, make_environment(config))
-    params = load_tree(folder / "expert", jax.eval_shape(policy.init, jax.random.key(0)))
+    stored = load_tree(folder / "expert", jax.eval_shape(policy.init, jax.random.key(0)))
+    params = jax.tree.map(jnp.asarray, jax.device_get(stored))
     seen = measure_expert(config, params)
     if seen.full_exact < 1:
         sentence = (

@@ -3,8 +3,10 @@
 import os
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
+"""compile quickly: the tests' programs are tiny"""
+os.environ.setdefault("XLA_FLAGS", f"--xla_cpu_multi_thread_eigen=false {QUICK}")
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("nail", "beartype.beartype")

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from nail.config import TrainConfig
+from nail.experts import NetworkExpert
 from nail.noise import sample
 from nail.problem import make_channel, make_problem, numbers_of
 from nail.rollout import choose, draw, rollout
@@ -100,3 +101,23 @@ def test_mixture_ends_are_expert_and_greedy_student(world):
     np.testing.assert_array_equal(roll("mixture", 1.0), roll("expert"))
     np.testing.assert_array_equal(roll("mixture", 0.0), rollout(problem.env, problem.policy, params, contexts).actions)
     assert (roll("mixture", 0.5) != roll("mixture", 1.0)).any()
+
+
+def test_network_expert_has_the_same_law_in_parallel_and_step_by_step(world):
+    """The network at clean prefixes, uniform over the residues after a mistake; prefixes of a sampled student."""
+    problem, _, params = world
+    expert = NetworkExpert(problem.env, problem.policy, params)
+    contexts = contexts_of(problem.env, 16)
+    draws = draw(jax.random.key(8), 16, problem.env, sampled=True, mixture=False)
+    rolled = rollout(problem.env, problem.policy, params, contexts, draws=draws, temperature=1.0)
+    laws = expert.laws(contexts, rolled.observations)
+    cache, states = expert.start(contexts), jax.vmap(problem.env.start)(contexts)
+    for h in range(4):
+        law, cache = expert.step(cache, jnp.int32(h), states)
+        np.testing.assert_allclose(laws[:, h], law, atol=1e-5)
+        states = jax.vmap(problem.env.advance)(states, rolled.actions[:, h])
+    lost = jax.vmap(problem.env.poisoned)(contexts, rolled.observations)
+    assert lost.any()
+    np.testing.assert_allclose(laws[lost], np.broadcast_to([1 / 3, 1 / 3, 1 / 3, 0], (int(lost.sum()), 4)), rtol=1e-6)
+    own = jax.nn.softmax(problem.policy.logits(params, contexts, rolled.observations))
+    np.testing.assert_array_equal(laws[~lost], own[~lost])
