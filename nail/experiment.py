@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-import experiments
 from nail.checks import require_known
 from nail.plotting import figure_style, save
 from nail.store import open_folder, read_csv, to_csv, write_text
@@ -46,8 +45,9 @@ class Experiment(NamedTuple):
 
 
 def names() -> list[str]:
-    """All figures: the modules of the `experiments` package."""
-    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_")
+    """All figures: the modules of the `experiments` package, found by looking, so that a new file is a new figure."""
+    folder = importlib.import_module("experiments").__path__
+    return sorted(module.name for module in pkgutil.iter_modules(folder) if module.name[0] != "_")
 
 
 def load(name: str) -> Experiment:
