@@ -12,8 +12,8 @@ class BadInput(ValueError):
     """A value that a user gave is outside its allowed range; `str()` of it is one sentence for that user."""
 
 
-def require(ok: bool, name: str, value: Any, allowed: str) -> None:
-    """Raise `BadInput` "name must be allowed, got value" unless `ok`."""
+def require(ok: Any, name: str, value: Any, allowed: str) -> None:
+    """Raise `BadInput` "name must be allowed, got value" unless `ok`, a bool of Python or of numpy."""
     if not ok:
         raise BadInput(f"{name} must be {allowed}, got {value}")
 

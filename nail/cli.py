@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from nail.checks import BadInput, require, require_known
-from nail.config import TASKS, TrainConfig, check
+from nail.cli_theory import QUANTITIES, NStarCommand, Theory
+from nail.config import PRECISIONS, TASKS, TrainConfig, check
 from nail.methods import METHODS
 
 Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
@@ -18,21 +19,29 @@ Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that
 
 @dataclass(frozen=True)
 class List:
-    """What there is: methods, tasks, figures, and the cost of their presets."""
+    """What there is: methods, tasks, quantities of the theory, figures, and the cost of their presets."""
 
     def run(self) -> None:
-        from nail import experiment
+        from nail import experiment, nstar, replicates
+        from nail.counting import LEARNER
 
         print("methods (nail train --method NAME)")
         for row in METHODS:
             print(f"  {row.name:<12}{row.label:<12}{row.summary}")
         print("\ntasks (nail train --task NAME)")
-        for task in TASKS:
-            print(f"  {task}")
+        for task, summary in TASKS.items():
+            print(f"  {task:<14}{summary}")
+        print("\nquantities (nail theory QUANTITY)")
+        for quantity in QUANTITIES:
+            print(f"  {quantity.name:<15}{quantity.meaning}")
+        print("\nmeasured sample complexities (nail n-star --instance NAME --method NAME)")
+        print(f"  instances: {', '.join(nstar.INSTANCES)}")
+        for name in replicates.METHODS:
+            print(f"  {name:<15}{LEARNER[name].label}")
         print("\nfigures (nail figure NAME --preset PRESET)")
         for name in experiment.names():
             found = experiment.load(name)
-            print(f"  {name:<12}{found.summary}")
+            print(f"  {name:<21}{found.summary}")
             for preset, cost in found.cost.items():
                 print(f"  {'':<12}  {preset:<7}{cost}")
 
@@ -118,8 +127,8 @@ class FigureCommand:
 class Bench:
     """Measure speed on this machine: ms a step, trajectories/s, products alone, and their ratio."""
 
-    preset: Literal["small", "paper"] = "small"
-    """small: p=7, m=10, width 64; paper: p=7, m=31, width 512; both with batch 64"""
+    preset: str = "small"
+    """small: p=7, m=10, width 64, or paper: p=7, m=31, width 512, both with batch 64; smoke: tiny, for the tests"""
     methods: str = ",".join(row.name for row in METHODS)
     """comma-separated methods"""
     precision: str = "float32"
@@ -129,6 +138,8 @@ class Bench:
     out: Annotated[Path | None, tyro.conf.arg(help="file to write the table to, as CSV")] = None
 
     def run(self) -> None:
+        require_known("preset", self.preset, ("smoke", "small", "paper"))
+        require_known("precision", self.precision, PRECISIONS)
         require(self.seconds > 0, "seconds", self.seconds, "above 0")
         for name in self.methods.split(","):
             require_known("method", name, [row.name for row in METHODS])
@@ -138,7 +149,15 @@ class Bench:
         bench(self.preset, tuple(self.methods.split(",")), self.precision, self.seconds, self.out)
 
 
-COMMANDS = {"list": List, "train": Train, "expert": Expert, "figure": FigureCommand, "bench": Bench}
+COMMANDS = {
+    "list": List,
+    "train": Train,
+    "expert": Expert,
+    "figure": FigureCommand,
+    "theory": Theory,
+    "n-star": NStarCommand,
+    "bench": Bench,
+}
 
 
 def plain(config: TrainConfig) -> TrainConfig:

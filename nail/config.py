@@ -7,13 +7,25 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nail.checks import BadInput, require, require_known
 from nail.methods import METHOD
 
-TASKS = ("modadd",)
+TASKS = {
+    "modadd": "modular addition with a chain of thought",
+    "poison-chain": "tabular: one wrong action leaves the path for good, and the expert is uniform there",
+    "hidden-path": "tabular: one secret path in a tree of prefixes; p^(m−1) ≤ 1024",
+    "garnet": "tabular: a random MDP with p states and 2 successors of each action; p ≤ 64",
+}
+"""task → what it is; tabular tasks have horizon H = m and A = p actions"""
+LIMITS: dict[str, tuple[tuple[str, Callable[[int, int], int], int], ...]] = {
+    "hidden-path": (("p^(m−1)", lambda p, m: p ** (m - 1), 1024), ("p^(2m−1)", lambda p, m: p ** (2 * m - 1), 2**24)),
+    "garnet": (("p", lambda p, m: p, 64), ("m·p³", lambda p, m: m * p**3, 2**24)),
+}
+"""task → sizes of its tables in p and m, and the largest that are allowed"""
 RECOVERIES = ("none", "follow")
 NOISES = ("uniform", "temperature")
 ESTIMATORS = ("mc", "full")
@@ -28,13 +40,16 @@ class TrainConfig:
     """One training run."""
 
     task: str = "modadd"
-    """environment: modadd (modular addition with a chain of thought)"""
+    """environment: modadd (modular addition with a chain of thought), or a tabular MDP with a softmax table as student:
+    poison-chain, hidden-path or garnet, whose instance is drawn from bank_seed (they ignore width, heads, layers,
+    init_std, precision and recovery)"""
     p: int = 7
-    """modulus of the addition, p ≥ 2; the vocabulary is 0..p−1 and "=" """
+    """modulus of the addition, p ≥ 2; the vocabulary is 0..p−1 and "=". Of a tabular task: number of actions A"""
     m: int = 31
-    """chain length = horizon H in tokens, m ≥ 1"""
+    """chain length = horizon H in tokens, m ≥ 1. Of a tabular task: horizon H in steps"""
     recovery: str = "none"
-    """clean expert after a mistake: none (uniform from there on) or follow (continues from the prefix it is given)"""
+    """clean expert after a mistake: none (uniform from there on) or follow (continues from the prefix it is given);
+    for a tabular task this is part of the instance"""
     noise: str = "uniform"
     """corruption of the expert: uniform (Huber mixture with uniform kernel over the residues) or temperature"""
     eta: float = 0.2
@@ -89,7 +104,7 @@ class TrainConfig:
     n_validation: int = 5_000
     """held-out prompts per evaluation ≥ 1, never trained on (at most a tenth of all p^m)"""
     bank_seed: int = 0
-    """seed of the prompt bank, shared by all methods and seeds, ≥ 0"""
+    """seed of the prompt bank, or of a tabular instance and its chance, shared by all methods and seeds, ≥ 0"""
     seed: int = 0
     """seed of initialisation, noise and rollouts, ≥ 0"""
 
@@ -119,6 +134,9 @@ def check(config: TrainConfig) -> TrainConfig:
         value = getattr(config, name)
         require(value >= least, name, value, f"an integer of at least {least}")
     require(config.p <= 2**15, "p", config.p, "at most 32768")
+    for name, size, most in LIMITS.get(config.task, ()):
+        found = size(config.p, config.m)
+        require(found <= most, name, found, f"at most {most} for the task {config.task}")
     require(config.seed < 2**31, "seed", config.seed, "below 2^31")
     require(config.batch * config.steps < 2**32, "batch × steps", config.batch * config.steps, "below 2^32 episodes")
     require(0 <= config.eta < 1, "eta", config.eta, "in [0, 1)")

@@ -1,16 +1,21 @@
 """From a configuration to its objects: environment, channel, clean expert, policy."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nail.config import TrainConfig
 from nail.envs.environment import Environment
+from nail.envs.instances import Instance, garnet, hidden_path, poison_chain
 from nail.envs.modadd import make_modadd
+from nail.envs.tabular_env import make_tabular
 from nail.experts import Expert, NetworkExpert, Oracle
 from nail.noise import Channel, Huber, Temperature, uniform_kernel
 from nail.policies.policy import Policy
+from nail.policies.tabular import SoftmaxTable
 from nail.policies.transformer import Decoder, TransformerPolicy
 
 
@@ -49,13 +54,18 @@ def numbers_of(configs: tuple[TrainConfig, ...]) -> Numbers:
     )
 
 
-def make_environment(config: TrainConfig) -> Environment:
-    """The environment that `config` names."""
+class Task(NamedTuple):
+    """How a configuration of one task becomes objects."""
+
+    environment: Callable[[TrainConfig], Environment]
+    policy: Callable[[TrainConfig, Environment], Policy]
+
+
+def _modadd(config: TrainConfig) -> Environment:
     return make_modadd(config.p, config.m, config.recovery, config.bank_seed, config.n_validation)
 
 
-def make_policy(config: TrainConfig, env: Environment) -> Policy:
-    """The student network, also the architecture of a trained expert."""
+def _transformer(config: TrainConfig, env: Environment) -> Policy:
     return TransformerPolicy(
         Decoder(
             n_actions=env.n_actions,
@@ -67,6 +77,48 @@ def make_policy(config: TrainConfig, env: Environment) -> Policy:
             dtype=jnp.dtype(config.precision),
         )
     )
+
+
+def make_instance(config: TrainConfig) -> Instance:
+    """The finite MDP of a tabular task with H = m and A = p, its right actions (or its whole MDP) from `bank_seed`.
+
+    Raises `KeyError` for a task that is not tabular.
+    """
+    return INSTANCES[config.task](config)
+
+
+def _secret(config: TrainConfig) -> np.ndarray:
+    """Right actions, uniform on A^H."""
+    return np.random.default_rng(config.bank_seed).integers(config.p, size=config.m)
+
+
+def _tabular(config: TrainConfig) -> Environment:
+    return make_tabular(make_instance(config), config.bank_seed, config.n_validation)
+
+
+def _softmax_table(config: TrainConfig, env: Environment) -> Policy:
+    return SoftmaxTable(env.horizon, env.n_observations, env.n_actions)
+
+
+INSTANCES: dict[str, Callable[[TrainConfig], Instance]] = {
+    "poison-chain": lambda c: poison_chain(c.m, c.p, _secret(c)),
+    "hidden-path": lambda c: hidden_path(c.m, c.p, _secret(c)),
+    "garnet": lambda c: garnet(c.bank_seed, c.m, n_states=c.p, n_actions=c.p, branching=2),
+}
+TASK: dict[str, Task] = {
+    "modadd": Task(_modadd, _transformer),
+    **{name: Task(_tabular, _softmax_table) for name in INSTANCES},
+}
+
+
+def make_environment(config: TrainConfig) -> Environment:
+    """The environment that `config` names."""
+    return TASK[config.task].environment(config)
+
+
+def make_policy(config: TrainConfig, env: Environment) -> Policy:
+    """The student, also the architecture of a trained expert: a transformer, or a softmax table."""
+    return TASK[config.task].policy(config, env)
 
 
 def make_problem(config: TrainConfig, expert_params: Any = None) -> Problem:

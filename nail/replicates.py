@@ -22,6 +22,8 @@ from nail.policies.tabular import deterministic, plurality
 
 BLOCK = 128
 """largest number of replicates that are advanced together"""
+METHODS = tuple(name for name, row in LEARNER.items() if row.score is not class_score)
+"""the learners that work level by level"""
 
 
 class State(NamedTuple):
@@ -60,8 +62,7 @@ def learner(method: str) -> Learner:
 
     Raises `BadInput` for any other method.
     """
-    known = [name for name, row in LEARNER.items() if row.score is not class_score]
-    require_known("method", method, known)
+    require_known("method", method, METHODS)
     return LEARNER[method]._replace(name="", label="")
 
 
@@ -78,11 +79,13 @@ def blocks(replicates: int) -> int:
     return best if best >= min(16, replicates) else replicates
 
 
-def replicate_keys(replicates: int, seed: int) -> Key[Array, " R"]:
+@partial(jax.jit, static_argnames="replicates")
+def replicate_keys(replicates: int, seed: int | Int[Array, ""]) -> Key[Array, " R"]:
     """fold_in(key(seed), j) for j = 0..R−1."""
     return jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(replicates))
 
 
+@partial(jax.jit, static_argnames=("horizon", "n_actions"))
 def secrets(keys: Key[Array, " R"], horizon: int, n_actions: int) -> Int[Array, "R H"]:
     """Right actions of each replicate, uniform on A^H, from its fold_in(·, 0)."""
     uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), (horizon,)))(keys)

@@ -29,6 +29,8 @@ from nail.checks import BadInput
 from nail.config import TrainConfig, content_hash, run_id
 
 MARKER = "nail-out.json"
+LONE = "array"
+"""the name under which a pytree that is one array is stored"""
 
 
 class Damaged(Exception):
@@ -92,7 +94,7 @@ def save_tree(folder: Path, tree: Any) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.resolve(), tree, force=True)
+        checkpointer.save(folder.resolve(), _boxed(tree), force=True)
 
 
 def load_tree(folder: Path, abstract: Any = None) -> Any:
@@ -100,7 +102,13 @@ def load_tree(folder: Path, abstract: Any = None) -> Any:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder.resolve(), abstract)
+        tree = checkpointer.restore(folder.resolve(), None if abstract is None else _boxed(abstract))
+    return tree[LONE] if isinstance(tree, dict) and set(tree) == {LONE} else tree
+
+
+def _boxed(tree: Any) -> Any:
+    """Orbax takes containers only: a lone array (the table of a tabular policy) goes into a dictionary."""
+    return {LONE: tree} if jax.tree_util.all_leaves([tree]) else tree
 
 
 class GroupStore:

@@ -29,9 +29,9 @@ def five_errors(p, n):
     [
         (5, 3, 0.4, 20),
         (8, 5, 0.6, 300),
-        (3, 4, 0.8, 60),
-        (4, 3, 0.0, 1),
-        (4, 2, 0.5, 0),
+        (5, 3, 0.8, 60),
+        (5, 3, 0.0, 1),
+        (5, 3, 0.5, 0),
     ],
 )
 def test_loglossbc_on_the_chain_equals_the_exact_dynamic_programme(horizon, n_actions, eta, n):

@@ -14,7 +14,7 @@ def test_bootstrap_intervals_cover_the_mean(method):
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(400):
-        found = bootstrap_interval(rng.exponential(size=40), rng, level=0.9, resamples=300, method=method)
+        found = bootstrap_interval(rng.exponential(size=40), rng, level=0.9, resamples=200, method=method)
         hits += bool(found.low <= 1.0 <= found.high)
     assert 0.84 < hits / 400 < 0.95
 

@@ -22,6 +22,8 @@ from nail.noise import Huber, uniform_kernel
 
 MAX_TREE = 1024
 """largest number of states of a hidden path built as an explicit tree"""
+MAX_ENTRIES = 2**24
+"""largest number of entries of its transition table"""
 
 
 class Instance(NamedTuple):
@@ -92,6 +94,8 @@ def hidden_path(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | No
     secret = _secret(horizon, n_actions, secret)
     n_states = n_actions ** (horizon - 1)
     require(n_states <= MAX_TREE, "number of prefixes A^(H-1)", n_states, f"at most {MAX_TREE}")
+    require(n_states**2 * n_actions <= MAX_ENTRIES, "entries of P, A^(2H-1)", n_states**2 * n_actions,
+            f"at most {MAX_ENTRIES}")  # fmt: skip
     state, action = np.arange(n_states)[:, None], np.arange(n_actions)[None, :]
     P = np.zeros((n_states, n_actions, n_states))
     P[state, action, (state * n_actions + action) % n_states] = 1.0

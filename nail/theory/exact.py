@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from nail.checks import require
 from nail.theory.plurality import (
@@ -150,12 +150,13 @@ def lrt_error(
     check_setting(horizon, 2, eta)
     require(n >= 0, "n", n, "at least 0")
     p0, p1 = rare_label_probabilities(horizon, c, eta, noise, domination)
-    if p1 == 1.0:
-        return 0.5 * p0 ** (n * horizon)
     trials = n * horizon
+    if trials == 0 or p1 == 1.0:
+        return float(0.5 * p0**trials)
     cut = trials * np.log((1 - p0) / (1 - p1)) / np.log(p1 * (1 - p0) / (p0 * (1 - p1)))
-    least = np.ceil(cut - 1e-12 * trials)
-    return float(0.5 * (stats.binom.sf(least - 1, trials, p0) + stats.binom.cdf(least - 1, trials, p1)))
+    least = max(1.0, float(np.ceil(cut - 1e-12 * trials)))
+    above, below = special.betainc(least, trials - least + 1, p0), special.betaincc(least, trials - least + 1, p1)
+    return float(0.5 * (above + below))
 
 
 def rare_label_probabilities(

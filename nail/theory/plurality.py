@@ -14,8 +14,8 @@ cancel.
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
-from scipy import special, stats
+from jaxtyping import Float, Integer
+from scipy import special
 
 from nail.checks import require
 
@@ -72,6 +72,11 @@ def labels_until_sure(n_actions: int, eta: float, tolerance: float) -> int:
     return max(labels, 1)
 
 
+def _poisson(k: Integer[np.ndarray, " n"], mean: float) -> Float[np.ndarray, " n"]:
+    """Poisson probabilities e^−λ λ^k/k! (here and below scipy.special alone: scipy.stats takes a second to load)."""
+    return np.exp(special.xlogy(k, mean) - special.gammaln(k + 1) - mean)
+
+
 def _split_block(n_actions: int, lowest: int, highest: int, rows: int) -> Float[np.ndarray, "rows block"]:
     """T(j, r) for j < `rows` and r in lowest..highest, by one Poisson tilt of mean near the middle of the
     block."""
@@ -79,7 +84,7 @@ def _split_block(n_actions: int, lowest: int, highest: int, rows: int) -> Float[
     rate = middle / (n_actions - 1)
     size = int(2 * np.ceil(BLOCK * np.sqrt(middle) + 10 * np.sqrt(middle) + 40))
     support = int(min(rows, np.ceil(rate + 12 * np.sqrt(rate) + 40)))
-    pmf = stats.poisson.pmf(np.arange(support), rate)
+    pmf = _poisson(np.arange(support), rate)
     turns = np.exp(-2j * np.pi * (np.outer(np.arange(support), np.arange(size // 2 + 1)) % size) / size)
     upto = np.cumsum(pmf[:, None] * turns, axis=0)
     below = np.concatenate([np.zeros_like(upto[:1]), upto[:-1]])
@@ -90,7 +95,7 @@ def _split_block(n_actions: int, lowest: int, highest: int, rows: int) -> Float[
     r = np.arange(lowest, highest + 1)
     weight = np.fft.irfft(total / n_actions, n=size, axis=1)[:, r % size]
     split = np.ones((rows, len(r)))
-    split[:support] = np.clip(weight / stats.poisson.pmf(r, middle)[None, :], 0.0, 1.0)
+    split[:support] = np.clip(weight / _poisson(r, middle)[None, :], 0.0, 1.0)
     return split
 
 

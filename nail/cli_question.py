@@ -1,0 +1,84 @@
+"""What a command that asks for one number has in common: options that are checked, a table or JSON that is printed."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nail.checks import require
+
+MAX_EPISODES = 2**30
+"""largest budget of `nail n-star`: its counters are 32-bit"""
+MAX_LEVELS = 10**6
+"""largest H or T of a dynamic programme over levels"""
+LARGEST = 10**290
+"""largest number of episodes that the exact binomial tails are asked for"""
+
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "H": (lambda x: x >= 1, "an integer of at least 1"),
+    "A": (lambda x: x >= 2, "an integer of at least 2"),
+    "T": (lambda x: 1 <= x <= MAX_LEVELS, f"an integer in 1..{MAX_LEVELS}"),
+    "n": (lambda x: 0 <= x <= LARGEST, "an integer of at least 0 (and at most 1e290)"),
+    "eta": (lambda x: 0 <= x < 1, "in [0, 1)"),
+    "delta": (lambda x: 0 < x < 1, "in (0, 1)"),
+    "eps": (lambda x: 0 < x < 1, "in (0, 1)"),
+    "C": (lambda x: x >= 1 and math.isfinite(x), "a finite number of at least 1"),
+    "c": (lambda x: x > 0 and math.isfinite(x), "a finite number above 0"),
+    "recovery": (lambda x: x is None or x >= 1, "an integer of at least 1"),
+    "replicates": (lambda x: x >= 1, "an integer of at least 1"),
+    "max_episodes": (lambda x: 1 <= x <= MAX_EPISODES, f"an integer in 1..{MAX_EPISODES}"),
+    "seed": (lambda x: 0 <= x < 2**31, "an integer of at least 0 and below 2^31"),
+}
+"""what each option must be, wherever it occurs"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked for, with its options; `answer` computes it and `run` prints it."""
+
+    json: bool = False
+    """one JSON object instead of a table"""
+
+    name: ClassVar[str]
+    meaning: ClassVar[str]
+    formula: ClassVar[str]
+    source: ClassVar[str]
+
+    def inputs(self) -> dict[str, Any]:
+        """The options as they were given, by name."""
+        return {field: value for field, value in dataclasses.asdict(self).items() if field != "json"}
+
+    def answer(self) -> dict[str, Any]:
+        """At least `value`; numbers that are not finite are not allowed here, None stands for them."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Check the options (raises `BadInput` naming the first bad one), compute, print."""
+        inputs = self.inputs()
+        for field, value in inputs.items():
+            if field in RANGES:
+                ok, allowed = RANGES[field]
+                require(ok(value), field, value, allowed)
+        found = self.answer()
+        if self.json:
+            print(json.dumps({"quantity": self.name, "inputs": inputs, **found}, allow_nan=False, ensure_ascii=False))
+            return
+        print(self.meaning)
+        for field, value in {**inputs, **found, "formula": self.formula, "source": self.source}.items():
+            print(f"  {field.replace('_', ' '):<15} {readable(value)}")
+
+
+def readable(value: Any) -> str:
+    """A number, an interval or a word for a table; None is a dash."""
+    if isinstance(value, (list, tuple)):
+        low, high = (readable(end) if end is not None else "∞" for end in value)
+        return f"[{low}, {high}]"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) < 10**16 else f"{value:.10g}"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return "–" if value is None else str(value)

@@ -1,0 +1,230 @@
+"""Finite MDPs in the learner loop, against their exact tables and dynamic programmes."""
+
+import csv
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nail.checks import BadInput
+from nail.cli import main
+from nail.config import TASKS, TrainConfig
+from nail.envs.environment import Environment
+from nail.envs.tabular import regret, value
+from nail.learner import buffer_shape, collect, objective, optimiser, update
+from nail.methods import METHODS
+from nail.policies.tabular import deterministic, frequencies
+from nail.problem import INSTANCES, TASK, make_channel, make_environment, make_instance, make_problem, numbers_of
+from nail.run import prepare
+from nail.theory import exact
+from nail.train import make_train
+
+CONFIG = TrainConfig(
+    task="poison-chain", p=3, m=4, eta=0.3, batch=16, steps=300, lr=0.1, warmup=0, clip=1e9, eval_every=300,
+    n_validation=40, bank_seed=3,
+)  # fmt: skip
+
+
+def with_(**changes):
+    return dataclasses.replace(CONFIG, **changes)
+
+
+def trained(config):
+    """Final logits and final evaluation of one run."""
+    program = prepare((config,))
+    state, _ = program.segment(program.init(program.numbers), program.numbers)
+    params = np.asarray(state.params[0], np.float64)
+    assert int(state.step[0]) == config.steps
+    assert int(state.bad_step[0]) == -1
+    return params, jax.tree.map(lambda x: np.asarray(x[0]), program.segment(state, program.numbers)[1].evaluation)
+
+
+def greedy(params):
+    return np.asarray(deterministic(jnp.argmax(jnp.asarray(params), -1), params.shape[-1]), np.float64)
+
+
+def softmax(params):
+    weight = np.exp(params - params.max(-1, keepdims=True))
+    return weight / weight.sum(-1, keepdims=True)
+
+
+def test_every_task_is_in_both_tables_and_is_an_environment():
+    assert set(TASKS) == set(TASK)
+    assert all(isinstance(make_environment(with_(task=task)), Environment) for task in TASK)
+
+
+@pytest.mark.parametrize("task", INSTANCES)
+def test_laws_in_parallel_equal_laws_step_by_step(task):
+    """Random actions from 30 contexts: observations are possible successors, and both ways to ask the expert agree."""
+    config = with_(task=task)
+    env, instance = make_environment(config), make_instance(config)
+    actions = jax.random.randint(jax.random.key(0), (30, 4), 0, 3)
+
+    @jax.jit
+    @jax.vmap
+    def walk(index, actions):
+        context = env.train_context(index)
+
+        def step(state, action):
+            return env.advance(state, action), (env.observe(state), env.law(state), env.lost(state))
+
+        seen, laws, lost = jax.lax.scan(step, env.start(context), actions)[1]
+        return seen, laws, lost, env.laws(context, seen), env.poisoned(context, seen)
+
+    seen, laws, lost, parallel, poisoned = walk(jnp.arange(30, dtype=jnp.uint32), actions)
+    np.testing.assert_array_equal(laws, parallel)
+    np.testing.assert_array_equal(lost, poisoned)
+    np.testing.assert_allclose(laws, instance.expert[np.arange(4), seen], atol=1e-7)
+    assert lost.any() == (task != "garnet")
+    steps = instance.mdp.P[np.arange(3), seen[:, :-1], actions[:, :-1], seen[:, 1:]]
+    assert (steps > 0).all()
+
+
+def test_transitions_and_first_states_have_the_law_of_the_mdp():
+    """4,000 contexts at one (h, s, a): every frequency within 5 standard errors, error probability 1e-5."""
+    config = with_(task="garnet")
+    env, mdp = make_environment(config), make_instance(config).mdp
+
+    def end(index):
+        start = env.start(env.train_context(index))
+        return start.state, env.advance(start._replace(state=jnp.int32(1)), jnp.int32(2)).state
+
+    first, after = jax.jit(jax.vmap(end))(jnp.arange(4000, dtype=jnp.uint32))
+    for drawn, law in ((first, mdp.rho), (after, mdp.P[0, 1, 2])):
+        share = np.bincount(np.asarray(drawn), minlength=3) / 4000
+        assert (np.abs(share - law) <= 5 * np.sqrt(law * (1 - law) / 4000)).all()
+
+
+def test_clean_path_is_the_experts_own():
+    env = make_environment(with_(task="garnet"))
+    instance = make_instance(with_(task="garnet"))
+
+    @jax.jit
+    @jax.vmap
+    def clean(index):
+        context = env.validation_context(index)
+        return context.first, env.clean_observations(context), env.clean_actions(context)
+
+    for first, states, actions in zip(*map(np.asarray, clean(jnp.arange(8, dtype=jnp.uint32))), strict=True):
+        assert states[0] == first
+        np.testing.assert_array_equal(actions, instance.expert[np.arange(4), states].argmax(-1))
+        assert (instance.mdp.P[np.arange(3), states[:-1], actions[:-1], states[1:]] > 0).all()
+
+
+def test_contexts_are_functions_of_index_stream_and_bank_seed():
+    env, other = (make_environment(with_(task="garnet", bank_seed=seed)) for seed in (3, 4))
+    index = jnp.arange(20, dtype=jnp.uint32)
+    streams = (env.train_context, env.validation_context, other.train_context)
+    drawn = np.concatenate([jax.jit(jax.vmap(stream))(index).uniform for stream in streams])
+    assert len({tuple(u) for u in drawn.tolist()}) == 60
+    np.testing.assert_array_equal(jax.jit(env.train_context)(jnp.uint32(7)).uniform, drawn[7])
+    assert env.n_validation == 40
+    assert make_environment(CONFIG).n_validation == 1
+
+
+@pytest.mark.parametrize("method", [row.name for row in METHODS])
+def test_every_method_trains_a_softmax_table(method):
+    """20 updates from Monte Carlo objectives move the table away from uniform, and every loss is finite."""
+    config = with_(method=method, steps=20)
+    problem, numbers = make_problem(config), jax.tree.map(lambda x: x[0], numbers_of((config,)))
+    buffer = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), buffer_shape(config, problem))
+    start = problem.policy.init(jax.random.key(0))
+
+    @jax.jit
+    def run(params, buffer):
+        def step(carry, i):
+            *carry, loss = update(config, problem, numbers, i, *carry)
+            return tuple(carry), loss
+
+        moments = optimiser(config.clip, 0.0).init(params)
+        (params, _, _), losses = jax.lax.scan(step, (params, moments, buffer), jnp.arange(20))
+        return params, losses
+
+    params, losses = run(start, buffer)
+    assert params.shape == (4, 2, 3)
+    assert np.abs(params[0, 0]).max() > 0.1
+    assert np.isfinite(losses).all()
+
+
+def test_nail_f_reaches_the_optimal_policy_of_the_chain():
+    """Greedy regret is 0 by the exact dynamic programme; sampled, the fitted law survives like the noisy expert."""
+    params, seen = trained(with_(estimator="full"))
+    chain = make_instance(CONFIG)
+    assert regret(chain.mdp, greedy(params), chain.expert) == 0.0
+    assert seen.full_exact == value(chain.mdp, greedy(params)) == 1.0
+    np.testing.assert_allclose(softmax(params)[:, 0], chain.noisy(0.3)[:, 0], atol=5e-3)
+    assert value(chain.mdp, softmax(params)) == pytest.approx(exact.survival(4, 3, 0.3), abs=0.02)
+    np.testing.assert_array_equal(params[:, 1], 0.0)
+
+
+def test_nail_f_reaches_the_optimal_policy_of_a_random_mdp():
+    config = with_(task="garnet", estimator="full")
+    params, seen = trained(config)
+    garnet = make_instance(config)
+    assert abs(regret(garnet.mdp, greedy(params), garnet.expert)) < 1e-12
+    assert seen.full_exact == 1.0
+    assert regret(garnet.mdp, greedy(np.zeros_like(params)), garnet.expert) > 0.01
+
+
+def test_loglossbc_fits_the_noisy_law_wherever_the_expert_goes():
+    config = with_(method="loglossbc", estimator="full", eta=0.6, lr=0.03, steps=1000, eval_every=1000)
+    params, _ = trained(config)
+    noisy = make_instance(config).noisy(0.6)
+    np.testing.assert_allclose(softmax(params)[1:], noisy[1:], atol=5e-3)
+    np.testing.assert_allclose(softmax(params)[0, 0], noisy[0, 0], atol=5e-3)
+
+
+def test_loglossbc_at_convergence_is_maximum_likelihood():
+    """1,500 full-batch Adam steps on 64 fixed episodes: the table equals the label frequencies to 1e-3, the log loss
+    their entropy to 1e-6 nats."""
+    config = with_(method="loglossbc", eta=0.6, batch=64, m=3)
+    problem, numbers = make_problem(config), jax.tree.map(lambda x: x[0], numbers_of((config,)))
+    channel = make_channel(config, problem.env, numbers)
+    start = problem.policy.init(jax.random.key(0))
+    data = jax.jit(lambda key: collect(config, problem, channel, numbers, start, jnp.int32(0), key))(jax.random.key(5))
+    counts = np.zeros((3, 2, 3))
+    np.add.at(counts, (np.arange(3), np.asarray(data.observations), np.asarray(data.labels)), 1)
+    assert (counts.sum(-1).ravel()[[0, 2, 3, 4, 5]] > 5).all()
+
+    def loss(params):
+        return objective(config, problem, channel, numbers, params, data, jax.random.key(0))
+
+    @jax.jit
+    def fit(params):
+        adam = optimiser(1e9, 0.0)
+
+        def step(carry, rate):
+            params, moments = carry
+            direction, moments = adam.update(jax.grad(loss)(params), moments, params)
+            return (params - rate * direction, moments), None
+
+        (params, _), _ = jax.lax.scan(step, (params, adam.init(params)), jnp.geomspace(0.1, 1e-4, 1500))
+        return params, loss(params)
+
+    params, last = fit(start)
+    shares = np.asarray(frequencies(jnp.asarray(counts)))
+    np.testing.assert_allclose(softmax(np.asarray(params, np.float64)), shares, atol=1e-3)
+    entropy = -(counts * np.log(np.where(counts > 0, shares, 1.0))).sum() / counts.sum()
+    assert float(last) == pytest.approx(entropy, abs=1e-6)
+
+
+def test_train_command_on_a_table(tmp_path, capsys):
+    words = "train --task poison-chain --p 3 --m 6 --eta 0.3 --method nail-f --batch 16 --steps 500 --lr 0.1 --warmup 0"
+    assert main([*words.split(), "--clip", "1e9", "--out", str(tmp_path / "out")]) == 0
+    with open(tmp_path / "out" / "rows.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["task"], r["step"]) for r in rows] == [("poison-chain", "0"), ("poison-chain", "500")]
+    assert float(rows[-1]["full_exact"]) == 1.0
+    assert float(rows[0]["full_exact"]) == 0.0
+
+
+def test_instances_that_are_too_large_are_refused():
+    for changes, sentence in (
+        ({"task": "hidden-path", "m": 12}, r"p\^\(m−1\) must be at most 1024 for the task hidden-path, got 177147"),
+        ({"task": "hidden-path", "p": 1000, "m": 2}, r"p\^\(2m−1\) must be at most"),
+        ({"task": "garnet", "p": 65}, "p must be at most 64 for the task garnet, got 65"),
+    ):
+        with pytest.raises(BadInput, match=sentence):
+            make_train(with_(**changes))
