@@ -56,7 +56,21 @@ LOOK = {
     "nail-beta": Look("#56B4E9", "X"),
     "jsd-beta": Look("#8C6D31", "*"),
     "nailgun": Look("#7A3E9D", "h"),
+    "nail-channel": Look("#00306B", "p"),
+    "nail-class": Look("#5B8C00", "<"),
+    "nail-wrong-eta": Look("#B8860B", ">", "-."),
+    "nail-wrong-nu": Look("#A50026", "d", "-."),
 }
+
+CASES = (Look("#222222", "s"), Look("#0072B2", "o"), Look("#009E73", "P"), Look("#D55E00", "^"), Look("#CC79A7", "D"))
+"""for figures whose curves are cases of an instance, not methods"""
+
+REFERENCE = {
+    "lower": {"color": "#666666", "linestyle": ":", "linewidth": 1.3},
+    "exact": {"color": "#222222", "linestyle": "-", "linewidth": 0.7},
+    "upper": {"color": "#888888", "linestyle": (0, (6, 2, 1, 2)), "linewidth": 1.1},
+}
+"""how lower bounds, exact curves and upper bounds are drawn"""
 
 
 @contextmanager
@@ -87,6 +101,34 @@ def handle(method: str, label: str) -> Line2D:
     """A method's entry for a legend."""
     look = LOOK[method]
     return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.mark, label=label)
+
+
+def measured(
+    axes: Axes, look: Look, x: np.ndarray, value: np.ndarray, low: np.ndarray, high: np.ndarray,
+    censored: np.ndarray | None = None, hollow: bool = False, label: str | None = None,
+) -> None:  # fmt: skip
+    """Measured points with their intervals as a band; where `censored`, `value` is the budget, and an open mark with an
+    arrow says that the truth lies above it."""
+    beyond = np.zeros(len(x), bool) if censored is None else censored.astype(bool)
+    style = {"color": look.colour, "marker": look.mark, "markerfacecolor": "none" if hollow else look.colour}
+    kept = ~beyond
+    axes.fill_between(x[kept], low[kept], high[kept], color=look.colour, alpha=0.16, linewidth=0)
+    axes.plot(x[kept], value[kept], linestyle=look.line, label=label, markersize=6.5 if hollow else None, **style)
+    if beyond.any():
+        last = np.flatnonzero(kept)[-1:]
+        joined = np.concatenate([last, np.flatnonzero(beyond)])
+        axes.plot(x[joined], value[joined], color=look.colour, linestyle=":", linewidth=0.9)
+        axes.plot(x[beyond], value[beyond], linestyle="none", **{**style, "markerfacecolor": "white"})
+    for at, n in zip(x[beyond], value[beyond], strict=True):
+        axes.annotate(
+            "", (at, n), xytext=(0, 11), textcoords="offset points",
+            arrowprops={"arrowstyle": "<-", "color": look.colour, "linewidth": 0.8},
+        )  # fmt: skip
+
+
+def note(figure: Figure, text: str) -> None:
+    """Small print at the lower right: what the bands are, the setting."""
+    figure.supxlabel(text, x=0.995, ha="right", fontsize=6, color="#666666")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
