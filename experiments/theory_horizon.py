@@ -249,11 +249,11 @@ def _slopes(axes: Axes, table: list[Row]) -> None:
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     methods = EXPONENTIAL + POLYNOMIAL
-    axes.set_ylim(len(methods) + 0.1, -1.1)
+    axes.set_ylim(len(methods) + 0.1, -1.7)
     places = (0.21, 0.48, 0.75)
     heads = (*(f"fitted slope, {title}" for title in INSTANCES.values()), "theory")
     for x, head in zip(places, heads, strict=True):
-        axes.text(x, -0.6, head, va="center", fontsize=7, color="#444444")
+        axes.text(x, -1.25, head, va="center", fontsize=7, color="#444444")
     for y, method in enumerate(methods):
         look = LOOK[method]
         fill = "none" if method == "nailgun" else look.colour

@@ -1,12 +1,10 @@
 """Simulated environment steps per second of a count-based learner, beside how fast numpy alone draws as many labels."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
+from nail.bench import best_seconds
 from nail.counting import Setting
 from nail.noise import Huber, uniform_kernel
 from nail.provenance import provenance
@@ -14,7 +12,6 @@ from nail.replicates import advance, begin, complete, learner
 
 HORIZON, N_ACTIONS, ETA = 20, 4, 0.5
 REPLICATES, EPISODES = 1024, 64
-REPEATS = 3
 
 
 def bench_steps(seconds: float = 2.0, method: str = "nail-f") -> dict[str, Any]:
@@ -23,7 +20,7 @@ def bench_steps(seconds: float = 2.0, method: str = "nail-f") -> dict[str, Any]:
 
     numpy draws (episodes·H) labels of all replicates in one call, with no learner around it: by inverting the
     distribution function of one shared law (`numpy_labels_per_s`), and by `Generator.choice` (`numpy_choice_per_s`).
-    Each number is the best of at least `REPEATS` calls within `seconds`. One device, one process.
+    Each number is the best of a few calls within `seconds`. One device, one process.
     Raises `BadInput` for an unknown method.
     """
     row, setting = learner(method), complete(Setting(ETA), N_ACTIONS)
@@ -42,8 +39,8 @@ def bench_steps(seconds: float = 2.0, method: str = "nail-f") -> dict[str, Any]:
         for _ in range(EPISODES):
             rng.choice(N_ACTIONS, shape, p=law)
 
-    steps = labels / best_seconds(lambda: jax.block_until_ready(advance(row, state, setting, EPISODES, 1)), seconds)
-    inverted, chosen = (labels / best_seconds(draw, seconds) for draw in (invert, choose))
+    steps = labels / best_seconds(advance, row, state, setting, EPISODES, 1, seconds=seconds)
+    inverted, chosen = (labels / best_seconds(draw, seconds=seconds) for draw in (invert, choose))
     found = {
         "method": method, "instance": "poison-chain", "horizon": HORIZON, "n_actions": N_ACTIONS, "eta": ETA,
         "replicates": REPLICATES, "episodes": EPISODES, "steps_per_s": steps, "numpy_labels_per_s": inverted,
@@ -59,15 +56,3 @@ def bench_steps(seconds: float = 2.0, method: str = "nail-f") -> dict[str, Any]:
         f"{chosen:,.0f} by choice ({steps / chosen:.2f})"
     )
     return found
-
-
-def best_seconds(run: Callable[[], object], seconds: float) -> float:
-    """The shortest of at least `REPEATS` calls, repeated until `seconds` have passed; one call before, to compile."""
-    run()
-    best, begun, calls = np.inf, time.perf_counter(), 0
-    while calls < REPEATS or time.perf_counter() - begun < seconds:
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-        calls += 1
-    return float(best)

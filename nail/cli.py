@@ -128,7 +128,8 @@ class Bench:
     """Measure speed on this machine: ms a step, trajectories/s, products alone, and their ratio."""
 
     preset: str = "small"
-    """small: p=7, m=10, width 64, or paper: p=7, m=31, width 512, both with batch 64; smoke: tiny, for the tests"""
+    """small: p=7, m=10, width 64, or paper: p=7, m=31, width 512, both with batch 64; smoke: tiny, for the tests;
+    tabular: simulated steps per second of NAIL-F on the poison chain, beside numpy's labels"""
     methods: str = ",".join(row.name for row in METHODS)
     """comma-separated methods"""
     precision: str = "float32"
@@ -138,12 +139,17 @@ class Bench:
     out: Annotated[Path | None, tyro.conf.arg(help="file to write the table to, as CSV")] = None
 
     def run(self) -> None:
-        require_known("preset", self.preset, ("smoke", "small", "paper"))
+        require_known("preset", self.preset, ("smoke", "small", "paper", "tabular"))
         require_known("precision", self.precision, PRECISIONS)
         require(self.seconds > 0, "seconds", self.seconds, "above 0")
         for name in self.methods.split(","):
             require_known("method", name, [row.name for row in METHODS])
         use_all_cores()
+        if self.preset == "tabular":
+            from nail.bench_theory import bench_steps
+
+            bench_steps(self.seconds)
+            return
         from nail.bench import bench
 
         bench(self.preset, tuple(self.methods.split(",")), self.precision, self.seconds, self.out)
