@@ -282,7 +282,11 @@ def _slope_text(cell: Row) -> str:
 EXPERIMENT = Experiment(
     name=NAME,
     summary="n*(H) on the poison chain and the hidden path: who is exponential in the horizon, and at what rate",
-    cost={"smoke": "", "cpu": "", "paper": ""},
+    cost={
+        "smoke": "about 1 minute on two cores",
+        "cpu": "200 replicates a point, horizons to 40; minutes",
+        "paper": "finer grids, more replicates; not timed yet",
+    },
     compute=compute,
     analyse=analyse,
     claims=claims,

@@ -201,7 +201,11 @@ def draw(table: list[Row]) -> Figure:
 EXPERIMENT = Experiment(
     name=NAME,
     summary="n*(η) at fixed H: offline and sampling learners against greedy ones, and the 1/κ law",
-    cost={"smoke": "", "cpu": "", "paper": ""},
+    cost={
+        "smoke": "about 12 seconds on two cores",
+        "cpu": "about 1 minute on two cores",
+        "paper": "finer grids, more replicates; not timed yet",
+    },
     compute=compute,
     analyse=analyse,
     claims=claims,
