@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from nail.bench import best_seconds
@@ -26,7 +27,7 @@ def bench_steps(seconds: float = 2.0, method: str = "nail-f") -> dict[str, Any]:
     row, setting = learner(method), complete(Setting(ETA), N_ACTIONS)
     state = begin(HORIZON, N_ACTIONS, REPLICATES, 0)
     labels = REPLICATES * EPISODES * HORIZON
-    law = np.asarray(Huber(ETA, uniform_kernel(N_ACTIONS)).probs(np.eye(N_ACTIONS, dtype=np.float32)[0]))
+    law = np.asarray(Huber(ETA, uniform_kernel(N_ACTIONS)).probs(jnp.eye(N_ACTIONS)[0]))
     law = law.astype(float) / law.sum(dtype=float)
     edges, rng = np.cumsum(law)[:-1].astype(np.float32), np.random.default_rng(0)
     shape = (REPLICATES, HORIZON)

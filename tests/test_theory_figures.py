@@ -7,6 +7,7 @@ import importlib
 import math
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -182,9 +183,9 @@ def test_simulated_value_is_the_dynamic_programme(tmp_path):
 
 
 def test_clean_estimate_inverts_the_channel():
-    clean, channel = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]], np.float32), Huber(0.4, np.full(3, 1 / 3, np.float32))
+    clean, channel = jnp.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]]), Huber(0.4, jnp.full(3, 1 / 3))
     np.testing.assert_allclose(clean_estimate(channel.probs(clean), channel), clean, atol=1e-6)
-    beyond = clean_estimate(np.array([0.9, 0.1, 0.0], np.float32), channel)
+    beyond = clean_estimate(jnp.array([0.9, 0.1, 0.0]), channel)
     np.testing.assert_allclose(beyond, [1, 0, 0], atol=1e-6)
 
 
