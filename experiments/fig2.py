@@ -232,4 +232,5 @@ EXPERIMENT = Experiment(
     analyse=analyse,
     claims=claims,
     draw=draw,
+    runs=runs,
 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from nail.checks import require_known
+from nail.config import TrainConfig
 from nail.plotting import figure_style, save
 from nail.store import open_folder, read_csv, to_csv, write_text
 
@@ -42,6 +43,8 @@ class Experiment(NamedTuple):
     """rows → claims"""
     draw: Callable[[list[Row]], Figure]
     """table → figure"""
+    runs: Callable[[str], tuple[TrainConfig, ...]] | None = None
+    """preset → the training runs that the figure is computed from, where it is: they can be run as a sweep"""
 
 
 def names() -> list[str]:

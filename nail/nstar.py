@@ -20,6 +20,8 @@ from nail.mdp_replicates import learned_regret
 
 POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
+AHEAD = 64
+"""checkpoints that are simulated before the curve is looked at again, a divisor of POINTS"""
 TRIE_POINTS = 16
 """checkpoints an octave of the best-path search"""
 TRIE_DRAW = 256
@@ -115,15 +117,16 @@ def _strides(first: int) -> Iterator[tuple[int, int]]:
 def level_octaves(
     method: str, horizon: int, n_actions: int, setting: Setting, replicates: int, seed: int, budget: int
 ) -> Octaves:
-    """1 − success of a learner that decides level by level, from n = 0 on."""
+    """1 − success of a learner that decides level by level, from n = 0 on, in parts of an octave."""
     row, setting = levels.learner(method), levels.complete(setting, n_actions)
     state = levels.begin(horizon, n_actions, replicates, seed)
-    yield np.array([0]), 1.0 - np.asarray(levels.advance(row, state, setting, 0, POINTS)[1][:, :1], float)
-    for before, stride in _strides(POINTS):
-        if before >= budget:
-            return
-        state, success = levels.advance(row, state, setting, stride, POINTS)
-        yield before + stride * np.arange(1, POINTS + 1), 1.0 - np.asarray(success, float)
+    yield np.array([0]), 1.0 - np.asarray(levels.advance(row, state, setting, 0, AHEAD)[1][:, :1], float)
+    for octave, stride in _strides(POINTS):
+        for before in range(octave, octave + POINTS * stride, AHEAD * stride):
+            if before >= budget:
+                return
+            state, success = levels.advance(row, state, setting, stride, AHEAD)
+            yield before + stride * np.arange(1, AHEAD + 1), 1.0 - np.asarray(success, float)
 
 
 def trie_octaves(horizon: int, n_actions: int, setting: Setting, replicates: int, seed: int, budget: int) -> Octaves:
