@@ -29,7 +29,8 @@ LIMITS: dict[str, tuple[tuple[str, Callable[[int, int], int], int], ...]] = {
 RECOVERIES = ("none", "follow")
 NOISES = ("uniform", "temperature")
 ESTIMATORS = ("mc", "full")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "fast-float32", "bfloat16")
+DECODES = ("auto", "sequential", "parallel")
 TRACED = ("seed", "eta", "beta", "temperature", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
@@ -98,7 +99,11 @@ class TrainConfig:
     clip: float = 1.0
     """global-norm clip of the gradient, > 0"""
     precision: str = "float32"
-    """float32, or bfloat16 for activations and products (parameters, softmax, loss and optimiser stay float32)"""
+    """float32; fast-float32: products as the device prefers them (TF32 on a recent GPU; the same as float32 on a CPU);
+    bfloat16: activations and products (parameters, softmax, loss and optimiser stay float32)"""
+    decode: str = "auto"
+    """rollouts: sequential (token by token), parallel (passes over the whole chain until it no longer changes, which is
+    the same rollout), or auto: parallel for a token task on an accelerator, else sequential"""
     eval_every: int = 500
     """updates between evaluations ≥ 1; one before the first update and one after the last"""
     n_validation: int = 5_000
@@ -123,7 +128,7 @@ def check(config: TrainConfig) -> TrainConfig:
     """Return `config` unchanged, or raise `BadInput` naming the first field that is out of range."""
     for name, known in [
         ("task", TASKS), ("recovery", RECOVERIES), ("noise", NOISES), ("method", METHOD),
-        ("estimator", ESTIMATORS), ("precision", PRECISIONS),
+        ("estimator", ESTIMATORS), ("precision", PRECISIONS), ("decode", DECODES),
     ]:  # fmt: skip
         require_known(name, getattr(config, name), known)
     for name, least in [

@@ -28,8 +28,8 @@ class Evaluation(NamedTuple):
     """cross-entropy of the clean chain, teacher-forced on it, nats per token"""
 
 
-def evaluate(env: Environment, policy: Policy, params: Any) -> Evaluation:
-    """Exact means over the validation contexts of `env`."""
+def evaluate(env: Environment, policy: Policy, params: Any, parallel: bool = False) -> Evaluation:
+    """Exact means over the validation contexts of `env`; `parallel` is how rollouts are decoded."""
     n = env.n_validation
     batch = min(n, BATCH)
     index = jnp.arange(-(-n // batch) * batch, dtype=jnp.uint32).reshape(-1, batch)
@@ -37,17 +37,17 @@ def evaluate(env: Environment, policy: Policy, params: Any) -> Evaluation:
     def one_batch(index):
         contexts = jax.vmap(env.validation_context)(jnp.minimum(index, n - 1))
         counted = (index < n).astype(jnp.float32)
-        sums = jax.tree.map(lambda x: counted @ x, _per_context(env, policy, params, contexts))
+        sums = jax.tree.map(lambda x: counted @ x, _per_context(env, policy, params, contexts, parallel))
         return Evaluation(*sums)
 
     return jax.tree.map(lambda x: x.sum(0) / n, jax.lax.map(one_batch, index))
 
 
-def _per_context(env: Environment, policy: Policy, params: Any, contexts: Any) -> Evaluation:
+def _per_context(env: Environment, policy: Policy, params: Any, contexts: Any, parallel: bool) -> Evaluation:
     """The summands of `evaluate`, one row a context."""
     clean = jax.vmap(env.clean_actions)(contexts)
-    scored = score(rollout(env, policy, params, contexts).actions, clean)
-    logits = policy.logits(params, contexts, jax.vmap(env.clean_observations)(contexts))
+    scored = score(rollout(env, policy, params, contexts, parallel=parallel).actions, clean)
+    logits = policy.logits(params, contexts, jax.vmap(env.observations)(contexts, clean))
     right = clean[..., None] == jnp.arange(env.n_actions)
     cross_entropy = -jnp.sum(jnp.where(right, jax.nn.log_softmax(logits), 0.0), axis=-1).mean(-1)
     return Evaluation(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
 from nail.config import TrainConfig
@@ -65,6 +66,16 @@ def _modadd(config: TrainConfig) -> Environment:
     return make_modadd(config.p, config.m, config.recovery, config.bank_seed, config.n_validation)
 
 
+def compute_dtype(precision: str) -> jnp.dtype:
+    """Type of activations and products; parameters, softmax, loss and optimiser are float32 in any case."""
+    return jnp.dtype("bfloat16" if precision == "bfloat16" else "float32")
+
+
+def product_precision(precision: str) -> Precision | None:
+    """XLA's precision of the products: HIGHEST for float32 on every device, the device's fast default otherwise."""
+    return Precision.HIGHEST if precision == "float32" else None
+
+
 def _transformer(config: TrainConfig, env: Environment) -> Policy:
     return TransformerPolicy(
         Decoder(
@@ -74,7 +85,8 @@ def _transformer(config: TrainConfig, env: Environment) -> Policy:
             heads=config.heads,
             layers=config.layers,
             init_std=config.initial_std,
-            dtype=jnp.dtype(config.precision),
+            dtype=compute_dtype(config.precision),
+            precision=product_precision(config.precision),
         )
     )
 

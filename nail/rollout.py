@@ -1,7 +1,9 @@
-"""One decode loop for every driver: the noisy expert, the student (greedy or sampled), or a mixture of both.
+"""Rollouts for every driver: the noisy expert, the student (greedy or sampled), or a mixture of both.
 
 All chance enters through numbers drawn beforehand, one set per position. A label drawn inside the loop and one drawn
-afterwards from the law at the same prefix are therefore the same label.
+afterwards from the law at the same prefix are therefore the same label. And a rollout is the one fixed point of a map
+from chains to chains, "play every position at the prefix that the chain has before it", so that it can be found in two
+ways: token by token, or by passes over the whole chain until it no longer changes.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -48,8 +50,8 @@ def draw(key: PRNGKeyArray, batch: int, env: Environment, sampled: bool, mixture
 
 
 def choose(
-    logits: Float[Array, "B A"], temperature: Float[Array, ""] | float, gumbel: Float[Array, "B A"] | None
-) -> Int[Array, " B"]:
+    logits: Float[Array, "*n A"], temperature: Float[Array, ""] | float, gumbel: Float[Array, "*n A"] | None
+) -> Int[Array, "*n"]:
     """The student's token: argmax of logits + T·gumbel, a sample of softmax(logits/T); greedy without Gumbel noise.
 
     Ties go to the lowest token.
@@ -70,14 +72,74 @@ def rollout(
     expert: Expert | None = None,
     channel: Channel | None = None,
     expert_share: Float[Array, ""] | float = 0.0,
-    unroll: int | bool = 1,
+    parallel: bool = False,
 ) -> Rollout:
     """Roll out a batch of B episodes of H steps.
 
     driver "student" plays the policy at `temperature` (greedy where `draws` is None or holds no Gumbel noise),
     "expert" the noisy expert, "mixture" the noisy expert with probability `expert_share` (β_i of DAgger) at each step
-    and else the student.
+    and else the student. `parallel` decodes by passes over the whole chain, which changes rounding at most.
     """
+    players = Players(policy, params, driver, draws, temperature, expert, channel, expert_share)
+    return fixed_point(env, players, contexts)[0] if parallel else _token_by_token(env, players, contexts)
+
+
+class Players(NamedTuple):
+    """Who plays, and with which numbers: the arguments of `rollout`."""
+
+    policy: Policy
+    params: Any
+    driver: Driver
+    draws: Draws | None
+    temperature: Float[Array, ""] | float
+    expert: Expert | None
+    channel: Channel | None
+    expert_share: Float[Array, ""] | float
+
+
+def fixed_point(env: Environment, players: Players, contexts: Any) -> tuple[Rollout, Int[Array, ""]]:
+    """The rollout by Jacobi iteration from the clean chain, and the number of passes that it took, at most H.
+
+    A pass plays every position at once, at the prefix that the chain of the pass before has there: a ← F(a). Position h
+    depends on positions before it only, so after k passes the first k are final, and a chain with F(a) = a is the
+    rollout. A student that knows the task confirms the clean chain in one pass.
+    """
+    policy, params, driver, draws, temperature, expert, channel, _ = players
+
+    def play(actions):
+        observations = jax.vmap(env.observations)(contexts, actions)
+        own = played = None
+        if driver != "expert":
+            logits = policy.logits(params, contexts, observations)
+            own = choose(logits, temperature, None if draws is None else draws.gumbel)
+        if driver != "student":
+            played = sample(channel.probs(expert.laws(contexts, observations)), draws.label)
+        return _pick(players, own, played, draws)
+
+    def unfinished(carry):
+        _, settled, passes = carry
+        return ~settled & (passes < env.horizon)
+
+    def one_pass(carry):
+        before, _, passes = carry
+        after = play(before)
+        return after, (after == before).all(), passes + 1
+
+    clean = jax.vmap(env.clean_actions)(contexts)
+    actions, _, passes = jax.lax.while_loop(unfinished, one_pass, (clean, jnp.bool_(False), jnp.int32(0)))
+    return Rollout(jax.vmap(env.observations)(contexts, actions), actions), passes
+
+
+def _pick(players: Players, own: Array | None, played: Array | None, draws: Draws | None) -> Array:
+    """Who plays: the student's token `own`, the expert's `played`, or one of them by the mixture's coin."""
+    if players.driver == "mixture":
+        return jnp.where(draws.coin < players.expert_share, played, own)
+    return own if played is None else played
+
+
+def _token_by_token(env: Environment, players: Players, contexts: Any) -> Rollout:
+    """The rollout by one pass over the positions, with the policy's cache."""
+    policy, params, driver, draws, temperature, expert, channel, _ = players
     states = jax.vmap(env.start)(contexts)
     student = policy.start(params, contexts) if driver != "expert" else None
     noisy = expert.start(contexts) if driver != "student" else None
@@ -94,12 +156,9 @@ def rollout(
         if driver != "student":
             law, noisy = expert.step(noisy, h, states)
             played = sample(channel.probs(law), now.label)
-        if driver == "mixture":
-            action = jnp.where(now.coin < expert_share, played, own)
-        else:
-            action = own if played is None else played
+        action = _pick(players, own, played, now)
         return (jax.vmap(env.advance)(states, action), student, noisy), (seen, action)
 
     steps = (jnp.arange(env.horizon), numbers)
-    _, (seen, actions) = jax.lax.scan(step, (states, student, noisy), steps, unroll=unroll)
+    _, (seen, actions) = jax.lax.scan(step, (states, student, noisy), steps)
     return Rollout(seen.T, actions.T)

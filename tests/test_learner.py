@@ -146,7 +146,7 @@ def test_channel_aware_student_has_no_gradient_at_the_clean_law():
     """The full objective through the channel vanishes for a student equal to the clean expert, at logits ±30."""
     config, problem, numbers, channel = world(estimator="full", channel_aware=True, method="nail-f")
     contexts = jax.vmap(problem.env.train_context)(jnp.arange(8, dtype=jnp.uint32))
-    observations = jax.vmap(problem.env.clean_observations)(contexts)
+    observations = jax.vmap(problem.env.observations)(contexts, jax.vmap(problem.env.clean_actions)(contexts))
     laws = channel.probs(problem.expert.laws(contexts, observations))
     visited = Visited(contexts, observations, observations, laws, observations)
 

@@ -69,7 +69,7 @@ def test_clean_chain_by_hand():
     env = env_of("none")
     x = jnp.array([5, 6, 0, 3])
     np.testing.assert_array_equal(env.clean_actions(x), [5, 4, 4, 0])
-    np.testing.assert_array_equal(env.clean_observations(x), [7, 5, 4, 4])
+    np.testing.assert_array_equal(env.observations(x, env.clean_actions(x)), [7, 5, 4, 4])
 
 
 def test_expert_without_recovery_by_hand():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,10 +7,12 @@ import pytest
 from scipy import stats
 
 from nail.config import TrainConfig
+from nail.devices import pad_runs
 from nail.experts import NetworkExpert
 from nail.noise import sample
 from nail.problem import make_channel, make_problem, numbers_of
-from nail.rollout import choose, draw, rollout
+from nail.rollout import Players, choose, draw, fixed_point, rollout
+from nail.train import make_train
 
 CONFIG = TrainConfig(p=3, m=4, eta=0.4, width=16, heads=2, init_std=0.5, n_validation=5)
 
@@ -121,3 +125,54 @@ def test_network_expert_has_the_same_law_in_parallel_and_step_by_step(world):
     np.testing.assert_allclose(laws[lost], np.broadcast_to([1 / 3, 1 / 3, 1 / 3, 0], (int(lost.sum()), 4)), rtol=1e-6)
     own = jax.nn.softmax(problem.policy.logits(params, contexts, rolled.observations))
     np.testing.assert_array_equal(laws[~lost], own[~lost])
+
+
+def both_ways(problem, channel, params, driver, temperature=0.0, n=256):
+    """The same episodes token by token and by passes, and the number of passes."""
+    contexts = jax.vmap(problem.env.train_context)(jnp.arange(n, dtype=jnp.uint32))
+    draws = draw(jax.random.key(9), n, problem.env, sampled=temperature > 0, mixture=driver == "mixture")
+    players = Players(problem.policy, params, driver, draws, temperature, problem.expert, channel, 0.5)
+    chain = rollout(problem.env, *players[:2], contexts, **dict(zip(players._fields[2:], players[2:], strict=True)))
+    return chain, *fixed_point(problem.env, players, contexts)
+
+
+@pytest.mark.parametrize("task", ["modadd", "garnet", "poison-chain"])
+@pytest.mark.parametrize(
+    ("driver", "temperature"), [("student", 0.0), ("student", 1.0), ("expert", 0.0), ("mixture", 0.0), ("mixture", 0.7)]
+)
+def test_passes_over_the_chain_end_at_the_sequential_rollout(task, driver, temperature):
+    """Every token of 256 episodes; it takes more than one pass and at most H."""
+    config = dataclasses.replace(CONFIG, task=task, m=6)
+    problem = make_problem(config)
+    channel = make_channel(config, problem.env, jax.tree.map(lambda x: x[0], numbers_of((config,))))
+    params = problem.policy.init(jax.random.key(1))
+    if task != "modadd":
+        params = jax.random.normal(jax.random.key(2), params.shape)
+    chain, fixed, passes = both_ways(problem, channel, params, driver, temperature)
+    np.testing.assert_array_equal(fixed.actions, chain.actions)
+    np.testing.assert_array_equal(fixed.observations, chain.observations)
+    assert 1 < passes <= 6
+
+
+def test_a_clean_chain_is_confirmed_in_one_pass(world):
+    """At η = 0 the expert plays the draft itself."""
+    problem, _, params = world
+    clean = make_channel(
+        CONFIG, problem.env, jax.tree.map(lambda x: x[0], numbers_of((dataclasses.replace(CONFIG, eta=0.0),)))
+    )
+    chain, fixed, passes = both_ways(problem, clean, params, "expert")
+    np.testing.assert_array_equal(fixed.actions, chain.actions)
+    assert passes == 1
+
+
+def test_training_with_passes_is_training_token_by_token():
+    """30 updates of sampled rollouts: the same tokens, hence the same losses up to the rounding of the two decoders."""
+    config = dataclasses.replace(CONFIG, method="opd-r", steps=30, eval_every=30, batch=8, lr=1e-3, warmup=0)
+    seen = []
+    for decode in ("sequential", "parallel"):
+        program = make_train(dataclasses.replace(config, decode=decode))
+        numbers = pad_runs(numbers_of((config,)))
+        state, _ = program.segment(program.init(numbers), numbers)
+        loss = float(state.loss_sum[0])
+        seen.append([loss, float(program.segment(state, numbers)[1].evaluation.val_loss[0])])
+    np.testing.assert_allclose(*seen, rtol=1e-5)

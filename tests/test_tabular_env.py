@@ -105,7 +105,8 @@ def test_clean_path_is_the_experts_own():
     @jax.vmap
     def clean(index):
         context = env.validation_context(index)
-        return context.first, env.clean_observations(context), env.clean_actions(context)
+        clean = env.clean_actions(context)
+        return context.first, env.observations(context, clean), clean
 
     for first, states, actions in zip(*map(np.asarray, clean(jnp.arange(8, dtype=jnp.uint32))), strict=True):
         assert states[0] == first

@@ -47,8 +47,8 @@ class Environment(Protocol):
     def clean_actions(self, context: Context) -> Int[Array, " H"]:
         """The action sequence of the clean expert from this context."""
 
-    def clean_observations(self, context: Context) -> Int[Array, " H"]:
-        """What the clean expert observes along `clean_actions`."""
+    def observations(self, context: Context, actions: Int[Array, " H"]) -> Int[Array, " H"]:
+        """What is observed at each of the H states that these actions lead through."""
 
     def lost(self, state: State) -> Bool[Array, ""]:
         """Whether an earlier mistake has made the expert's feedback here uninformative (no recovery only)."""

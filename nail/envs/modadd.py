@@ -77,9 +77,9 @@ class ModAdd(NamedTuple):
         """The running sums y_1..y_m."""
         return jnp.cumsum(context) % self.p
 
-    def clean_observations(self, context: Int[Array, " m"]) -> Int[Array, " m"]:
-        """ "=" and the running sums y_1..y_{m−1}."""
-        return jnp.concatenate([jnp.array([self.equals], jnp.int32), self.clean_actions(context)[:-1]])
+    def observations(self, context: Int[Array, " m"], actions: Int[Array, " m"]) -> Int[Array, " m"]:
+        """ "=" and the tokens a_1..a_{m−1}."""
+        return jnp.concatenate([jnp.array([self.equals], jnp.int32), actions[:-1]])
 
     def start(self, context: Int[Array, " m"]) -> ChainState:
         """Nothing emitted yet; the last token is the prompt's "="."""

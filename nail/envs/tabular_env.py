@@ -104,11 +104,20 @@ class TabularEnvironment(NamedTuple):
 
     def clean_actions(self, context: Chance) -> Int[Array, " H"]:
         """Most probable action of the clean expert at each state of its own path; ties to the lowest."""
-        return self._clean_path(context)[1]
 
-    def clean_observations(self, context: Chance) -> Int[Array, " H"]:
-        """The states of that path."""
-        return self._clean_path(context)[0]
+        def step(state, _):
+            action = jnp.argmax(self.law(state)).astype(jnp.int32)
+            return self.advance(state, action), action
+
+        return jax.lax.scan(step, self.start(context), length=self.horizon)[1]
+
+    def observations(self, context: Chance, actions: Int[Array, " H"]) -> Int[Array, " H"]:
+        """The states that these actions lead through, with the context's chance."""
+
+        def step(state, action):
+            return self.advance(state, action), state.state
+
+        return jax.lax.scan(step, self.start(context), actions)[1]
 
     def lost(self, state: Place) -> Bool[Array, ""]:
         """Whether the clean law is uniform here."""
@@ -122,13 +131,6 @@ class TabularEnvironment(NamedTuple):
         key = jax.random.fold_in(jax.random.key(self.bank_seed), jnp.uint32(stream))
         uniform = jax.random.uniform(jax.random.fold_in(key, index), (self.horizon + 1,))
         return Chance(sample(self.rho, uniform[-1]), uniform[:-1])
-
-    def _clean_path(self, context: Chance) -> tuple[Int[Array, " H"], Int[Array, " H"]]:
-        def step(state, _):
-            action = jnp.argmax(self.law(state)).astype(jnp.int32)
-            return self.advance(state, action), (state.state, action)
-
-        return jax.lax.scan(step, self.start(context), length=self.horizon)[1]
 
 
 def make_tabular(instance: Instance, bank_seed: int, n_validation: int) -> TabularEnvironment:

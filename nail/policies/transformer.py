@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.lax import Precision
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nail.policies.products import dense, matmul
@@ -30,16 +31,17 @@ class Block(nn.Module):
     layers: int
     init_std: float
     dtype: Any
+    precision: Precision | None
 
     def setup(self) -> None:
         """Residual projections start at init_std/√(2·layers), all else at init_std."""
         inner, outer = self.init_std, self.init_std / (2 * self.layers) ** 0.5
         self.ln1, self.ln2 = _layer_norm(self.dtype), _layer_norm(self.dtype)
-        self.q = Linear(self.width, inner)
-        self.kv = Linear(2 * self.width, inner)
-        self.proj = Linear(self.width, outer)
-        self.up = Linear(4 * self.width, inner)
-        self.down = Linear(self.width, outer)
+        self.q = Linear(self.width, inner, self.precision)
+        self.kv = Linear(2 * self.width, inner, self.precision)
+        self.proj = Linear(self.width, outer, self.precision)
+        self.up = Linear(4 * self.width, inner, self.precision)
+        self.down = Linear(self.width, outer, self.precision)
 
     def keys_values(self, x: Float[Array, "B T w"]) -> tuple[Array, Array]:
         """Keys (B, heads, d, T) and values (B, heads, T, d) at every position of x, d = width/heads."""
@@ -49,9 +51,9 @@ class Block(nn.Module):
     def attend(self, x: Float[Array, "B Q w"], k: Array, v: Array, mask: Array) -> Float[Array, "B Q w"]:
         """The block's output at the positions of x, which attend to (k, v) where `mask` (Q, T) is true."""
         q = self.q(self.ln1(x)).reshape(*x.shape[:2], self.heads, -1).swapaxes(1, 2)
-        scores = matmul(q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
+        scores = matmul(q, k, self.precision).astype(jnp.float32) * q.shape[-1] ** -0.5
         weights = jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1).astype(self.dtype)
-        mixed = matmul(weights, v).swapaxes(1, 2).reshape(x.shape)
+        mixed = matmul(weights, v, self.precision).swapaxes(1, 2).reshape(x.shape)
         x = x + self.proj(mixed)
         return x + self.down(gelu(self.up(self.ln2(x))))
 
@@ -66,6 +68,7 @@ class Decoder(nn.Module):
     layers: int
     init_std: float
     dtype: Any
+    precision: Precision | None = None
 
     def setup(self) -> None:
         """Embeddings N(0, init_std²)."""
@@ -73,7 +76,8 @@ class Decoder(nn.Module):
         self.tokens = self.param("tokens", normal, (self.n_actions, self.width), jnp.float32)
         self.positions = self.param("positions", normal, (2 * self.m, self.width), jnp.float32)
         self.blocks = [
-            Block(self.width, self.heads, self.layers, self.init_std, self.dtype) for _ in range(self.layers)
+            Block(self.width, self.heads, self.layers, self.init_std, self.dtype, self.precision)
+            for _ in range(self.layers)
         ]
         self.ln = _layer_norm(self.dtype)
 
@@ -118,11 +122,11 @@ class Decoder(nn.Module):
     def _embed(self, tokens: Int[Array, "B T"], positions: Float[Array, "T w"]) -> Float[Array, "B T w"]:
         """Token plus position; the token look-up is a product with one-hot rows, whose transpose needs no scatter."""
         one_hot = jax.nn.one_hot(tokens, self.n_actions, dtype=self.dtype)
-        return dense(one_hot, self.tokens) + positions.astype(self.dtype)
+        return dense(one_hot, self.tokens, self.precision) + positions.astype(self.dtype)
 
     def _unembed(self, x: Float[Array, "B T w"]) -> Float[Array, "B T A"]:
         """Tied output embedding, in float32."""
-        return dense(self.ln(x), self.tokens.T).astype(jnp.float32)
+        return dense(self.ln(x), self.tokens.T, self.precision).astype(jnp.float32)
 
 
 class TransformerPolicy(NamedTuple):
@@ -165,9 +169,11 @@ class Linear(nn.Module):
 
     features: int
     std: float
+    precision: Precision | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
         """x W in the type of x."""
         shape = (x.shape[-1], self.features)
-        return dense(x, self.param("kernel", nn.initializers.normal(self.std), shape, jnp.float32))
+        kernel = self.param("kernel", nn.initializers.normal(self.std), shape, jnp.float32)
+        return dense(x, kernel, self.precision)
