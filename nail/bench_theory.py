@@ -1,5 +1,6 @@
 """Simulated environment steps per second of a count-based learner, beside how fast numpy alone draws as many labels."""
 
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,14 +11,17 @@ from nail.counting import Setting
 from nail.noise import Huber, uniform_kernel
 from nail.provenance import provenance
 from nail.replicates import advance, begin, complete, learner
+from nail.store import to_csv, write_text
 
 HORIZON, N_ACTIONS, ETA = 20, 4, 0.5
 REPLICATES, EPISODES = 1024, 64
 
 
-def bench_steps(seconds: float = 2.0, method: str = "nail-f") -> dict[str, Any]:
-    """Print and return a row: steps/s of `method` on the poison chain (one label a step, off-path steps counted: an
-    episode is H steps), and labels/s of numpy drawing the same number from the same noisy law in two ways.
+def bench_steps(seconds: float = 2.0, method: str = "nail-f", out: Path | None = None) -> dict[str, Any]:
+    """Print and return a row, also written to `out` as CSV.
+
+    It holds steps/s of `method` on the poison chain (one label a step, off-path steps counted: an episode is H steps),
+    and labels/s of numpy drawing the same number from the same noisy law in two ways.
 
     numpy draws (episodes·H) labels of all replicates in one call, with no learner around it: by inverting the
     distribution function of one shared law (`numpy_labels_per_s`), and by `Generator.choice` (`numpy_choice_per_s`).
@@ -56,4 +60,6 @@ def bench_steps(seconds: float = 2.0, method: str = "nail-f") -> dict[str, Any]:
         f"numpy alone draws {inverted:,.0f} labels/s by inversion ({steps / inverted:.2f} steps a label) and "
         f"{chosen:,.0f} by choice ({steps / chosen:.2f})"
     )
+    if out is not None:
+        write_text(out, to_csv([found]))
     return found

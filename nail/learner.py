@@ -66,21 +66,10 @@ def collect(
     rolled = rollout(
         env, policy, params, contexts,
         driver=method.driver, draws=draws, temperature=numbers.temperature,
-        expert=expert, channel=channel, expert_share=expert_share(config, step), parallel=parallel_decoding(config),
+        expert=expert, channel=channel, expert_share=expert_share(config, step), parallel=config.decode == "parallel",
     )  # fmt: skip
     laws = channel.probs(expert.laws(contexts, rolled.observations))
     return Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label))
-
-
-def parallel_decoding(config: TrainConfig) -> bool:
-    """Whether rollouts are decoded by passes over the whole chain.
-
-    By default on accelerators, where H dependent steps of tiny products are bound by latency; on a CPU a pass costs as
-    much as the whole sequential loop (`nail bench` shows both). A tabular student's pass is itself a loop over steps.
-    """
-    if config.decode != "auto":
-        return config.decode == "parallel"
-    return config.task == "modadd" and jax.default_backend() != "cpu"
 
 
 def expert_share(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from nail.config import TrainConfig, check
 from nail.devices import over_runs, place
 from nail.evaluate import Evaluation, evaluate
-from nail.learner import Buffer, buffer_shape, initial_params, optimiser, parallel_decoding, update
+from nail.learner import Buffer, buffer_shape, initial_params, optimiser, update
 from nail.policies.policy import Policy
 from nail.problem import Numbers, make_problem
 
@@ -77,7 +77,7 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
         return new, numbers
 
     def segment(state: TrainState, numbers: Numbers) -> tuple[TrainState, Metrics]:
-        seen = evaluate(problem.env, problem.policy, state.params, parallel_decoding(config))
+        seen = evaluate(problem.env, problem.policy, state.params, config.decode == "parallel")
         row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step)
         state = state._replace(loss_sum=jnp.float32(0), loss_count=jnp.int32(0))
         todo = jnp.minimum(config.eval_every, config.steps - state.step)
