@@ -27,10 +27,14 @@ LIMITS: dict[str, tuple[tuple[str, Callable[[int, int], int], int], ...]] = {
 }
 """task → sizes of its tables in p and m, and the largest that are allowed"""
 RECOVERIES = ("none", "follow")
-NOISES = ("uniform", "temperature")
+NOISES = {
+    "uniform": "Huber mixture with the uniform kernel",
+    "temperature": "the expert's own law, tempered",
+}
+"""noise law → what it is"""
 ESTIMATORS = ("mc", "full")
 PRECISIONS = ("float32", "fast-float32", "bfloat16")
-DECODES = ("auto", "sequential", "parallel")
+DECODES = ("sequential", "parallel")
 TRACED = ("seed", "eta", "beta", "temperature", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
@@ -101,9 +105,9 @@ class TrainConfig:
     precision: str = "float32"
     """float32; fast-float32: products as the device prefers them (TF32 on a recent GPU; the same as float32 on a CPU);
     bfloat16: activations and products (parameters, softmax, loss and optimiser stay float32)"""
-    decode: str = "auto"
-    """rollouts: sequential (token by token), parallel (passes over the whole chain until it no longer changes, which is
-    the same rollout), or auto: parallel for a token task on an accelerator, else sequential"""
+    decode: str = "sequential"
+    """rollouts: sequential (token by token), or parallel (passes over the whole chain until it no longer changes, which
+    is the same rollout: 1 pass for a student that knows the task, up to H before; `nail bench` times both)"""
     eval_every: int = 500
     """updates between evaluations ≥ 1; one before the first update and one after the last"""
     n_validation: int = 5_000

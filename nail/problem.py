@@ -117,10 +117,8 @@ INSTANCES: dict[str, Callable[[TrainConfig], Instance]] = {
     "hidden-path": lambda c: hidden_path(c.m, c.p, _secret(c)),
     "garnet": lambda c: garnet(c.bank_seed, c.m, n_states=c.p, n_actions=c.p, branching=2),
 }
-TASK: dict[str, Task] = {
-    "modadd": Task(_modadd, _transformer),
-    **{name: Task(_tabular, _softmax_table) for name in INSTANCES},
-}
+TABULAR = Task(_tabular, _softmax_table)
+TASK: dict[str, Task] = {"modadd": Task(_modadd, _transformer), **dict.fromkeys(INSTANCES, TABULAR)}
 
 
 def make_environment(config: TrainConfig) -> Environment:
@@ -141,9 +139,18 @@ def make_problem(config: TrainConfig, expert_params: Any = None) -> Problem:
     return Problem(env, policy, expert)
 
 
-def make_channel(config: TrainConfig, env: Environment, numbers: Numbers) -> Channel:
-    """The corruption channel of `config` at the traced numbers of one run."""
-    if config.noise == "temperature":
-        return Temperature(numbers.expert_temperature)
+def _uniform(config: TrainConfig, env: Environment, numbers: Numbers) -> Channel:
     kernel = uniform_kernel(env.n_actions, env.noise_support)
     return Huber(numbers.eta, jnp.asarray(kernel, jnp.float32))
+
+
+CHANNEL: dict[str, Callable[[TrainConfig, Environment, Numbers], Channel]] = {
+    "uniform": _uniform,
+    "temperature": lambda config, env, numbers: Temperature(numbers.expert_temperature),
+}
+"""noise law → its channel at the traced numbers of one run"""
+
+
+def make_channel(config: TrainConfig, env: Environment, numbers: Numbers) -> Channel:
+    """The corruption channel of `config` at the traced numbers of one run."""
+    return CHANNEL[config.noise](config, env, numbers)
