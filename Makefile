@@ -1,17 +1,22 @@
-# make figure: regenerate the headline figure; make test: run the tests. Both install what they need into $(VENV).
+# make figure: regenerate the headline figure; make test: run the tests; make all-figures: every figure and the report.
+# All install what they need into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure test lint clean
+.PHONY: figure all-figures test lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
 
+all-figures: $(READY)
+	$(VENV)/bin/nail figure all --preset $(PRESET) --out $(OUT)
+	$(VENV)/bin/nail report $(OUT)
+
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

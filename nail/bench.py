@@ -112,17 +112,29 @@ def best_seconds(function: Callable, *args: Any, seconds: float) -> float:
     return best
 
 
-def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[str, Any]:
-    problem = make_problem(config)
-    runs = jax.local_device_count() * (1 if jax.default_backend() == "cpu" else RUNS_PER_ACCELERATOR)
-    numbers = pad_runs(numbers_of(tuple(dataclasses.replace(config, seed=seed) for seed in range(runs))))
-    state = make_train(config).init(numbers)
-    one_state, one_numbers = jax.tree.map(lambda x: jnp.asarray(x[0]), (state, numbers))
+def runs_at_once() -> int:
+    """Runs of the measured batch: one a core on a CPU, figure 2's runs of a method on an accelerator."""
+    return jax.local_device_count() * (1 if jax.default_backend() == "cpu" else RUNS_PER_ACCELERATOR)
+
+
+def step_of(config: TrainConfig, problem: Problem) -> Callable:
+    """One update of one run: (state, numbers) → state."""
 
     def step(state, numbers):
         new = learner.update(config, problem, numbers, state.step, state.params, state.moments, state.buffer)
         return state._replace(step=state.step + 1, params=new[0], moments=new[1], buffer=new[2])
 
+    return step
+
+
+def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[str, Any]:
+    problem = make_problem(config)
+    runs = runs_at_once()
+    numbers = pad_runs(numbers_of(tuple(dataclasses.replace(config, seed=seed) for seed in range(runs))))
+    state = make_train(config).init(numbers)
+    one_state, one_numbers = jax.tree.map(lambda x: jnp.asarray(x[0]), (state, numbers))
+
+    step = step_of(config, problem)
     products = products_of(step, one_state, one_numbers)
     flops = total_flops(products)
     updates = max(1, min(50, int(5e9 * seconds) // flops))

@@ -60,12 +60,13 @@ def load(name: str) -> Experiment:
 
 
 def make(name: str, preset: str, out: Path) -> list[Claim]:
-    """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`."""
+    """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
+    folder's README.md. Rows say by a column which preset they are of."""
     experiment = load(name)
     require_known("preset", preset, PRESETS)
     out = open_folder(out)
     rows_path, table_path = out / f"{name}_rows.csv", out / f"{name}.csv"
-    write_text(rows_path, to_csv(experiment.compute(preset, out)))
+    write_text(rows_path, to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)]))
     rows = read_csv(rows_path)
     write_text(table_path, to_csv(experiment.analyse(rows)))
     claims = experiment.claims(rows)
@@ -73,9 +74,35 @@ def make(name: str, preset: str, out: Path) -> list[Claim]:
     write_text(out / f"{name}_claims.csv", to_csv(table))
     with figure_style():
         save(experiment.draw(read_csv(table_path)), out / name)
+    write_text(out / "README.md", index(out))
     print_claims(claims)
     print(f"wrote {name}.png, .pdf, .csv, _claims.csv and _rows.csv in {out}", file=sys.stderr)
     return claims
+
+
+def index(out: Path) -> str:
+    """Which command made what in a folder of figures, and from which rows, as Markdown."""
+    lines = [
+        "# Figures",
+        "",
+        "Beside each picture (`NAME.png`, `NAME.pdf`): the table it is drawn from (`NAME.csv`), its claims with their",
+        "numbers and verdicts (`NAME_claims.csv`), and the rows behind all of it (`NAME_rows.csv`).",
+        "",
+        "| figure | what it shows | command | rows | claims that hold | computed by |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names():
+        if not (out / f"{name}_claims.csv").exists():
+            continue
+        rows, claims = read_csv(out / f"{name}_rows.csv"), read_csv(out / f"{name}_claims.csv")
+        preset = " or ".join(sorted({row["preset"] for row in rows if row.get("preset")})) or "?"
+        revisions = ", ".join(sorted({row["git_revision"][:9] for row in rows}))
+        held = sum(claim["holds"] == "holds" for claim in claims)
+        lines.append(
+            f"| `{name}` | {load(name).summary} | `nail figure {name} --preset {preset}` | {len(rows):,} | "
+            f"{held} of {len(claims)} | revision {revisions} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def print_claims(claims: list[Claim]) -> None:

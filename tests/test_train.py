@@ -118,3 +118,22 @@ BAD = [
 def test_bad_fields_are_refused_by_name(field, value, sentence):
     with pytest.raises(BadInput, match=sentence):
         make_train(dataclasses.replace(CONFIG, **{field: value}))
+
+
+def two_seeds(config):
+    return config, dataclasses.replace(config, seed=1)
+
+
+def test_bfloat16_and_float32_tell_the_same_story():
+    """Figure 2's contrast on a small chain (q^m = 0.08): NAIL-F solves it, OPD-F does not, in either precision."""
+    base = TrainConfig(
+        p=3, m=5, eta=0.6, width=32, heads=2, init_std=0.1, lr=3e-3, warmup=50, batch=64, steps=900, eval_every=900,
+        n_validation=20,
+    )  # fmt: skip
+    for precision in ("float32", "bfloat16"):
+        final = {
+            method: finished(two_seeds(dataclasses.replace(base, method=method, precision=precision)))[1][-1]
+            for method in ("nail-f", "opd-f")
+        }
+        assert final["nail-f"].evaluation.full_exact.min() > 0.7
+        assert final["opd-f"].evaluation.full_exact.max() < 0.4
