@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from experiments._rows import column
 from nail.config import content_hash
 from nail.counting import Setting
 from nail.envs.tabular import TabularMDP
@@ -127,20 +128,6 @@ def exact_columns(value: float) -> Row:
 def censored(rows: list[Row]) -> bool:
     """Whether the budget did not suffice at any of these points."""
     return any(int(row["censored"]) for row in rows)
-
-
-def column(rows: Iterable[Row], name: str) -> Float[np.ndarray, " n"]:
-    """A column as numbers."""
-    return np.array([float(row[name]) for row in rows])
-
-
-def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows whose columns have these values, compared as text or as numbers."""
-
-    def same(have, want):
-        return float(have) == want if isinstance(want, (int, float)) else str(have) == want
-
-    return [row for row in rows if all(same(row[name], value) for name, value in wanted.items())]
 
 
 def log_sd(rows: Sequence[Row]) -> Float[np.ndarray, " n"]:

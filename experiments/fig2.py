@@ -13,39 +13,37 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments._rows import column, select
+from experiments._training import (
+    BASE,
+    SOLVED,
+    UNSOLVED,
+    curve_rows,
+    final,
+    in_words,
+    per_seed,
+    seeds,
+    thousands,
+    to_solve,
+)
 from nail.config import TrainConfig
 from nail.experiment import Claim, Experiment, Row
 from nail.methods import METHOD
 from nail.plotting import TEXT_WIDTH, curve, handle
 from nail.run import run_all
 
-SOLVED = 0.95
-UNSOLVED = 0.5
 ZERO_LOSS = 0.05
 """nats per token"""
 ORDER = ("loglossbc", "dagger", "opd-f", "opd-r", "nail-f", "nail-r")
+NAIL, OTHERS = ("nail-f", "nail-r"), ("loglossbc", "opd-f", "opd-r")
 METRICS = ("full_exact", "answer_exact", "val_loss")
-
-PAPER = TrainConfig(precision="bfloat16")
-CPU = TrainConfig(
-    m=10, eta=0.5, width=64, heads=4, init_std=0.1, lr=1e-3, warmup=100, steps=2_500, eval_every=125, n_validation=500
-)
-SMOKE = dataclasses.replace(
-    CPU, p=3, m=3, width=16, heads=2, batch=16, steps=40, warmup=5, eval_every=10, n_validation=50
-)
-BASE = {"smoke": SMOKE, "cpu": CPU, "paper": PAPER}
-SEEDS = 3
 
 
 def runs(preset: str) -> tuple[TrainConfig, ...]:
     """Six methods × two noise levels × three seeds."""
     base = BASE[preset]
-    return tuple(
-        dataclasses.replace(base, method=method, eta=eta, seed=seed)
-        for method in ORDER
-        for eta in (0.0, base.eta)
-        for seed in range(SEEDS)
-    )
+    settings = [dataclasses.replace(base, method=method, eta=eta) for method in ORDER for eta in (0.0, base.eta)]
+    return tuple(run for setting in settings for run in seeds(setting))
 
 
 def compute(preset: str, out: Path) -> list[Row]:
@@ -55,119 +53,77 @@ def compute(preset: str, out: Path) -> list[Row]:
 
 def analyse(rows: list[Row]) -> list[Row]:
     """Mean and standard deviation (of the sample, n − 1) over seeds of each metric at each evaluation."""
-    table = []
-    for eta in etas(rows):
-        for method in ORDER:
-            steps = sorted({int(r["step"]) for r in rows})
-            for metric in METRICS:
-                values = np.stack([at_step(rows, eta, method, step, metric) for step in steps])
-                episodes = [step * int(rows[0]["batch"]) for step in steps]
-                for n, at in zip(episodes, values, strict=True):
-                    table.append(
-                        {
-                            "eta": eta,
-                            "method": method,
-                            "metric": metric,
-                            "episodes": n,
-                            "mean": float(at.mean()),
-                            "sd": float(at.std(ddof=1)),
-                            "n_seeds": len(at),
-                            "p": rows[0]["p"],
-                            "m": rows[0]["m"],
-                        }
-                    )
-    return table
+    return [
+        row
+        for eta in etas(rows)
+        for method in ORDER
+        for metric in METRICS
+        for row in curve_rows(
+            select(rows, eta=eta, method=method), metric, eta=eta, method=method, p=rows[0]["p"], m=rows[0]["m"]
+        )
+    ]
 
 
 def etas(rows: list[Row]) -> list[float]:
     """The noise levels of the figure, clean first."""
-    return sorted({float(r["eta"]) for r in rows})
-
-
-def at_step(rows: list[Row], eta: float, method: str, step: int, metric: str) -> np.ndarray:
-    """A metric over the seeds."""
-    chosen = [r for r in rows if r["method"] == method and float(r["eta"]) == eta and int(r["step"]) == step]
-    return np.array([float(r[metric]) for r in sorted(chosen, key=lambda r: int(r["seed"]))])
+    return sorted({float(row["eta"]) for row in rows})
 
 
 def claims(rows: list[Row]) -> list[Claim]:
     """The captions' claims, each with its numbers (paper_protocol.md, "What the captions claim")."""
-    last = max(int(r["step"]) for r in rows)
-    clean, noisy = etas(rows)
+    clean, noisy = (select(rows, eta=eta) for eta in etas(rows))
+    found = [claim for method in NAIL for claim in _clean_claims(clean, method)]
+    found += [_plateau_claim(clean), _fastest_claim(clean)]
+    return found + [_noisy_claim(noisy, method) for method in NAIL + OTHERS]
 
-    def final(eta, method, metric):
-        return at_step(rows, eta, method, last, metric)
 
-    def numbers(eta, methods, metric):
-        return "; ".join(f"{METHOD[m].label} {' '.join(f'{x:.3g}' for x in final(eta, m, metric))}" for m in methods)
-
-    nail, others = ("nail-f", "nail-r"), ("loglossbc", "opd-f", "opd-r")
-    found = []
-    for m in nail:
-        found.append(
-            Claim(
-                f"η=0: {METHOD[m].label} drives the clean loss to zero (below {ZERO_LOSS} nats/token, every seed)",
-                "paper, Fig. 2",
-                f"final loss per seed: {numbers(clean, (m,), 'val_loss')}",
-                bool(np.all(final(clean, m, "val_loss") < ZERO_LOSS)),
-            )
-        )
-        found.append(
-            Claim(
-                f"η=0: {METHOD[m].label} reaches perfect accuracy (full chain ≥ 0.99, every seed)",
-                "paper, Fig. 2",
-                f"final full-chain accuracy per seed: {numbers(clean, (m,), 'full_exact')}",
-                bool(np.all(final(clean, m, "full_exact") >= 0.99)),
-            )
-        )
-    found.append(
+def _clean_claims(clean: list[Row], method: str) -> list[Claim]:
+    label, source = METHOD[method].label, "paper, Fig. 2"
+    loss, accuracy = (final(select(clean, method=method), metric) for metric in ("val_loss", "full_exact"))
+    return [
         Claim(
-            f"η=0: OPD-F plateaus (clean validation loss above {ZERO_LOSS} nats/token at the end, every seed)",
-            "paper, Fig. 2",
-            f"final loss per seed: {numbers(clean, ('opd-f',), 'val_loss')}; "
-            f"full-chain accuracy: {numbers(clean, ('opd-f',), 'full_exact')}",
-            bool(np.all(final(clean, "opd-f", "val_loss") > ZERO_LOSS)),
-        )
+            f"η=0: {label} drives the clean loss to zero (below {ZERO_LOSS} nats/token, every seed)", source,
+            f"final loss per seed: {label} {per_seed(loss)}", bool(np.all(loss < ZERO_LOSS)),
+        ),
+        Claim(
+            f"η=0: {label} reaches perfect accuracy (full chain ≥ 0.99, every seed)", source,
+            f"final full-chain accuracy per seed: {label} {per_seed(accuracy)}", bool(np.all(accuracy >= 0.99)),
+        ),
+    ]  # fmt: skip
+
+
+def _plateau_claim(clean: list[Row]) -> Claim:
+    loss, accuracy = (final(select(clean, method="opd-f"), metric) for metric in ("val_loss", "full_exact"))
+    return Claim(
+        f"η=0: OPD-F plateaus (clean validation loss above {ZERO_LOSS} nats/token at the end, every seed)",
+        "paper, Fig. 2",
+        f"final loss per seed: OPD-F {per_seed(loss)}; full-chain accuracy: OPD-F {per_seed(accuracy)}",
+        bool(np.all(loss > ZERO_LOSS)),
     )
-    times = {m: _median_episodes_to_solve(rows, clean, m) for m in ORDER}
-    found.append(
-        Claim(
-            f"η=0: LogLossBC learns fastest (median episodes to full chain ≥ {SOLVED})",
-            "theory.md, expected",
-            "; ".join(f"{METHOD[m].label} {t:,.0f}" if t < math.inf else f"{METHOD[m].label} not reached"
-                      for m, t in times.items()),
-            times["loglossbc"] < math.inf and times["loglossbc"] == min(times.values()),
-        )
-    )  # fmt: skip
-    for m in nail:
-        found.append(
-            Claim(
-                f"η={noisy:g}: {METHOD[m].label} solves the task (full chain ≥ {SOLVED}, every seed)",
-                "paper, Fig. 2",
-                f"final full-chain accuracy per seed: {numbers(noisy, (m,), 'full_exact')}",
-                bool(np.all(final(noisy, m, "full_exact") >= SOLVED)),
-            )
-        )
-    for m in others:
-        found.append(
-            Claim(
-                f"η={noisy:g}: {METHOD[m].label} does not solve the task (full chain < {UNSOLVED}, every seed)",
-                "paper, Fig. 2",
-                f"final full-chain accuracy per seed: {numbers(noisy, (m,), 'full_exact')}",
-                bool(np.all(final(noisy, m, "full_exact") < UNSOLVED)),
-            )
-        )
-    return found
 
 
-def _median_episodes_to_solve(rows: list[Row], eta: float, method: str) -> float:
-    """Median over seeds of the first evaluation with full-chain accuracy ≥ `SOLVED`, infinite where there is none."""
-    chosen = [r for r in rows if r["method"] == method and float(r["eta"]) == eta]
-    firsts = []
-    for seed in {r["seed"] for r in chosen}:
-        solved = [int(r["episodes"]) for r in chosen if r["seed"] == seed and float(r["full_exact"]) >= SOLVED]
-        firsts.append(min(solved, default=math.inf))
-    return float(np.median(firsts))
+def _fastest_claim(clean: list[Row]) -> Claim:
+    """Episodes-to-solve is censored at the budget: Kaplan–Meier median."""
+    times = {method: to_solve(select(clean, method=method)) for method in ORDER}
+    fastest = min(found.value for found in times.values())
+    return Claim(
+        f"η=0: LogLossBC learns fastest (Kaplan–Meier median of episodes to full chain ≥ {SOLVED})",
+        "theory.md, expected",
+        "; ".join(f"{METHOD[method].label} {in_words(found)}" for method, found in times.items()),
+        fastest < math.inf and times["loglossbc"].value == fastest,
+    )
+
+
+def _noisy_claim(noisy: list[Row], method: str) -> Claim:
+    label, solves = METHOD[method].label, method in NAIL
+    accuracy = final(select(noisy, method=method), "full_exact")
+    what = f"solves the task (full chain ≥ {SOLVED}" if solves else f"does not solve the task (full chain < {UNSOLVED}"
+    return Claim(
+        f"η={float(noisy[0]['eta']):g}: {label} {what}, every seed)",
+        "paper, Fig. 2",
+        f"final full-chain accuracy per seed: {label} {per_seed(accuracy)}",
+        bool(np.all(accuracy >= SOLVED) if solves else np.all(accuracy < UNSOLVED)),
+    )
 
 
 def draw(table: list[Row]) -> Figure:
@@ -177,9 +133,9 @@ def draw(table: list[Row]) -> Figure:
     figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
     grid = figure.subplots(2, len(levels), sharex=True, squeeze=False)
-    for column, eta in enumerate(levels):
+    for side, eta in enumerate(levels):
         q = 1 - eta + eta / p
-        loss, accuracy = grid[:, column]
+        loss, accuracy = grid[:, side]
         for method in ORDER:
             curve(loss, method, *_series(table, eta, method, "val_loss"), clip=(1e-5, np.inf))
             curve(accuracy, method, *_series(table, eta, method, "full_exact"), clip=(0.0, 1.0))
@@ -191,7 +147,7 @@ def draw(table: list[Row]) -> Figure:
             _mark_exact_fit(loss, -math.log(q))
         accuracy.set_ylim(-0.03, 1.03)
         accuracy.set_xlabel("training trajectories (thousands)")
-        accuracy.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}")
+        thousands(accuracy)
         accuracy.set_xlim(left=0)
     grid[0, 0].set_ylabel("clean validation loss\n(nats/token)")
     grid[1, 0].set_ylabel("full-chain accuracy")
@@ -216,8 +172,8 @@ def _mark_exact_fit(axes: Axes, level: float) -> None:
 
 
 def _series(table: list[Row], eta: float, method: str, metric: str) -> tuple[np.ndarray, ...]:
-    chosen = [r for r in table if float(r["eta"]) == eta and r["method"] == method and r["metric"] == metric]
-    return tuple(np.array([float(r[column]) for r in chosen]) for column in ("episodes", "mean", "sd"))
+    chosen = select(table, eta=eta, method=method, metric=metric)
+    return tuple(column(chosen, name) for name in ("episodes", "mean", "sd"))
 
 
 EXPERIMENT = Experiment(

@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._theory import NORMAL_95, Point, column, run_points, select, simulate
+from experiments._rows import column, select
+from experiments._theory import NORMAL_95, Point, run_points, simulate
 from nail.envs.instances import cliff, erring
 from nail.envs.tabular import value
 from nail.experiment import Claim, Experiment, Row

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._theory import Point, column, run_points, select
+from experiments._rows import column, select
+from experiments._theory import Point, run_points
 from nail.counting import LEARNER, Setting
 from nail.envs.instances import garnet
 from nail.envs.tabular import regret

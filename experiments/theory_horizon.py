@@ -12,7 +12,8 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._theory import Point, censored, column, exact_columns, fit_n_star, measure_n_star, run_points, select
+from experiments._rows import column, select
+from experiments._theory import Point, censored, exact_columns, fit_n_star, measure_n_star, run_points
 from nail.counting import LEARNER
 from nail.experiment import Claim, Experiment, Row
 from nail.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._theory import Point, censored, column, exact_columns, measure_n_star, run_points, select
+from experiments._rows import column, select
+from experiments._theory import Point, censored, exact_columns, measure_n_star, run_points
 from nail.counting import LEARNER
 from nail.experiment import Claim, Experiment, Row
 from nail.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._theory import Point, column, run_points, select
+from experiments._rows import column, select
+from experiments._theory import Point, run_points
 from nail.envs.instances import rare_action
 from nail.experiment import Claim, Experiment, Row
 from nail.plotting import CASES, REFERENCE, TEXT_WIDTH, note

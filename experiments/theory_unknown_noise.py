@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._theory import Point, column, measure_n_star, run_points, select
+from experiments._rows import column, select
+from experiments._theory import Point, measure_n_star, run_points
 from nail.counting import LEARNER
 from nail.experiment import Claim, Experiment, Row
 from nail.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note

@@ -1,0 +1,149 @@
+"""Figure 1: the three ways to learn from a noisy expert, who drives and who labels, and what comes of each.
+
+Paper, figure 1 (paper_protocol.md): offline behaviour cloning, on-policy distillation with sampled rollouts, and NAIL
+with greedy ones. The curves are runs of figure 2 at high noise; in one output folder they are computed once.
+"""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from experiments._rows import column, select
+from experiments._training import BASE, SOLVED, curve_rows, final, per_seed, seeds, thousands
+from nail.config import TrainConfig
+from nail.experiment import Claim, Experiment, Row
+from nail.methods import METHOD
+from nail.plotting import LOOK, TEXT_WIDTH, curve, handle, note
+from nail.run import run_all
+
+SCHEMES = {
+    "loglossbc": ("Offline behaviour cloning", "noisy expert", "drives and labels"),
+    "opd-f": ("On-policy distillation", "student, sampled", "drives"),
+    "nail-f": ("NAIL", "student, greedy", "drives"),
+}
+"""method → title, who drives, what that one does"""
+
+
+def runs(preset: str) -> tuple[TrainConfig, ...]:
+    """Three methods at high noise, with the seeds of figure 2."""
+    return tuple(run for method in SCHEMES for run in seeds(dataclasses.replace(BASE[preset], method=method)))
+
+
+def compute(preset: str, out: Path) -> list[Row]:
+    """Rows of all runs of a preset."""
+    return run_all(runs(preset), out)
+
+
+def analyse(rows: list[Row]) -> list[Row]:
+    """Full-chain accuracy: mean and standard deviation over seeds at each evaluation."""
+    keys = {name: rows[0][name] for name in ("p", "m", "eta")}
+    return [
+        row
+        for method in SCHEMES
+        for row in curve_rows(select(rows, method=method), "full_exact", method=method, **keys)
+    ]
+
+
+def claims(rows: list[Row]) -> list[Claim]:
+    """Who solves the task from the same number of noisy labels."""
+    accuracy = {method: final(select(rows, method=method), "full_exact") for method in SCHEMES}
+    measured = "final full-chain accuracy per seed: " + "; ".join(
+        f"{METHOD[method].label} {per_seed(values)}" for method, values in accuracy.items()
+    )
+    others = max(accuracy["loglossbc"].max(), accuracy["opd-f"].max())
+    return [
+        Claim(
+            f"from the same noisy labels NAIL solves the task (full chain ≥ {SOLVED}, every seed)",
+            "paper, Fig. 1", measured, bool((accuracy["nail-f"] >= SOLVED).all()),
+        ),
+        Claim(
+            "every seed of NAIL ends above every seed of offline cloning and of on-policy distillation",
+            "paper, Fig. 1", measured, bool(accuracy["nail-f"].min() > others),
+        ),
+    ]  # fmt: skip
+
+
+def draw(table: list[Row]) -> Figure:
+    """Three schemes above, their curves below."""
+    figure = Figure(figsize=(TEXT_WIDTH, 4.3), layout="constrained")
+    panels = figure.subplot_mosaic([[*SCHEMES], ["curves"] * len(SCHEMES)], height_ratios=[1, 1.25])
+    for method in SCHEMES:
+        _scheme(panels[method], method)
+    axes = panels["curves"]
+    for method in SCHEMES:
+        chosen = select(table, method=method)
+        curve(axes, method, *(column(chosen, name) for name in ("episodes", "mean", "sd")), clip=(0.0, 1.0))
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("training trajectories (thousands)")
+    axes.set_ylabel("full-chain accuracy")
+    axes.legend(handles=[handle(method, METHOD[method].label) for method in SCHEMES], loc="center right")
+    thousands(axes)
+    first = table[0]
+    q = 1 - float(first["eta"]) + float(first["eta"]) / int(first["p"])
+    note(
+        figure, f"modular addition, p = {first['p']}, m = {first['m']}, η = {float(first['eta']):g}, "
+        f"$q^m$ = {q ** int(first['m']):.2g}; mean of {first['n_seeds']} seeds, band: ± 1 standard deviation",
+    )  # fmt: skip
+    return figure
+
+
+def _scheme(axes: Axes, method: str) -> None:
+    """Who drives the episode, who labels it, and what it ends in."""
+    title, driver, does = SCHEMES[method]
+    colour = LOOK[method].colour
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_title(title, color=colour, fontweight="bold")
+    _box(axes, (0.5, 0.84), driver, colour)
+    offline = method == "loglossbc"
+    states = (0.14, 0.38, 0.62, 0.86)
+    for x in states:
+        axes.plot(x, 0.5, "o", color="white", markeredgecolor="#333333", markersize=11)
+    for i, (a, b) in enumerate(itertools.pairwise(states)):
+        axes.text(a, 0.5, f"$s_{i + 1}$", ha="center", va="center", fontsize=6)
+        _arrow(axes, (a + 0.06, 0.5), (b - 0.06, 0.5), colour)
+    axes.text(states[-1], 0.5, "$s_H$", ha="center", va="center", fontsize=6)
+    _arrow(axes, (0.5, 0.75), (0.5, 0.54), colour)
+    axes.text(0.53, 0.65, does, fontsize=7, color=colour, va="center")
+    if offline:
+        axes.text(0.5, 0.2, "a wrong label is fed back:\nthe chain is poisoned from there on",
+                  ha="center", va="center", fontsize=7, color="#444444")  # fmt: skip
+        return
+    _box(axes, (0.5, 0.14), "noisy expert", LOOK["loglossbc"].colour)
+    for x in states:
+        _arrow(axes, (0.5 + (x - 0.5) * 0.55, 0.235), (x, 0.43), "#777777", dashed=True)
+    axes.text(0.97, 0.3, "labels", fontsize=7, color="#444444", va="center", ha="right")
+
+
+def _box(axes: Axes, at: tuple[float, float], text: str, colour: str) -> None:
+    style = {"boxstyle": "round,pad=0.012,rounding_size=0.03", "linewidth": 1.1}
+    patch = FancyBboxPatch((at[0] - 0.26, at[1] - 0.08), 0.52, 0.16, facecolor="white", edgecolor=colour, **style)
+    axes.add_patch(patch)
+    axes.text(*at, text, ha="center", va="center", fontsize=7.5, color=colour)
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, dashed: bool = False) -> None:
+    line = {"linestyle": (0, (3, 2)), "linewidth": 0.8} if dashed else {"linewidth": 1.2}
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7, color=colour, **line))
+
+
+EXPERIMENT = Experiment(
+    name="fig1",
+    summary="the three ways to learn from a noisy expert: who drives, who labels, what comes of it",
+    cost={
+        "smoke": "9 runs of figure 2: seconds on two cores",
+        "cpu": "9 runs of figure 2 (none of its own in the same folder)",
+        "paper": "9 runs of figure 2, an accelerator",
+    },
+    compute=compute,
+    analyse=analyse,
+    claims=claims,
+    draw=draw,
+    runs=runs,
+)

@@ -1,0 +1,196 @@
+"""Figure 4: chain length m × corruption rate η: episodes until each method solves the task.
+
+Paper, figure 4 (paper_protocol.md). Contours are the chance q^m that an expert's trajectory is clean to its end,
+q = 1 − η + η/p (theory.md §3): what offline learning depends on.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from scipy import stats
+
+from experiments._rows import select
+from experiments._training import BASE, SOLVED, in_words, seeds, solve_rows, thousands, to_solve
+from nail.config import TrainConfig
+from nail.experiment import Claim, Experiment, Row
+from nail.methods import METHOD
+from nail.plotting import TEXT_WIDTH, note
+from nail.run import run_all
+
+METHODS = ("loglossbc", "opd-f", "nail-f")
+GRID = {
+    "smoke": ((3, 4), (0.0, 0.5)),
+    "cpu": ((4, 7, 10), (0.0, 0.25, 0.5)),
+    "paper": ((3, 9, 15, 23, 31), (0.0, 0.05, 0.1, 0.15, 0.2)),
+}
+"""preset → chain lengths m, corruption rates η"""
+RARE = 0.01
+"""chance of a clean trajectory below which offline learning is expected to fail"""
+CONTOURS = (0.5, 0.1, 0.01, 0.001)
+
+
+def runs(preset: str) -> tuple[TrainConfig, ...]:
+    """Three methods × chain lengths × corruption rates × three seeds."""
+    lengths, etas = GRID[preset]
+    settings = [
+        dataclasses.replace(BASE[preset], method=method, m=m, eta=eta)
+        for method in METHODS
+        for m in lengths
+        for eta in etas
+    ]
+    return tuple(run for setting in settings for run in seeds(setting))
+
+
+def compute(preset: str, out: Path) -> list[Row]:
+    """Rows of all runs of a preset."""
+    return run_all(runs(preset), out)
+
+
+def analyse(rows: list[Row]) -> list[Row]:
+    """Episodes-to-solve of each seed and their Kaplan–Meier median, for each method, m and η."""
+    return [
+        row
+        for method, m, eta in cells(rows)
+        for row in solve_rows(
+            select(rows, method=method, m=m, eta=eta), method=method, m=m, eta=eta, p=rows[0]["p"],
+            clean_chance=clean_chance(int(rows[0]["p"]), m, eta),
+        )
+    ]  # fmt: skip
+
+
+def cells(rows: list[Row]) -> list[tuple[str, int, float]]:
+    """Method, m and η of every cell."""
+    found = {(row["method"], int(row["m"]), float(row["eta"])) for row in rows}
+    return sorted(found, key=lambda cell: (METHODS.index(cell[0]), *cell[1:]))
+
+
+def clean_chance(p: int, m: float, eta: float) -> float:
+    """q^m, q = 1 − η + η/p (theory.md §3)."""
+    return (1 - eta + eta / p) ** m
+
+
+def claims(rows: list[Row]) -> list[Claim]:
+    """Where each method solves, beside the chance of a clean trajectory."""
+    p = int(rows[0]["p"])
+    found = {cell: to_solve(select(rows, method=cell[0], m=cell[1], eta=cell[2])) for cell in cells(rows)}
+    chance = {cell: clean_chance(p, *cell[1:]) for cell in found}
+    of = {method: [cell for cell in found if cell[0] == method] for method in METHODS}
+    rare = [cell for cell in of["loglossbc"] if chance[cell] < RARE]
+    worst = max(of["opd-f"], key=lambda cell: -chance[cell])
+    budget = max(float(row["episodes"]) for row in rows)
+    times = [min(found[cell].value, budget) for cell in of["loglossbc"]]
+    falls = stats.spearmanr([chance[cell] for cell in of["loglossbc"]], times).statistic
+
+    def numbers(cells):
+        return "; ".join(f"m={m}, η={eta:g}: {in_words(found[method, m, eta])}" for method, m, eta in cells)
+
+    return [
+        Claim(
+            f"NAIL-F solves every cell (median seed reaches full chain ≥ {SOLVED})", "paper, Fig. 4",
+            numbers(of["nail-f"]), all(found[cell].value < math.inf for cell in of["nail-f"]),
+        ),
+        Claim(
+            f"LogLossBC does not solve where a clean trajectory is rarer than {RARE:g}",
+            "theory.md §4.1; paper, Fig. 4", numbers(rare),
+            bool(rare) and all(found[cell].value == math.inf for cell in rare),
+        ),
+        Claim(
+            "LogLossBC needs more the rarer clean trajectories are (rank correlation of q^m and episodes-to-solve "
+            "below −0.5, the budget where not solved)", "theory.md §4.1",
+            f"Spearman {falls:.2f}; {numbers(of['loglossbc'])}", bool(falls < -0.5),
+        ),
+        Claim(
+            "OPD-F does not solve the cell with the rarest clean trajectories", "paper, Fig. 4",
+            numbers(of["opd-f"]), found[worst].value == math.inf,
+        ),
+    ]  # fmt: skip
+
+
+def draw(table: list[Row]) -> Figure:
+    """A heat map a method: m across, η upwards, the median in each cell, contours of q^m."""
+    figure = Figure(figsize=(TEXT_WIDTH, 2.7), layout="constrained")
+    panels = figure.subplots(1, len(METHODS), sharey=True)
+    medians = select(table, kind="median")
+    solved = [float(row["episodes"]) for row in medians if not int(row["censored"])]
+    norm = LogNorm(min(solved, default=1.0), max(float(row["episodes"]) for row in medians))
+    for axes, method in zip(panels, METHODS, strict=True):
+        mesh = _map(axes, select(medians, method=method), norm)
+        axes.set_title(METHOD[method].label)
+        axes.set_xlabel("chain length m")
+    panels[0].set_ylabel("corruption rate η")
+    bar = figure.colorbar(mesh, ax=panels, pad=0.01, aspect=25)
+    bar.set_label("trajectories until solved (thousands)")
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 4, 7)))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    thousands(bar.ax, "y")
+    note(
+        figure, f"p = {table[0]['p']}; cells: Kaplan–Meier median of {medians[0]['n_seeds']} seeds, in thousands; "
+        "hatched: not within the budget for half of the seeds; lines: chance $q^m$ of a clean expert trajectory",
+    )  # fmt: skip
+    return figure
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Cell borders: midpoints, and as far out at the ends."""
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
+def _map(axes: Axes, medians: list[Row], norm: LogNorm):
+    lengths, etas = (np.array(sorted({float(row[name]) for row in medians})) for name in ("m", "eta"))
+    values, never = np.full((len(etas), len(lengths)), np.nan), np.zeros((len(etas), len(lengths)), bool)
+    for row in medians:
+        at = np.searchsorted(etas, float(row["eta"])), np.searchsorted(lengths, float(row["m"]))
+        values[at], never[at] = float(row["episodes"]), bool(int(row["censored"]))
+    x, y = _edges(lengths), _edges(etas)
+    mesh = axes.pcolormesh(x, y, np.where(never, np.nan, values), cmap="YlGnBu", norm=norm, edgecolors="white")
+    blank = np.where(never, 1.0, np.nan)
+    axes.pcolor(x, y, blank, cmap="Greys", vmin=0, vmax=8, hatch="////", edgecolor="#bbbbbb", linewidth=0)
+    plate = {"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0}
+    for (i, j), value in np.ndenumerate(values):
+        dark = not never[i, j] and norm(value) > 0.6
+        axes.text(
+            lengths[j], etas[i], f"{'> ' if never[i, j] else ''}{value / 1000:.3g}", ha="center", va="center",
+            fontsize=7.5, color="white" if dark else "#222222", bbox=plate if never[i, j] else None,
+        )  # fmt: skip
+    p = int(medians[0]["p"])
+    fine = np.meshgrid(np.linspace(x[0], x[-1], 100), np.clip(np.linspace(y[0], y[-1], 100), 0, None))
+    lines = axes.contour(*fine, clean_chance(p, *fine), levels=sorted(CONTOURS), colors="#D55E00", linewidths=0.9)
+    places = [place for level in lines.levels if (place := _on_a_border(x, y, p, level))]
+    axes.clabel(lines, fmt=lambda level: f"$q^m$ = {level:g}", fontsize=6, manual=places)
+    axes.set_xticks(lengths, [f"{m:g}" for m in lengths])
+    axes.set_yticks(etas, [f"{eta:g}" for eta in etas])
+    axes.grid(False)
+    return mesh
+
+
+def _on_a_border(x: np.ndarray, y: np.ndarray, p: int, level: float) -> tuple[float, float] | None:
+    """Where the contour q^m = level crosses a border between columns, away from the edges of the map."""
+    margin = 0.06 * (y[-1] - y[0])
+    for m in x[1:-1]:
+        eta = (1 - level ** (1 / m)) / (1 - 1 / p)
+        if y[0] + margin < eta < y[-1] - margin:
+            return m, eta
+    return None
+
+
+EXPERIMENT = Experiment(
+    name="fig4",
+    summary="episodes-to-solve over chain length m × corruption rate η, with contours of q^m",
+    cost={
+        "smoke": "36 runs, half a minute on two cores",
+        "cpu": "81 runs of 2,500 updates, 18 of them figure 2's",
+        "paper": "225 runs of 46,875 updates, an accelerator",
+    },
+    compute=compute,
+    analyse=analyse,
+    claims=claims,
+    draw=draw,
+    runs=runs,
+)

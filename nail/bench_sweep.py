@@ -1,0 +1,102 @@
+"""`nail bench --preset sweep`: the sweep engine beside the same runs one after the other on one device.
+
+Both are processes of their own that begin with nothing compiled. The reference is no straw man: it is the engine with
+one device and one run at a time, so it too compiles a program only once, and also ahead of its use.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from nail.config import TrainConfig
+from nail.store import open_folder, to_csv, write_text
+from nail.sweep.grid import grid
+
+BASE = TrainConfig(
+    p=3, width=16, heads=2, batch=16, steps=800, eval_every=100, lr=1e-3, warmup=50, n_validation=2, init_std=0.1
+)
+AXES = {"m": (3, 6, 9), "eta": (0.0, 0.25, 0.5), "seed": range(5)}
+"""45 runs of three programs"""
+
+
+def bench_sweep(out: Path | None = None, steps: int = BASE.steps) -> dict[str, Any]:
+    """Print a table with one line a process and return it as one row; also write it to `out` as CSV.
+
+    Seconds are wall time of the sweep in a process that has JAX at hand. "compiling" is the time in which it waited for
+    a compiler and did nothing else; ratios are given with it and without. "store" is the time spent writing rows,
+    checkpoints and failures, flushes to the disk included.
+    """
+    load = os.getloadavg()[0]
+    one, engine = _measure("one", steps), _measure("engine", steps)
+    work = {name: found["seconds"] - found["wait_seconds"] for name, found in (("one", one), ("engine", engine))}
+    row = {
+        "runs": len(grid(BASE, **AXES)), "steps": steps, "programs": engine["programs"],
+        "compilations": engine["compilations"], "seconds": engine["seconds"], "seconds_one": one["seconds"],
+        "compiling": engine["wait_seconds"], "compiling_one": one["wait_seconds"],
+        "ratio": one["seconds"] / engine["seconds"], "ratio_without_compiling": work["one"] / work["engine"],
+        "store_share": engine["store_seconds"] / engine["seconds"], "devices": engine["devices"], "load_before": load,
+        **engine["provenance"],
+    }  # fmt: skip
+    print(f"{row['runs']} runs of NAIL-F, {steps} updates each, load average {load:.2f} before")
+    for name, found in (("one after the other, one device", one), ("the engine", engine)):
+        print(
+            f"  {name:<32}{found['seconds']:>7.1f} s, of it compiling {found['wait_seconds']:.1f} s, store "
+            f"{found['store_seconds']:.2f} s; {found['compilations']} programs compiled"
+        )
+    print(
+        f"  throughput {row['ratio']:.2f} times that of one after the other, {row['ratio_without_compiling']:.2f} "
+        f"without compiling; store {row['store_share']:.2%} of the time"
+    )
+    if out is not None:
+        write_text(Path(out), to_csv([row]))
+    return row
+
+
+def _measure(mode: str, steps: int) -> dict[str, Any]:
+    """What a fresh process measures; it uses no cache of programs."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    if mode == "one":
+        environment["JAX_NUM_CPU_DEVICES"] = "1"
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "nail.bench_sweep", mode, str(steps), folder],
+            env=environment, stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _child(mode: str, steps: int, out: Path) -> dict[str, Any]:
+    """Run the 45 runs in this process, counting the programs that JAX is asked to compile."""
+    from nail.devices import use_all_cores
+
+    use_all_cores()
+    import jax
+
+    from nail.provenance import provenance
+    from nail.sweep.engine import Options, sweep
+
+    compiled, compile_ = [], jax.stages.Lowered.compile
+
+    def counted(lowered: jax.stages.Lowered, *options: Any) -> jax.stages.Compiled:
+        compiled.append(lowered)
+        return compile_(lowered, *options)
+
+    jax.stages.Lowered.compile = counted
+    configs, origin = grid(BASE, steps=(steps,), **AXES), provenance()
+    begun = time.perf_counter()
+    outcome = sweep(configs, open_folder(out), Options(runs_per_lot=1 if mode == "one" else None))
+    seconds = time.perf_counter() - begun
+    return {
+        "seconds": seconds, "wait_seconds": outcome.wait_seconds, "store_seconds": outcome.store_seconds,
+        "programs": outcome.programs, "compilations": len(compiled), "devices": jax.local_device_count(),
+        "provenance": origin,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(json.dumps(_child(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))))
