@@ -41,6 +41,7 @@ def run_points(
     series run side by side, one on each local device. A killed figure goes on after its last finished point. Rows of
     one point share their keys; provenance is added to each.
     """
+    provenance()  # worked out once, here: it reads the source, which two threads must not do at once
     todo = sum(not _path(name, out, point).exists() for points in series for point in points)
     devices: SimpleQueue = SimpleQueue()
     for device in jax.local_devices():
