@@ -85,7 +85,8 @@ def claims(rows: list[Row]) -> list[Claim]:
     worst = max(of["opd-f"], key=lambda cell: -chance[cell])
     budget = max(float(row["episodes"]) for row in rows)
     times = [min(found[cell].value, budget) for cell in of["loglossbc"]]
-    falls = stats.spearmanr([chance[cell] for cell in of["loglossbc"]], times).statistic
+    varied = len(set(times)) > 1
+    falls = stats.spearmanr([chance[cell] for cell in of["loglossbc"]], times).statistic if varied else 0.0
 
     def numbers(cells):
         return "; ".join(f"m={m}, η={eta:g}: {in_words(found[method, m, eta])}" for method, m, eta in cells)

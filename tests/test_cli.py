@@ -1,6 +1,4 @@
 import csv
-import json
-from pathlib import Path
 
 import pytest
 
@@ -90,24 +88,6 @@ def test_trained_expert_is_kept_measured_and_refused(tmp_path, capsys):
     assert main([*use, "--expert", str(bad), "--allow-imperfect-expert", "--out", str(tmp_path / "three")]) == 0
     assert main(["train", "--p", "3", *use[3:], "--expert", str(good), "--out", str(tmp_path / "four")]) == 2
     assert "was trained with p 2, this run has p 3" in capsys.readouterr().err
-
-
-def test_fig2_smoke(tmp_path, capsys):
-    """The whole figure at its smallest size: pictures, table, claims, and a second call that computes nothing."""
-    arguments = ["figure", "fig2", "--preset", "smoke", "--out", str(tmp_path)]
-    assert main(arguments) == 0
-    table = rows_of(tmp_path / "fig2.csv")
-    assert set(["eta", "method", "metric", "episodes", "mean", "sd", "n_seeds"]) <= set(table[0])
-    assert {r["metric"] for r in table} == {"full_exact", "answer_exact", "val_loss"}
-    assert {(r["eta"], r["method"]) for r in table} >= {(e, m) for e in ("0.0", "0.5") for m in ("nail-f", "dagger")}
-    assert {r["n_seeds"] for r in table} == {"3"}
-    assert {r["holds"] for r in rows_of(tmp_path / "fig2_claims.csv")} <= {"holds", "does not hold"}
-    assert all((tmp_path / f"fig2.{kind}").stat().st_size > 5_000 for kind in ("png", "pdf"))
-    kept = {path.name: path.read_bytes() for path in Path(tmp_path).glob("fig2*") if path.suffix != ".pdf"}
-    assert main(arguments) == 0
-    assert kept == {name: (tmp_path / name).read_bytes() for name in kept}
-    assert json.loads((tmp_path / "nail-out.json").read_text())["made_by"] == "nail"
-    assert "measured" in capsys.readouterr().out
 
 
 def test_bench_smoke(tmp_path, capsys):

@@ -1,0 +1,142 @@
+"""Figures 1 to 5: every one at the smoke preset in one folder, and what tables and claims make of made-up rows."""
+
+import csv
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+
+from experiments import _training as training
+from nail import experiment
+from nail.cli import main
+from nail.config import run_id
+from nail.experiment import PRESETS
+from nail.plotting import figure_style
+from nail.store import read_csv, to_csv
+
+FIGURES = ("fig2", "fig1", "fig3", "fig4", "fig5")
+NEVER = 10**9
+
+
+def figure(name, out):
+    return main(["figure", name, "--preset", "smoke", "--out", str(out)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("figures")
+    for name in FIGURES:
+        assert figure(name, out) == 0
+    return out
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_smoke_preset_leaves_every_file(name, folder):
+    for end in (".png", ".pdf", ".csv", "_claims.csv", "_rows.csv"):
+        assert (folder / f"{name}{end}").stat().st_size > 0
+    rows = read_csv(folder / f"{name}_rows.csv")
+    assert {row["preset"] for row in rows} == {"smoke"}
+    assert {row["run"] for row in rows} == {run_id(config) for config in experiment.load(name).runs("smoke")}
+    assert {row["holds"] for row in read_csv(folder / f"{name}_claims.csv")} <= {"holds", "does not hold"}
+    assert f"`{name}`" in (folder / "README.md").read_text()
+
+
+def test_smoke_preset_again_computes_nothing_and_changes_nothing(folder, capsys):
+    kept = {path: path.read_bytes() for path in folder.glob("fig*") if path.suffix != ".pdf"}
+    before = sorted(folder.glob("runs/**/*.csv"))
+    assert figure("fig2", folder) == 0
+    assert kept == {path: path.read_bytes() for path in kept}
+    assert before == sorted(folder.glob("runs/**/*.csv"))
+    assert "measured" in capsys.readouterr().out
+
+
+def test_figures_share_their_runs():
+    """Figure 1 has no run of its own; the greedy ends of figure 3 and the ends of figure 5 are figure 2's."""
+    for preset in PRESETS:
+        of = {name: set(experiment.load(name).runs(preset)) for name in FIGURES}
+        assert of["fig1"] <= of["fig2"]
+        assert len(of["fig3"] & of["fig2"]) == 2 * training.SEEDS
+        assert len(of["fig5"] & of["fig2"]) == 4 * training.SEEDS
+
+
+def made_up(name, solves_at):
+    """Rows of a figure's cpu runs whose full-chain accuracy jumps from 0 to 1 at `solves_at(config)` episodes."""
+    rows = []
+    for config in experiment.load(name).runs("cpu"):
+        for step in range(0, config.steps + 1, config.eval_every):
+            episodes = step * config.batch
+            right = float(episodes >= solves_at(config))
+            fields = {**dataclasses.asdict(config), "temperature": config.rollout_temperature, "step": step}
+            metrics = {"full_exact": right, "answer_exact": right, "val_loss": 1.0 - right}
+            rows.append({k: str(v) for k, v in {**fields, "episodes": episodes, **metrics}.items()})
+    return rows
+
+
+def verdicts(name, solves_at):
+    return [claim.holds for claim in experiment.load(name).claims(made_up(name, solves_at))]
+
+
+def as_the_paper_says(config):
+    """Episodes until solved: NAIL soon, reverse KL later; LogLossBC by q^m; sampled rollouts only if η = 0."""
+    q = 1 - config.eta + config.eta / config.p
+    if config.method == "loglossbc":
+        return 8_000 / q**config.m
+    if config.eta > 0 and config.rollout_temperature > 0.5:
+        return NEVER
+    reverse = {"nail-r": 1.0, "nail-beta": config.beta}.get(config.method, 0.0)
+    return 24_000 * (1 + reverse + config.rollout_temperature)
+
+
+@pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
+def test_claims_hold_on_rows_as_the_paper_says(name):
+    assert all(verdicts(name, as_the_paper_says))
+
+
+@pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
+def test_claims_fail_when_nothing_is_ever_solved(name):
+    """What is left standing says that something fails."""
+    standing = {"fig1": 0, "fig3": 2, "fig4": 2, "fig5": 0}
+    assert sum(verdicts(name, lambda config: NEVER)) == standing[name]
+
+
+@pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
+def test_claims_of_a_difference_fail_when_all_solve_alike(name):
+    standing = {"fig1": 1, "fig3": 4, "fig4": 1, "fig5": 2}
+    assert sum(verdicts(name, lambda config: 16_000)) == standing[name]
+
+
+def test_figure_2_claims_turn_with_the_data():
+    held = verdicts("fig2", lambda c: NEVER if c.method in ("opd-f", "opd-r") else as_the_paper_says(c))
+    assert all(held)
+    assert sum(verdicts("fig2", lambda config: NEVER)) == 4
+    assert sum(verdicts("fig2", lambda config: 16_000)) == 7
+
+
+@pytest.mark.parametrize("name", ["fig3", "fig4", "fig5"])
+def test_a_run_that_never_solves_is_censored_at_its_budget(name):
+    """Seed 0 never solves, the others at 32,000: the median stays, the seed is marked."""
+    rows = made_up(name, lambda config: NEVER if config.seed == 0 else 32_000)
+    table = experiment.load(name).analyse(rows)
+    seeds, medians = ([row for row in table if row["kind"] == kind] for kind in ("seed", "median"))
+    assert {(row["episodes"], row["censored"]) for row in seeds} == {(160_000.0, 1), (32_000.0, 0)}
+    assert {(row["episodes"], row["censored"]) for row in medians} == {(32_000.0, 0)}
+    assert len(seeds) == training.SEEDS * len(medians)
+
+
+@pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
+def test_drawing_takes_the_table_as_it_is_stored(name):
+    found = experiment.load(name)
+    text = to_csv(found.analyse(made_up(name, as_the_paper_says)))
+    with figure_style():
+        figure = found.draw(list(csv.DictReader(io.StringIO(text))))
+        figure.canvas.draw()
+    assert len(figure.axes) >= 3
+
+
+def test_mean_and_deviation_are_over_seeds():
+    rows = made_up("fig1", lambda config: [0, 80_000, NEVER][config.seed])
+    chosen = [row for row in rows if row["method"] == "nail-f"]
+    table = training.curve_rows(chosen, "full_exact")
+    last = table[-1]
+    np.testing.assert_allclose([last["mean"], last["sd"], last["n_seeds"]], [2 / 3, np.std([1, 1, 0], ddof=1), 3])
