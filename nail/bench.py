@@ -171,7 +171,7 @@ def _memory(program: Any) -> float:
     """Peak bytes on one device: as the device counted them, or else the compiled program's arguments and scratch."""
     counted = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     plan = program.memory_analysis()
-    return counted or plan.argument_size_in_bytes + plan.temp_size_in_bytes
+    return float(counted or plan.argument_size_in_bytes + plan.temp_size_in_bytes)
 
 
 def _profile(
@@ -218,7 +218,7 @@ def _profile(
         "ms_per_evaluation": took["evaluation"] * 1e3,
         "ms_per_rollout": took["collect"] * 1e3,
         "ms_per_pass": took["pass"] * 1e3,
-        "passes_untrained": int(jax.jit(passes)(state.params, visited)),
+        "passes_untrained": float(jax.jit(passes)(state.params, visited)),
     }
 
 

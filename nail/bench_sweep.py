@@ -1,7 +1,7 @@
 """`nail bench --preset sweep`: the sweep engine beside the same runs one after the other on one device.
 
 Both are processes of their own that begin with nothing compiled. The reference is no straw man: it is the engine with
-one device and one run at a time, so it too compiles a program only once, and also ahead of its use.
+one run at a time, so it too compiles a program only once; on a CPU it has one device and one core.
 """
 
 import json
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ from nail.sweep.grid import grid
 BASE = TrainConfig(
     p=3, width=16, heads=2, batch=16, steps=800, eval_every=100, lr=1e-3, warmup=50, n_validation=2, init_std=0.1
 )
-AXES = {"m": (3, 6, 9), "eta": (0.0, 0.25, 0.5), "seed": range(5)}
-"""45 runs of three programs"""
+LENGTHS = (3, 6, 9)
+"""chains m: one program each"""
 
 
-def bench_sweep(out: Path | None = None, steps: int = BASE.steps) -> dict[str, Any]:
+def runs(lengths: Sequence[int] = LENGTHS, steps: int = BASE.steps) -> tuple[TrainConfig, ...]:
+    """The runs: lengths × three η × five seeds."""
+    return grid(BASE, steps=(steps,), m=lengths, eta=(0.0, 0.25, 0.5), seed=range(5))
+
+
+def bench_sweep(out: Path | None = None, steps: int = BASE.steps, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
     """Print a table with one line a process and return it as one row; also write it to `out` as CSV.
 
     Seconds are wall time of the sweep in a process that has JAX at hand. "compiling" is the time in which it waited for
@@ -32,10 +38,10 @@ def bench_sweep(out: Path | None = None, steps: int = BASE.steps) -> dict[str, A
     checkpoints and failures, flushes to the disk included.
     """
     load = os.getloadavg()[0]
-    one, engine = _measure("one", steps), _measure("engine", steps)
+    one, engine = _measure("one", steps, lengths), _measure("engine", steps, lengths)
     work = {name: found["seconds"] - found["wait_seconds"] for name, found in (("one", one), ("engine", engine))}
     row = {
-        "runs": len(grid(BASE, **AXES)), "steps": steps, "programs": engine["programs"],
+        "runs": len(runs(lengths)), "steps": steps, "programs": engine["programs"],
         "compilations": engine["compilations"], "seconds": engine["seconds"], "seconds_one": one["seconds"],
         "compiling": engine["wait_seconds"], "compiling_one": one["wait_seconds"],
         "ratio": one["seconds"] / engine["seconds"], "ratio_without_compiling": work["one"] / work["engine"],
@@ -43,7 +49,7 @@ def bench_sweep(out: Path | None = None, steps: int = BASE.steps) -> dict[str, A
         **engine["provenance"],
     }  # fmt: skip
     print(f"{row['runs']} runs of NAIL-F, {steps} updates each, load average {load:.2f} before")
-    for name, found in (("one after the other, one device", one), ("the engine", engine)):
+    for name, found in (("one after the other, one core", one), ("the engine", engine)):
         print(
             f"  {name:<32}{found['seconds']:>7.1f} s, of it compiling {found['wait_seconds']:.1f} s, store "
             f"{found['store_seconds']:.2f} s; {found['compilations']} programs compiled"
@@ -57,28 +63,30 @@ def bench_sweep(out: Path | None = None, steps: int = BASE.steps) -> dict[str, A
     return row
 
 
-def _measure(mode: str, steps: int) -> dict[str, Any]:
+def _measure(mode: str, steps: int, lengths: Sequence[int]) -> dict[str, Any]:
     """What a fresh process measures; it uses no cache of programs."""
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    if mode == "one":
-        environment["JAX_NUM_CPU_DEVICES"] = "1"
+    left_out = ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "nail.bench_sweep", mode, str(steps), folder],
+            [sys.executable, "-m", "nail.bench_sweep", mode, folder, str(steps), *map(str, lengths)],
             env=environment, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _child(mode: str, steps: int, out: Path) -> dict[str, Any]:
-    """Run the 45 runs in this process, counting the programs that JAX is asked to compile."""
+def _child(mode: str, out: Path, steps: int, *lengths: int) -> dict[str, Any]:
+    """Run the runs in this process, counting the programs that JAX is asked to compile."""
     from nail.devices import use_all_cores
 
+    if mode == "one" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
     use_all_cores()
     import jax
 
     from nail.provenance import provenance
     from nail.sweep.engine import Options, sweep
+    from nail.sweep.failures import RunsFailed
 
     compiled, compile_ = [], jax.stages.Lowered.compile
 
@@ -87,10 +95,12 @@ def _child(mode: str, steps: int, out: Path) -> dict[str, Any]:
         return compile_(lowered, *options)
 
     jax.stages.Lowered.compile = counted
-    configs, origin = grid(BASE, steps=(steps,), **AXES), provenance()
+    configs, origin = runs(lengths, steps), provenance()
     begun = time.perf_counter()
     outcome = sweep(configs, open_folder(out), Options(runs_per_lot=1 if mode == "one" else None))
     seconds = time.perf_counter() - begun
+    if outcome.failures:
+        raise RunsFailed(outcome.failures, len(configs), out)
     return {
         "seconds": seconds, "wait_seconds": outcome.wait_seconds, "store_seconds": outcome.store_seconds,
         "programs": outcome.programs, "compilations": len(compiled), "devices": jax.local_device_count(),
@@ -99,4 +109,4 @@ def _child(mode: str, steps: int, out: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_child(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))))
+    print(json.dumps(_child(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))))

@@ -10,6 +10,8 @@ from typing import Annotated
 import tyro
 
 from nail.checks import BadInput, require, require_known
+from nail.cli_report import Log, Report
+from nail.cli_sweep import Sweep, with_figure
 from nail.cli_theory import QUANTITIES, NStarCommand, Theory
 from nail.config import PRECISIONS, TASKS, TrainConfig, check
 from nail.methods import METHODS
@@ -56,14 +58,15 @@ class Train(TrainConfig):
 
     def run(self) -> None:
         configs = seeds_of(self)
-        from nail.store import open_folder, refuse_other_configurations, to_csv, write_text
+        from nail.store import open_folder, to_csv, write_text
 
         out = open_folder(self.out)
-        refuse_other_configurations(out, configs)
         use_all_cores()
         from nail.run import run_all
+        from nail.sweep.plan import refuse_other_configurations
 
-        rows = run_all(configs, out, keep_params=True)
+        refuse_other_configurations(out, configs)
+        rows = run_all(configs, out, keep_params=True, retry_failed=True)
         write_text(out / "rows.csv", to_csv(rows))
         last = [row for row in rows if int(row["step"]) == self.steps]
         for row in last:
@@ -85,17 +88,18 @@ class Expert(TrainConfig):
     out: Out = Path("expert")
 
     def run(self) -> None:
-        from nail.store import GroupStore, open_folder, refuse_other_configurations
+        from nail.store import open_folder
 
         config = check(plain(self))
         out = open_folder(self.out)
-        refuse_other_configurations(out, (config,))
         use_all_cores()
         from nail.run import run_all
+        from nail.sweep.plan import load_params, refuse_other_configurations
         from nail.trained_expert import measure_expert, save_expert
 
-        run_all((config,), out, keep_params=True)
-        params = GroupStore(out, (config,)).load_params()
+        refuse_other_configurations(out, (config,))
+        run_all((config,), out, keep_params=True, retry_failed=True)
+        params = load_params(out, config)
         seen = measure_expert(config, params)
         save_expert(out, config, params)
         print(
@@ -109,7 +113,7 @@ class FigureCommand:
     """Compute what is missing of a figure, then draw it, its CSV and its claims."""
 
     name: tyro.conf.Positional[str]
-    """figure: see `nail list`"""
+    """figure: see `nail list`; all: every one of them"""
     preset: str = "cpu"
     """smoke (seconds), cpu (minutes on two cores) or paper (the paper's scale, an accelerator)"""
     out: Out = Path("figures")
@@ -117,10 +121,11 @@ class FigureCommand:
     def run(self) -> None:
         from nail import experiment
 
-        require_known("figure", self.name, experiment.names())
+        require_known("figure", self.name, [*experiment.names(), "all"])
         require_known("preset", self.preset, experiment.PRESETS)
         use_all_cores()
-        experiment.make(self.name, self.preset, self.out)
+        for name in experiment.names() if self.name == "all" else [self.name]:
+            experiment.make(name, self.preset, self.out)
 
 
 @dataclass(frozen=True)
@@ -129,26 +134,39 @@ class Bench:
 
     preset: str = "small"
     """small: p=7, m=10, width 64, or paper: p=7, m=31, width 512, both with batch 64; smoke: tiny, for the tests;
+    sweep: 45 small runs by the sweep engine, beside the same one after the other on one core;
     tabular: simulated steps per second of NAIL-F on the poison chain, beside numpy's labels"""
     methods: str = ",".join(row.name for row in METHODS)
     """comma-separated methods"""
     precision: str = "float32"
-    """float32 or bfloat16"""
+    """float32, fast-float32 or bfloat16"""
     seconds: float = 2.0
     """time spent on each measurement, > 0"""
+    plan: bool = False
+    """compile only: operations, memory and time to compile of each method's program"""
     out: Annotated[Path | None, tyro.conf.arg(help="file to write the table to, as CSV")] = None
 
     def run(self) -> None:
-        require_known("preset", self.preset, ("smoke", "small", "paper", "tabular"))
+        require_known("preset", self.preset, ("smoke", "small", "paper", "tabular", "sweep"))
         require_known("precision", self.precision, PRECISIONS)
         require(self.seconds > 0, "seconds", self.seconds, "above 0")
         for name in self.methods.split(","):
             require_known("method", name, [row.name for row in METHODS])
         use_all_cores()
+        if self.preset == "sweep":
+            from nail.bench_sweep import bench_sweep
+
+            bench_sweep(out=self.out)
+            return
         if self.preset == "tabular":
             from nail.bench_theory import bench_steps
 
-            bench_steps(self.seconds)
+            bench_steps(self.seconds, out=self.out)
+            return
+        if self.plan:
+            from nail.bench_plan import bench_plan
+
+            bench_plan(self.preset, tuple(self.methods.split(",")), self.precision, self.out)
             return
         from nail.bench import bench
 
@@ -160,9 +178,12 @@ COMMANDS = {
     "train": Train,
     "expert": Expert,
     "figure": FigureCommand,
+    "sweep": Sweep,
     "theory": Theory,
     "n-star": NStarCommand,
     "bench": Bench,
+    "report": Report,
+    "log": Log,
 }
 
 
@@ -187,8 +208,9 @@ def use_all_cores() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted."""
+    given = with_figure(list(sys.argv[1:] if arguments is None else arguments))
     command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="nail", description=__doc__, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
+        COMMANDS, prog="nail", description=__doc__, args=given, config=(tyro.conf.OmitArgPrefixes,)
     )
     try:
         command.run()

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 SHORT = 2_000
-"""updates over all runs of a program, up to which it is compiled quickly instead of well"""
+"""updates of a run, up to which its program is compiled quickly instead of well"""
 
 
 def use_all_cores() -> None:

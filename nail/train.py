@@ -62,8 +62,8 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
         runs = len(numbers.seed)
         params, moments = _initialiser(config.clip, config.weight_decay, problem.policy)(numbers.seed)
         buffer = jax.tree.map(lambda x: jnp.zeros((runs, *x.shape), x.dtype), buffer_shape(config, problem))
-        zero = jnp.zeros(runs, jnp.int32)
-        return place(TrainState(zero, params, moments, buffer, jnp.zeros(runs), zero, zero - 1))
+        step, count, bad = (jnp.full(runs, first, jnp.int32) for first in (0, 0, -1))
+        return place(TrainState(step, params, moments, buffer, jnp.zeros(runs), count, bad))
 
     def one_update(_, carry):
         state, numbers = carry

@@ -1,0 +1,73 @@
+"""More machines: processes of one `jax.distributed` job on a shared folder, and Slurm array jobs through submitit.
+
+No run crosses a host, so a host needs to know its share only. Nothing is computed across hosts and there is no barrier:
+a process that has done its share helps with the rest, which also takes over the share of a host that died.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nail.checks import BadInput, require
+from nail.config import TrainConfig
+from nail.sweep.grid import shard
+
+
+def join(address: str | None = None, processes: int | None = None, process: int | None = None) -> tuple[int, int]:
+    """Join a `jax.distributed` job; returns (index of this process, number of processes).
+
+    Without arguments JAX asks the cluster's own settings. Call it before JAX is used. Raises `BadInput` if that fails.
+    """
+    import jax
+
+    try:
+        jax.distributed.initialize(address, processes, process)
+    except (ValueError, RuntimeError) as error:
+        sentence = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInput(f"the processes could not be joined ({sentence}); give --coordinator, --processes, --process") \
+            from error  # fmt: skip
+    return jax.process_index(), jax.process_count()
+
+
+def own_share_first(configs: Sequence[TrainConfig], process: int, processes: int) -> list[tuple[TrainConfig, ...]]:
+    """What a process of a distributed sweep runs: its share, then the whole (what others are at is waited for)."""
+    return [shard(configs, process + 1, processes), tuple(configs)]
+
+
+def executor(cluster: str, folder: Path, minutes: int, partition: str | None, options: dict[str, str]) -> Any:
+    """A submitit executor; raises `BadInput` if submitit or Slurm is not there."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise BadInput("slurm needs submitit, which is not installed: pip install 'nail[slurm]'") from error
+    require(minutes >= 1, "time", minutes, "minutes, at least 1")
+    try:
+        found = submitit.AutoExecutor(folder, cluster=cluster)
+    except RuntimeError as error:
+        raise BadInput(f"slurm must be a cluster that jobs can be sent to from here ({error})") from error
+    found.update_parameters(timeout_min=minutes, name="nail-sweep")
+    if cluster == "slurm":
+        # the extra parameters of an #SBATCH header, for example account or gres
+        found.update_parameters(slurm_partition=partition, slurm_additional_parameters=dict(options))
+    return found
+
+
+def submit(found: Any, shards: Sequence[Sequence[str]], merge: Sequence[str], options: dict[str, str]) -> list[Any]:
+    """Send the commands `shards` of nail as an array job, and `merge` for when they have ended; returns all jobs.
+
+    On Slurm the merge waits there (dependency afterany: also of shards that failed). An executor without dependencies
+    (submitit's local one) has this process wait instead.
+    """
+    from submitit.helpers import CommandFunction
+
+    commands = [CommandFunction([sys.executable, "-m", "nail.cli", *command]) for command in (*shards, merge)]
+    with found.batch():
+        jobs = [found.submit(command) for command in commands[:-1]]
+    if found.cluster == "slurm":
+        after = ":".join(["afterany", jobs[0].job_id.split("_")[0]])
+        found.update_parameters(slurm_additional_parameters={**options, "dependency": after})
+    else:
+        for job in jobs:
+            job.wait()
+    return [*jobs, found.submit(commands[-1])]

@@ -1,0 +1,244 @@
+"""The sweep engine: plan, work on lots, leave to others what they are at, keep errors, collect rows."""
+
+import datetime
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from filelock import Timeout
+from tqdm import tqdm
+
+from nail.checks import BadInput, require
+from nail.config import TrainConfig, check, group, run_id
+from nail.provenance import git_revision, source_hash
+from nail.sweep.failures import Failure
+from nail.sweep.grid import unique
+from nail.sweep.lot import Lot, Rows, lots_in
+from nail.sweep.memory import lot_size, most_runs
+from nail.sweep.plan import ask, done_runs, new_groups, plan, warn_of_other_sources
+from nail.sweep.program import Prepared, Programs, group_key, pad
+from nail.sweep.results import collect, of_other_sources
+from nail.sweep.rows import make_row
+from nail.trained_expert import load_expert
+
+CHECKPOINT_SECONDS = 10.0
+"""a chunk: at least this much work lies between two checkpoints, so that writing them costs little"""
+CHECKPOINT_SHARE = 0.01
+"""of the time that checkpoints may take: a large state is written less often"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run; none of it changes a number."""
+
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_params: bool = False
+    retry_failed: bool = False
+    any_revision: bool = False
+    """take finished rows that another revision of the source computed"""
+    runs_per_lot: int | None = None
+
+
+@dataclass
+class Outcome:
+    """What a sweep came to."""
+
+    rows: Rows = field(default_factory=list)
+    """of the runs that are done, in the order asked, by steps"""
+    failures: list[Failure] = field(default_factory=list)
+    lots: list[str] = field(default_factory=list)
+    """names of the lots that this process worked on"""
+    programs: int = 0
+    """that this process compiled"""
+    store_seconds: float = 0.0
+    """spent writing rows and checkpoints"""
+    wait_seconds: float = 0.0
+    """spent waiting for a compiler"""
+
+
+def sweep(
+    configs: Iterable[TrainConfig],
+    out: Path,
+    options: Options = Options(),
+    whole: Iterable[TrainConfig] | None = None,
+) -> Outcome:
+    """Run what is missing of `configs` in the folder `out`; rows and errors of all of them.
+
+    A run that is asked for twice counts once. `whole` is the sweep that `configs` are a share of; what is missing of it
+    shows in the folder's status.
+    Raises `BadInput` before anything is compiled. A run that fails does not stop the others.
+    """
+    configs = unique(check(config) for config in configs)
+    if options.runs_per_lot is not None:
+        require(options.runs_per_lot >= 1, "runs_per_lot", options.runs_per_lot, "an integer of at least 1")
+    source, outcome, mine = source_hash(), Outcome(), configs
+    if options.any_revision:
+        taken = of_other_sources(lots_in(out), {run_id(c) for c in configs} - done_runs(out, source), source)
+        mine = tuple(config for config in configs if run_id(config) not in taken)
+    else:
+        warn_of_other_sources(out, configs, source)
+    experts = {group_key(members[0]): load_expert(members[0]) for members in group(_unfinished(out, mine, source))}
+    ask(out, configs if whole is None else unique(whole))
+    lots = _planned(out, mine, source, experts, options)
+    todo = [lot for lot in lots if not lot.settled()]
+    if todo:
+        _work(todo, experts, options, outcome)
+    outcome.rows, outcome.failures = collect(out, configs, source, options.any_revision)
+    return outcome
+
+
+def _unfinished(out: Path, configs: tuple[TrainConfig, ...], source: str) -> tuple[TrainConfig, ...]:
+    done = done_runs(out, source)
+    return tuple(config for config in configs if run_id(config) not in done)
+
+
+def _planned(
+    out: Path, configs: tuple[TrainConfig, ...], source: str, experts: dict[str, Any], options: Options
+) -> list[Lot]:
+    """The lots of `configs`. Sizes are found before the folder is locked: on an accelerator that means compiling."""
+    most: dict[str, int] = {}
+
+    def size_of(members: tuple[TrainConfig, ...]) -> int:
+        key, given = group_key(members[0]), options.runs_per_lot
+        if key not in most:
+            most[key] = most_runs(members[0], experts.get(key))
+        return lot_size(len(members), most[key]) if given is None else min(given, len(members))
+
+    for members in new_groups(out, configs, source):
+        size_of(members)
+    return plan(out, configs, source, size_of, options.retry_failed)
+
+
+def _work(todo: list[Lot], experts: dict[str, Any], options: Options, outcome: Outcome) -> None:
+    """Every lot once, and those that another process held then a second time, now waiting."""
+    programs = Programs(todo, experts)
+    bar = tqdm(
+        total=sum(lot.episodes for lot in todo), unit="ep", unit_scale=True, dynamic_ncols=True, smoothing=0.1
+    )  # fmt: skip
+    worker = Worker(programs, bar, options, outcome)
+    try:
+        with bar:
+            left = [lot for lot in todo if not worker.run_or_leave(lot, patience=0.0)]
+            for lot in left:
+                worker.run_or_leave(lot, patience=-1.0)
+    finally:
+        outcome.programs = programs.count
+        programs.close()
+
+
+@dataclass
+class Worker:
+    """Works on lots in one process."""
+
+    programs: Programs
+    bar: tqdm
+    options: Options
+    outcome: Outcome
+
+    def run_or_leave(self, lot: Lot, patience: float) -> bool:
+        """Run a lot unless another process holds it for longer than `patience` seconds (−1: wait); False if it does."""
+        name = f"{lot.configs[0].method}, {len(lot.ids)} runs"
+        try:
+            with lot.lock.acquire(timeout=patience):
+                if lot.settled():
+                    self.bar.update(lot.episodes)
+                    return True
+                self.outcome.lots.append(lot.folder.name)
+                self._run_keeping_errors(lot, name)
+        except Timeout:
+            self.bar.write(f"nail: {name}: another process is at it; going on with the rest", file=sys.stderr)
+            return False
+        return True
+
+    def _run_keeping_errors(self, lot: Lot, name: str) -> None:
+        """Bad input and a disk that fails end the sweep; any other error ends the runs of the lot."""
+        try:
+            self.bar.set_description(f"{name}, compiling")
+            begun = time.monotonic()
+            program = self.programs.get(lot)
+            self.outcome.wait_seconds += time.monotonic() - begun
+            self.bar.set_description(name)
+            self._run(lot, program)
+        except (OSError, BadInput):
+            raise
+        except Exception as error:
+            sentence = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            self._fail(lot, {i: sentence for i in range(len(lot.ids))}, self._steps_done(lot))
+
+    def _run(self, lot: Lot, program: Prepared) -> None:
+        """From the newest checkpoint to the end."""
+        configs, config, numbers = lot.configs, lot.configs[0], program.numbers
+        resumed = lot.load_state(lambda: jax.eval_shape(program.init, numbers))
+        if resumed is None:
+            segment, state = 0, program.init(numbers)
+        else:
+            segment, state = resumed[0], pad(resumed[1], len(numbers.seed))
+        done = min(segment * config.eval_every, config.steps)
+        self.bar.update(len(configs) * config.batch * done)
+        pause, saved = self.options.checkpoint_seconds, time.monotonic()
+        while segment < lot.n_segments and not self._all_failed(lot):
+            state, metrics = program.segment(state, numbers)
+            metrics, bad = jax.device_get((metrics, state.bad_step))
+            rows = [make_row(c, metrics, i) for i, c in enumerate(configs)]
+            begun = time.monotonic()
+            self._fail(lot, _not_finite(configs, bad), int(bad.max()))
+            if self.options.keep_params and segment == lot.n_segments - 1:
+                # before the last rows: once those are there the lot is done
+                lot.save_params(jax.tree.map(lambda x: x[: len(configs)], state.params))
+            lot.write_rows(segment, rows)
+            segment += 1
+            done, before = min(segment * config.eval_every, config.steps), done
+            self.bar.update(len(configs) * config.batch * (done - before))
+            if begun - saved >= pause and segment < lot.n_segments:
+                pause, saved = self._checkpoint(lot, segment, state, pause), time.monotonic()
+            self.outcome.store_seconds += time.monotonic() - begun
+        lot.tidy()
+
+    @staticmethod
+    def _checkpoint(lot: Lot, segment: int, state: Any, pause: float) -> float:
+        """Write the state; returns the seconds until the next time, `pause` or more if writing took long."""
+        begun = time.monotonic()
+        lot.save_state(segment, state)
+        return max(pause, (time.monotonic() - begun) / CHECKPOINT_SHARE) if pause > 0 else 0.0
+
+    def _fail(self, lot: Lot, errors: dict[int, str], step: int) -> None:
+        """Keep the errors of runs (by their place in the lot) that have none yet, and say them."""
+        if not errors:
+            return
+        known = lot.failures()
+        for i, error in errors.items():
+            if lot.ids[i] not in known:
+                lot.fail(_failure(lot, i, error, step))
+                self.bar.write(f"nail: {_name(lot.configs[i])} failed: {error}; the other runs go on", file=sys.stderr)
+
+    @staticmethod
+    def _all_failed(lot: Lot) -> bool:
+        return set(lot.ids) <= set(lot.failures())
+
+    @staticmethod
+    def _steps_done(lot: Lot) -> int:
+        return max(0, lot.parts_done() - 1) * lot.configs[0].eval_every
+
+
+def _not_finite(configs: tuple[TrainConfig, ...], bad: np.ndarray) -> dict[int, str]:
+    """Errors of the runs whose loss became NaN or infinite."""
+    return {
+        i: f"the training loss is not finite at update {step} (try a smaller lr)"
+        for i, (_, step) in enumerate(zip(configs, bad, strict=False))
+        if step >= 0
+    }
+
+
+def _failure(lot: Lot, i: int, error: str, step: int) -> Failure:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Failure(lot.ids[i], _name(lot.configs[i]), error, step, git_revision(), lot.source, now)
+
+
+def _name(config: TrainConfig) -> str:
+    """A run for people: what sweeps usually vary."""
+    return f"{config.method}, seed {config.seed}, p {config.p}, m {config.m}, eta {config.eta}, lr {config.lr}"

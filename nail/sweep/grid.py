@@ -1,0 +1,97 @@
+"""A sweep is a tuple of configurations: the product of its axes, or a share of it."""
+
+import dataclasses
+import itertools
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nail.checks import BadInput, require, require_known
+from nail.config import TrainConfig, check, content_hash, run_id, static_part
+
+FIELDS = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
+"""field → type"""
+
+
+def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
+    """All combinations of `axes` (field=values) around `base`, checked; the last axis varies fastest.
+
+    Raises `BadInput` for a field that does not exist, an axis without values, a value out of range, and runs that occur
+    twice.
+    """
+    values = {}
+    for name, axis in axes.items():
+        require_known("field", name, FIELDS)
+        values[name] = tuple(axis)
+        require(values[name], f"the axis {name}", "none", "one value or more")
+    product = itertools.product(*values.values())
+    configs = tuple(check(dataclasses.replace(base, **dict(zip(values, point, strict=True)))) for point in product)
+    if len(unique(configs)) < len(configs):
+        raise BadInput(
+            f"the axes {', '.join(values)} name a run twice ({len(unique(configs))} of {len(configs)} differ)"
+        )
+    return configs
+
+
+def unique(configs: Iterable[TrainConfig]) -> tuple[TrainConfig, ...]:
+    """`configs` without those that occurred before."""
+    return tuple({run_id(config): config for config in configs}.values())
+
+
+def shard(configs: Sequence[TrainConfig], index: int, count: int) -> tuple[TrainConfig, ...]:
+    """Share `index` (from 1) of `count` shares of a sweep; they are disjoint and together the whole.
+
+    It depends on the set of runs only, not on their order: runs are sorted by the hash of their program and their own,
+    and dealt out, so that the shares differ by at most one run (and so do their shares of a program, by one).
+    """
+    require(count >= 1, "the number of shards", count, "an integer of at least 1")
+    require(1 <= index <= count, "the shard", f"{index}/{count}", f"between 1/{count} and {count}/{count}")
+    dealt = sorted(unique(configs), key=lambda c: (content_hash(static_part(c)), run_id(c)))[index - 1 :: count]
+    mine = {run_id(config) for config in dealt}
+    return tuple(config for config in unique(configs) if run_id(config) in mine)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(index, count) of a text "i/n"; raises `BadInput` if it is anything else."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise BadInput(f"shard must be i/n with 1 ≤ i ≤ n, for example 2/4, got {text}")
+    require(1 <= int(index) <= int(count), "shard", text, "i/n with 1 ≤ i ≤ n")
+    return int(index), int(count)
+
+
+def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
+    """(field, values) of a text "field=v1,v2,…", or "field=a:b" for the integers a, …, b − 1.
+
+    Raises `BadInput` for a field that does not exist or a value that is not of its type.
+    """
+    name, equals, values = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not equals:
+        raise BadInput(f"vary must be field=value,value,… or field=from:to, got {text}")
+    require_known("field", name, FIELDS)
+    found: list[Any] = []
+    for part in filter(None, (part.strip() for part in values.split(","))):
+        first, colon, last = part.partition(":")
+        if colon and FIELDS[name] is int:
+            found += range(_value(name, int, first), _value(name, int, last))
+        else:
+            found.append(_value(name, FIELDS[name], part))
+    return name, tuple(found)
+
+
+def _value(name: str, kind: Any, text: str) -> Any:
+    """`text` as a value of a field's type."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    (kind,) = (k for k in kinds if k is not type(None))
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        if kind is not bool:
+            return kind(text)
+    except ValueError:
+        pass
+    raise BadInput(f"{name} must be {'true or false' if kind is bool else f'of type {kind.__name__}'}, got {text!r}")

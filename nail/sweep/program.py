@@ -1,0 +1,96 @@
+"""Compiled programs of lots: one for all lots of a group and size, compiled in threads ahead of their use."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nail.config import TrainConfig, content_hash, static_part
+from nail.devices import compiler_options, place
+from nail.problem import Numbers, numbers_of
+from nail.sweep.lot import Lot
+from nail.train import Metrics, TrainState, make_train
+
+
+class Prepared(NamedTuple):
+    """A compiled program and the numbers that it is run with."""
+
+    init: Callable[[Numbers], TrainState]
+    segment: Callable[[TrainState, Numbers], tuple[TrainState, Metrics]]
+    numbers: Numbers
+
+
+def padded(size: int) -> int:
+    """`size`, or the next multiple of the local devices."""
+    return size + -size % jax.local_device_count()
+
+
+def pad(tree: Any, size: int) -> Any:
+    """Repeat the last run until there are `size`, and lay them over the devices."""
+
+    def longer(x):
+        return jnp.concatenate([x, jnp.repeat(x[-1:], size - len(x), axis=0)]) if size > len(x) else x
+
+    return place(jax.tree.map(longer, tree))
+
+
+def prepare(configs: tuple[TrainConfig, ...], expert: Any = None, size: int | None = None) -> Prepared:
+    """Compile the program of `configs`, all of one group, for `size` runs (as many as there are without it).
+
+    XLA's options follow from one run's updates: a run has the same numbers in whatever lot it is.
+    """
+    program = make_train(configs[0], expert)
+    numbers = pad(numbers_of(configs), padded(size or len(configs)))
+    state = jax.eval_shape(program.init, numbers)
+    options = compiler_options(configs[0].steps)
+    # two fields of a first state may be one array, and an array cannot be donated twice
+    return Prepared(
+        lambda numbers: jax.tree.map(jnp.copy, program.init(numbers)),
+        program.segment.lower(state, numbers).compile(options),
+        numbers,
+    )
+
+
+class Programs:
+    """The programs of some lots; the next few are compiled while one runs."""
+
+    def __init__(self, lots: Sequence[Lot], experts: dict[str, Any]):
+        self.lots, self.experts = list(lots), experts
+        self.pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+        self.compiling: dict[tuple[str, int], Future[Prepared]] = {}
+
+    @property
+    def count(self) -> int:
+        """Programs compiled or begun."""
+        return len(self.compiling)
+
+    def get(self, lot: Lot) -> Prepared:
+        """The program of a lot; waits for it, and has the next ones begun."""
+        at = self.lots.index(lot)
+        ahead = list(dict.fromkeys(self._key(other) for other in self.lots[at:]))[: 1 + (os.cpu_count() or 1)]
+        for other in self.lots[at:]:
+            if self._key(other) in ahead and self._key(other) not in self.compiling and not other.settled():
+                self._begin(other)
+        if self._key(lot) not in self.compiling:
+            self._begin(lot)
+        found = self.compiling[self._key(lot)].result()
+        return found._replace(numbers=pad(numbers_of(lot.configs), padded(lot.size)))
+
+    def close(self) -> None:
+        """Begin no more; what is being compiled ends in its thread."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _key(self, lot: Lot) -> tuple[str, int]:
+        return group_key(lot.configs[0]), padded(lot.size)
+
+    def _begin(self, lot: Lot) -> None:
+        expert = self.experts.get(group_key(lot.configs[0]))
+        self.compiling[self._key(lot)] = self.pool.submit(prepare, lot.configs, expert, lot.size)
+
+
+def group_key(config: TrainConfig) -> str:
+    """What all runs of a group have in common."""
+    return content_hash(static_part(config))
