@@ -46,12 +46,7 @@ def prepare(configs: tuple[TrainConfig, ...], expert: Any = None, size: int | No
     numbers = pad(numbers_of(configs), padded(size or len(configs)))
     state = jax.eval_shape(program.init, numbers)
     options = compiler_options(configs[0].steps)
-    # two fields of a first state may be one array, and an array cannot be donated twice
-    return Prepared(
-        lambda numbers: jax.tree.map(jnp.copy, program.init(numbers)),
-        program.segment.lower(state, numbers).compile(options),
-        numbers,
-    )
+    return Prepared(program.init, program.segment.lower(state, numbers).compile(options), numbers)
 
 
 class Programs:
