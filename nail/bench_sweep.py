@@ -19,7 +19,7 @@ from nail.store import open_folder, to_csv, write_text
 from nail.sweep.grid import grid
 
 BASE = TrainConfig(
-    p=3, width=16, heads=2, batch=16, steps=800, eval_every=100, lr=1e-3, warmup=50, n_validation=2, init_std=0.1
+    p=3, width=16, heads=2, batch=16, steps=2_000, eval_every=200, lr=1e-3, warmup=50, n_validation=2, init_std=0.1
 )
 LENGTHS = (3, 6, 9)
 """chains m: one program each"""
