@@ -181,7 +181,7 @@ EXPERIMENT = Experiment(
     summary="modular addition at η = 0 and high noise: clean validation loss and full-chain accuracy",
     cost={
         "smoke": "36 runs of 40 updates, about 25 seconds on two cores",
-        "cpu": "36 runs of 2,500 updates, about 8 minutes on two cores",
+        "cpu": "36 runs of 2,500 updates, about 9 minutes on two cores",
         "paper": "36 runs of 46,875 updates of a 3.15 M-parameter student, an accelerator",
     },
     compute=compute,

@@ -147,7 +147,7 @@ EXPERIMENT = Experiment(
     summary="rollout temperature of NAIL-F and NAIL-R, from greedy to sampled, at high noise",
     cost={
         "smoke": "18 runs, seconds on two cores",
-        "cpu": "24 runs of 2,500 updates, 6 of them figure 2's",
+        "cpu": "24 runs of 2,500 updates, 6 of them figure 2's; the others take about 5 minutes on two cores",
         "paper": "36 runs of 46,875 updates, 6 of them figure 2's, an accelerator",
     },
     compute=compute,

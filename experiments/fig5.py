@@ -151,7 +151,7 @@ EXPERIMENT = Experiment(
     summary="NAIL-β from forward to reverse KL, without noise and at high noise",
     cost={
         "smoke": "18 runs, seconds on two cores",
-        "cpu": "30 runs of 2,500 updates, 12 of them figure 2's",
+        "cpu": "30 runs of 2,500 updates, 12 of them figure 2's; the others take about 5 minutes on two cores",
         "paper": "42 runs of 46,875 updates, 12 of them figure 2's, an accelerator",
     },
     compute=compute,

@@ -26,7 +26,7 @@ from nail.policies.tabular import deterministic, plurality
 
 BLOCK = 128
 """largest number of replicates that are advanced together"""
-PAD = 8
+PAD = 4
 """levels of a program are a multiple of this"""
 METHODS = tuple(name for name, row in LEARNER.items() if row.score is not class_score)
 """the learners that work level by level"""
