@@ -22,8 +22,10 @@ POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
 AHEAD = 64
 """checkpoints that are simulated before the curve is looked at again, a divisor of POINTS"""
-TRIE_POINTS = 16
-"""checkpoints an octave of the best-path search"""
+TRIE_POINTS, TRIE_AHEAD = 16, 4
+"""the same two of the best-path search"""
+HOPELESS = 6.0
+"""standard errors of the mean loss above its target, at which no resample of the replicates reaches the target"""
 TRIE_DRAW = 256
 """episodes that are drawn together for the best-path search"""
 TRIE_BYTES = 2**30
@@ -129,20 +131,28 @@ def level_octaves(
             yield before + stride * np.arange(1, AHEAD + 1), 1.0 - np.asarray(success, float)
 
 
-def trie_octaves(horizon: int, n_actions: int, setting: Setting, replicates: int, seed: int, budget: int) -> Octaves:
-    """1 − success of LogLossBC on the hidden path."""
+def trie_octaves(
+    horizon: int, n_actions: int, setting: Setting, replicates: int, seed: int, budget: int, target: float
+) -> Octaves:
+    """1 − success of LogLossBC on the hidden path, in parts of an octave; of a part whose end is hopelessly above the
+    target, only the end (bisection looks inside no other)."""
     actions = np.zeros((replicates, 0, horizon), np.uint8)
-    for before, stride in _strides(TRIE_POINTS):
-        if before >= budget:
-            return
-        drawn = [actions]
-        for first in range(actions.shape[1], before + TRIE_POINTS * stride, TRIE_DRAW):
-            new, right = trie.expert_paths(horizon, n_actions, setting, replicates, seed, TRIE_DRAW, first + 1)
-            drawn.append(new)
-        actions = np.concatenate(drawn, axis=1)
-        checkpoints = before + stride * np.arange(1, TRIE_POINTS + 1)
-        success = [trie.success(actions[:, :n], right, n_actions, setting.eta) for n in checkpoints]
-        yield checkpoints, 1.0 - np.stack(success, axis=1)
+    for octave, stride in _strides(TRIE_POINTS):
+        for before in range(octave, octave + TRIE_POINTS * stride, TRIE_AHEAD * stride):
+            if before >= budget:
+                return
+            checkpoints = before + stride * np.arange(1, TRIE_AHEAD + 1)
+            drawn = [actions]
+            for first in range(actions.shape[1], checkpoints[-1], TRIE_DRAW):
+                new, right = trie.expert_paths(horizon, n_actions, setting, replicates, seed, TRIE_DRAW, first + 1)
+                drawn.append(new)
+            actions = np.concatenate(drawn, axis=1)
+            end = 1.0 - trie.success(actions[:, : checkpoints[-1]], right, n_actions, setting.eta)
+            if end.mean() - HOPELESS * end.std() / np.sqrt(replicates) > target:
+                yield checkpoints[-1:], end[:, None]
+                continue
+            inside = [1.0 - trie.success(actions[:, :n], right, n_actions, setting.eta) for n in checkpoints[:-1]]
+            yield checkpoints, np.stack([*inside, end], axis=1)
 
 
 INSTANCES = ("poison-chain", "hidden-path")
@@ -167,7 +177,7 @@ def n_star(
     if instance == "hidden-path" and levels.learner(method).driver is EXPERT:
         levels.begin(horizon, n_actions, 1, 0)
         budget = max(1, min(max_episodes, TRIE_BYTES // (replicates * horizon)))
-        octaves = trie_octaves(horizon, n_actions, setting, replicates, seed, budget)
+        octaves = trie_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
     else:
         budget = max_episodes
         octaves = level_octaves(method, horizon, n_actions, setting, replicates, seed, budget)
