@@ -285,7 +285,7 @@ EXPERIMENT = Experiment(
     summary="n*(H) on the poison chain and the hidden path: who is exponential in the horizon, and at what rate",
     cost={
         "smoke": "about 1 minute on two cores",
-        "cpu": "200 replicates a point, horizons to 40; minutes",
+        "cpu": "200 replicates a point, horizons to 40; about 7 minutes on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     compute=compute,
