@@ -185,7 +185,7 @@ EXPERIMENT = Experiment(
     name="fig4",
     summary="episodes-to-solve over chain length m × corruption rate η, with contours of q^m",
     cost={
-        "smoke": "36 runs, half a minute on two cores",
+        "smoke": "36 runs of 40 updates, seconds on two cores",
         "cpu": "81 runs of 2,500 updates, 18 of them figure 2's; the others take about 11 minutes on two cores",
         "paper": "225 runs of 46,875 updates, an accelerator",
     },
