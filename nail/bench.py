@@ -163,10 +163,7 @@ def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[s
         "runs_in_batch": runs,
         "batch_trajectories_per_s": config.batch / batch,
         "batch_over_one": one / batch,
-        "batch_share_of_peak": flops
-        / batch
-        / peak
-        / (1 if jax.default_backend() == "cpu" else jax.local_device_count()),
+        "batch_share_of_peak": flops / batch / peak / chips,
         "memory_mib": _memory(all_runs) / 2**20,
     }
 
