@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,22 @@ def in_words(found: Median) -> str:
 def thousands(axes: Axes, axis: str = "x") -> None:
     """Episodes on an axis in thousands."""
     getattr(axes, f"{axis}axis").set_major_formatter(lambda value, _: f"{value / 1000:g}")
+
+
+def draw_curves(
+    axes: Axes, table: list[Row], by: str, colour: Callable[[float], Any], label: Callable[[float], str]
+) -> None:
+    """Full-chain accuracy against training trajectories: a curve and a band (± 1 standard deviation) each `by`."""
+    for value in sorted({float(row[by]) for row in table}):
+        chosen = select(table, **{by: value})
+        x, mean, sd = (column(chosen, name) for name in ("episodes", "mean", "sd"))
+        band = np.clip(mean - sd, 0, 1), np.clip(mean + sd, 0, 1)
+        axes.fill_between(x, *band, color=colour(value), alpha=0.13, linewidth=0)
+        axes.plot(x, mean, color=colour(value), label=label(value))
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("training trajectories (thousands)")
+    thousands(axes)
 
 
 def draw_times(axes: Axes, table: list[Row], x: str, look: Any, label: str, shift: float = 0.0) -> None:

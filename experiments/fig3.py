@@ -10,15 +10,16 @@ import math
 from pathlib import Path
 
 import matplotlib
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
+from experiments._rows import select
 from experiments._training import (
     BASE,
     SOLVED,
     UNSOLVED,
     curve_rows,
+    draw_curves,
     draw_times,
     final,
     in_words,
@@ -104,10 +105,14 @@ def draw(table: list[Row]) -> Figure:
     """Curves of both methods by temperature, and episodes-to-solve against it."""
     figure = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained")
     *panels, times = figure.subplots(1, 3)
+    every = temperatures(table)
+    colours = matplotlib.colormaps["plasma"](np.linspace(0, 0.88, len(every)))
     for axes, method in zip(panels, METHODS, strict=True):
-        _curves(axes, select(table, method=method, kind="curve"))
+        draw_curves(
+            axes, select(table, method=method, kind="curve"), "temperature", lambda t: colours[every.index(t)],
+            lambda t: f"T = {t:g}" + (" (greedy)" if t == 0 else ""),
+        )  # fmt: skip
         axes.set_title(METHOD[method].label)
-        axes.set_xlabel("training trajectories (thousands)")
     panels[0].set_ylabel("full-chain accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
     for i, method in enumerate(METHODS):
@@ -126,20 +131,6 @@ def draw(table: list[Row]) -> Figure:
         "band: ± 1 standard deviation; right: Kaplan–Meier median, and each seed (△: not within the budget)",
     )  # fmt: skip
     return figure
-
-
-def _curves(axes: Axes, table: list[Row]) -> None:
-    every = temperatures(table)
-    colours = matplotlib.colormaps["plasma"]
-    for i, temperature in enumerate(every):
-        chosen = select(table, temperature=temperature)
-        x, mean, sd = (column(chosen, name) for name in ("episodes", "mean", "sd"))
-        colour = colours(0.88 * i / max(1, len(every) - 1))
-        axes.fill_between(x, (mean - sd).clip(0, 1), (mean + sd).clip(0, 1), color=colour, alpha=0.13, linewidth=0)
-        axes.plot(x, mean, color=colour, label=f"T = {temperature:g}" + (" (greedy)" if temperature == 0 else ""))
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xlim(left=0)
-    thousands(axes)
 
 
 EXPERIMENT = Experiment(

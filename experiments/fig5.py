@@ -9,15 +9,14 @@ import math
 from pathlib import Path
 
 import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
+from experiments._rows import select
 from experiments._training import (
     BASE,
     SOLVED,
     curve_rows,
+    draw_curves,
     draw_times,
     final,
     in_words,
@@ -108,11 +107,13 @@ def draw(table: list[Row]) -> Figure:
     """Curves of each noise level by β, and episodes-to-solve against β."""
     figure = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained")
     *panels, times = figure.subplots(1, 3)
-    etas = levels(table, "eta")
+    etas, colours = levels(table, "eta"), matplotlib.colormaps["viridis"]
     for axes, eta in zip(panels, etas, strict=True):
-        _curves(axes, select(table, eta=eta, kind="curve"))
+        draw_curves(
+            axes, select(table, eta=eta, kind="curve"), "beta", lambda beta: colours(0.9 * beta),
+            lambda beta: f"β = {beta:g}" + {0.0: " (NAIL-F)", 1.0: " (NAIL-R)"}.get(beta, ""),
+        )  # fmt: skip
         axes.set_title(f"η = {eta:g}")
-        axes.set_xlabel("training trajectories (thousands)")
     panels[0].set_ylabel("full-chain accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=7)
     for i, (eta, look) in enumerate(zip(etas, REGIMES, strict=True)):
@@ -130,20 +131,6 @@ def draw(table: list[Row]) -> Figure:
         "deviation; right: Kaplan–Meier median, and each seed (△: not within the budget)",
     )  # fmt: skip
     return figure
-
-
-def _curves(axes: Axes, table: list[Row]) -> None:
-    betas = levels(table, "beta")
-    colours = matplotlib.colormaps["viridis"]
-    for beta in betas:
-        x, mean, sd = (column(select(table, beta=beta), name) for name in ("episodes", "mean", "sd"))
-        ends = {0.0: " (NAIL-F)", 1.0: " (NAIL-R)"}.get(beta, "")
-        colour = colours(0.9 * beta)
-        axes.fill_between(x, np.clip(mean - sd, 0, 1), np.clip(mean + sd, 0, 1), color=colour, alpha=0.13, linewidth=0)
-        axes.plot(x, mean, color=colour, label=f"β = {beta:g}{ends}")
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xlim(left=0)
-    thousands(axes)
 
 
 EXPERIMENT = Experiment(
