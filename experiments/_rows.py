@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from nail.experiment import Row
+from nail.figures.experiment import Row
 
 
 def column(rows: Iterable[Row], name: str) -> Float[np.ndarray, " n"]:

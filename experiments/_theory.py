@@ -13,15 +13,16 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from experiments._rows import column
-from nail.config import content_hash
-from nail.counting import Setting
-from nail.envs.tabular import TabularMDP
-from nail.experiment import Row
-from nail.nstar import NStar, n_star
-from nail.provenance import provenance
-from nail.store import Damaged, read_csv, to_csv, write_text
+from nail.counting.learners import Setting
+from nail.counting.nstar import NStar, n_star
+from nail.envs.mdp import TabularMDP
+from nail.figures.experiment import Row
+from nail.sweep.identity import provenance
+from nail.sweep.store import Damaged, read_csv, to_csv, write_text
 from nail.theory.scaling import Scaling, fit_scaling
+from nail.training.config import content_hash
+
+from ._rows import column
 
 Point = dict[str, Any]
 NORMAL_95 = 1.959964

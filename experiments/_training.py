@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from experiments._rows import column, select
-from nail.config import TrainConfig
-from nail.experiment import Row
-from nail.survival import Median, Solved, median
+from nail.figures.experiment import Row
+from nail.figures.survival import Median, Solved, median
+from nail.training.config import TrainConfig
+
+from ._rows import column, select
 
 SOLVED = 0.95
 """full-chain accuracy from which on a run counts as having solved its task"""

@@ -1,4 +1,4 @@
-"""Bias and variance of the return-to-go estimator of the reverse KL against the horizon (theory.md §6).
+"""Bias and variance of the return-to-go estimator of the reverse KL against the horizon (docs/theory.md §6).
 
 Exact at every horizon by a recursion over the states of small sequence problems, at small horizons by enumeration of
 all sequences too, and by Monte Carlo with standard errors. Three problems: independent tokens; an early branch, where
@@ -13,13 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._theory import Point, run_points
-from nail.experiment import Claim, Experiment, Row
-from nail.plotting import CASES, REFERENCE, TEXT_WIDTH, note
-from nail.provenance import provenance
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
+from nail.sweep.identity import provenance
 from nail.theory import estimator
 from nail.theory.scaling import LineFit, fit_line
+
+from ._rows import column, select
+from ._theory import Point, run_points
 
 NAME = "estimator_variance"
 GAMMAS = (0.0, 0.5, 0.9, 0.99, 1.0)
@@ -191,7 +192,7 @@ def _enumeration_claim(rows: list[Row]) -> Claim:
     off = np.max(np.abs(column(listed, "enumerated_bias") - column(listed, "bias")) / size)
     return Claim(
         "the recursion's bias and variance are those of the enumeration of all sequences (relative 1e-9)",
-        "theory.md §6",
+        "docs/theory.md §6",
         f"largest relative difference {far:.1e} of the variance, {off:.1e} of the bias, {len(listed)} points, "
         f"T ≤ {int(column(listed, 'horizon').max())}",
         bool(far < ROUNDING and off < ROUNDING),
@@ -204,7 +205,7 @@ def _simulation_claim(rows: list[Row]) -> Claim:
     far = np.max(spread[se > 0] / se[se > 0])
     return Claim(
         f"Monte Carlo mean and variance are the exact ones (within {ERRORS:g} standard errors at every point)",
-        "theory.md §6",
+        "docs/theory.md §6",
         f"farthest: mean {away.max():.2f}, variance {far:.2f} standard errors; {len(rows)} points of "
         f"{int(rows[0]['episodes']):,} sequences",
         bool(away.max() < ERRORS and far < ERRORS),
@@ -220,7 +221,7 @@ def _bias_claim(rows: list[Row]) -> Claim:
     relative = float(row["bias"]) / float(row["gradient"])
     return Claim(
         "γ = 1 is unbiased for the gradient of the sequence-level reverse KL, γ = 0 is biased (early branch)",
-        "theory.md §6 (arXiv 2603.25562)",
+        "docs/theory.md §6 (arXiv 2603.25562)",
         f"bias/gradient: at most {unbiased:.1e} at γ = 1 (all sequences, gradient by automatic differentiation); "
         f"{relative:.3f} at γ = 0, T = {last}",
         bool(unbiased < ROUNDING and relative > 0.1),

@@ -1,6 +1,6 @@
 """Figure 1: the three ways to learn from a noisy expert, who drives and who labels, and what comes of each.
 
-Paper, figure 1 (paper_protocol.md): offline behaviour cloning, on-policy distillation with sampled rollouts, and NAIL
+Paper, figure 1 (docs/paper.md): offline behaviour cloning, on-policy distillation with sampled rollouts, and NAIL
 with greedy ones. The curves are runs of figure 2 at high noise; in one output folder they are computed once.
 """
 
@@ -12,13 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from experiments._rows import column, select
-from experiments._training import BASE, SOLVED, curve_rows, final, per_seed, seeds, thousands
-from nail.config import TrainConfig
-from nail.experiment import Claim, Experiment, Row
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import LOOK, TEXT_WIDTH, curve, handle, note
 from nail.methods import METHOD
-from nail.plotting import LOOK, TEXT_WIDTH, curve, handle, note
-from nail.run import run_all
+from nail.sweep.run import run_all
+from nail.training.config import TrainConfig
+
+from ._rows import column, select
+from ._training import BASE, SOLVED, curve_rows, final, per_seed, seeds, thousands
 
 SCHEMES = {
     "loglossbc": ("Offline behaviour cloning", "noisy expert", "drives and labels"),

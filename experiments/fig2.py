@@ -1,6 +1,6 @@
 """Figure 2: modular addition at η = 0 and at high noise; who learns the clean expert from noisy labels.
 
-Paper, figure 2 (paper_protocol.md). The presets `smoke` and `cpu` have a shorter chain and a higher η than the paper,
+Paper, figure 2 (docs/paper.md). The presets `smoke` and `cpu` have a shorter chain and a higher η than the paper,
 so that the chance of a clean trajectory, q^m with q = 1−η+η/p, is as small, and larger initial weights and learning
 rate, so that a small network leaves its plateaus sooner.
 """
@@ -13,8 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._training import (
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import TEXT_WIDTH, curve, handle
+from nail.methods import METHOD
+from nail.sweep.run import run_all
+from nail.training.config import TrainConfig
+
+from ._rows import column, select
+from ._training import (
     BASE,
     SOLVED,
     UNSOLVED,
@@ -26,11 +32,6 @@ from experiments._training import (
     thousands,
     to_solve,
 )
-from nail.config import TrainConfig
-from nail.experiment import Claim, Experiment, Row
-from nail.methods import METHOD
-from nail.plotting import TEXT_WIDTH, curve, handle
-from nail.run import run_all
 
 ZERO_LOSS = 0.05
 """nats per token"""
@@ -70,7 +71,7 @@ def etas(rows: list[Row]) -> list[float]:
 
 
 def claims(rows: list[Row]) -> list[Claim]:
-    """The captions' claims, each with its numbers (paper_protocol.md, "What the captions claim")."""
+    """The captions' claims, each with its numbers (docs/paper.md, "What the captions claim")."""
     clean, noisy = (select(rows, eta=eta) for eta in etas(rows))
     found = [claim for method in NAIL for claim in _clean_claims(clean, method)]
     found += [_plateau_claim(clean), _fastest_claim(clean)]
@@ -108,7 +109,7 @@ def _fastest_claim(clean: list[Row]) -> Claim:
     fastest = min(found.value for found in times.values())
     return Claim(
         f"η=0: LogLossBC learns fastest (Kaplan–Meier median of episodes to full chain ≥ {SOLVED})",
-        "theory.md, expected",
+        "docs/theory.md, expected",
         "; ".join(f"{METHOD[method].label} {in_words(found)}" for method, found in times.items()),
         fastest < math.inf and times["loglossbc"].value == fastest,
     )
@@ -162,7 +163,7 @@ def draw(table: list[Row]) -> Figure:
 
 
 def _mark_exact_fit(axes: Axes, level: float) -> None:
-    """The clean loss of a student that equals the noisy law: −ln q (paper_protocol.md: 0.188 at η=0.2, p=7)."""
+    """The clean loss of a student that equals the noisy law: −ln q (docs/paper.md: 0.188 at η=0.2, p=7)."""
     axes.axhline(level, color="#666666", linewidth=0.9, linestyle=":")
     axes.set_ylim(bottom=0)
     axes.annotate(

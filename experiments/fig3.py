@@ -1,6 +1,6 @@
 """Figure 3: the temperature of the student's rollout, for NAIL-F and NAIL-R, from greedy (T = 0) to sampled (T = 1).
 
-Paper, figure 3 (paper_protocol.md), at high noise. T = 0 are runs of figure 2. At T = 1 NAIL-F is OPD-F, and NAIL-R
+Paper, figure 3 (docs/paper.md), at high noise. T = 0 are runs of figure 2. At T = 1 NAIL-F is OPD-F, and NAIL-R
 is OPD-R but for its auxiliary token, which is drawn afresh.
 """
 
@@ -13,8 +13,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._rows import select
-from experiments._training import (
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import LOOK, TEXT_WIDTH, note
+from nail.methods import METHOD
+from nail.sweep.run import run_all
+from nail.training.config import TrainConfig
+
+from ._rows import select
+from ._training import (
     BASE,
     SOLVED,
     UNSOLVED,
@@ -29,11 +35,6 @@ from experiments._training import (
     thousands,
     to_solve,
 )
-from nail.config import TrainConfig
-from nail.experiment import Claim, Experiment, Row
-from nail.methods import METHOD
-from nail.plotting import LOOK, TEXT_WIDTH, note
-from nail.run import run_all
 
 METHODS = ("nail-f", "nail-r")
 TEMPERATURES = {
@@ -95,7 +96,7 @@ def _claims_of(rows: list[Row], label: str) -> list[Claim]:
         ),
         Claim(
             f"a hotter rollout never makes {label} faster (medians of episodes-to-solve do not fall with T)",
-            "theory.md §3", "; ".join(f"T={t:g}: {in_words(x)}" for t, x in zip(every, times, strict=True)),
+            "docs/theory.md §3", "; ".join(f"T={t:g}: {in_words(x)}" for t, x in zip(every, times, strict=True)),
             ordered and times[0].value < math.inf,
         ),
     ]  # fmt: skip

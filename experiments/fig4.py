@@ -1,7 +1,7 @@
 """Figure 4: chain length m × corruption rate η: episodes until each method solves the task.
 
-Paper, figure 4 (paper_protocol.md). Contours are the chance q^m that an expert's trajectory is clean to its end,
-q = 1 − η + η/p (theory.md §3): what offline learning depends on.
+Paper, figure 4 (docs/paper.md). Contours are the chance q^m that an expert's trajectory is clean to its end,
+q = 1 − η + η/p (docs/theory.md §3): what offline learning depends on.
 """
 
 import dataclasses
@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from scipy import stats
 
-from experiments._rows import select
-from experiments._training import BASE, SOLVED, in_words, seeds, solve_rows, thousands, to_solve
-from nail.config import TrainConfig
-from nail.experiment import Claim, Experiment, Row
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import TEXT_WIDTH, note
 from nail.methods import METHOD
-from nail.plotting import TEXT_WIDTH, note
-from nail.run import run_all
+from nail.sweep.run import run_all
+from nail.training.config import TrainConfig
+
+from ._rows import select
+from ._training import BASE, SOLVED, in_words, seeds, solve_rows, thousands, to_solve
 
 METHODS = ("loglossbc", "opd-f", "nail-f")
 GRID = {
@@ -71,7 +72,7 @@ def cells(rows: list[Row]) -> list[tuple[str, int, float]]:
 
 
 def clean_chance(p: int, m: float, eta: float) -> float:
-    """q^m, q = 1 − η + η/p (theory.md §3)."""
+    """q^m, q = 1 − η + η/p (docs/theory.md §3)."""
     return (1 - eta + eta / p) ** m
 
 
@@ -98,12 +99,12 @@ def claims(rows: list[Row]) -> list[Claim]:
         ),
         Claim(
             f"LogLossBC does not solve where a clean trajectory is rarer than {RARE:g}",
-            "theory.md §4.1; paper, Fig. 4", numbers(rare),
+            "docs/theory.md §4.1; paper, Fig. 4", numbers(rare),
             bool(rare) and all(found[cell].value == math.inf for cell in rare),
         ),
         Claim(
             "LogLossBC needs more the rarer clean trajectories are (rank correlation of q^m and episodes-to-solve "
-            "below −0.5, the budget where not solved)", "theory.md §4.1",
+            "below −0.5, the budget where not solved)", "docs/theory.md §4.1",
             f"Spearman {falls:.2f}; {numbers(of['loglossbc'])}", bool(falls < -0.5),
         ),
         Claim(

@@ -1,6 +1,6 @@
 """Figure 5: NAIL-β, from the forward to the reverse KL, without noise and at high noise.
 
-Paper, figure 5 (paper_protocol.md): every mixture solves the task in both regimes; how fast depends strongly on β. The
+Paper, figure 5 (docs/paper.md): every mixture solves the task in both regimes; how fast depends strongly on β. The
 ends are runs of figure 2: NAIL-β with β = 0 is NAIL-F and with β = 1 NAIL-R, update by update.
 """
 
@@ -11,8 +11,13 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from experiments._rows import select
-from experiments._training import (
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import TEXT_WIDTH, Look, note
+from nail.sweep.run import run_all
+from nail.training.config import TrainConfig
+
+from ._rows import select
+from ._training import (
     BASE,
     SOLVED,
     curve_rows,
@@ -25,10 +30,6 @@ from experiments._training import (
     thousands,
     to_solve,
 )
-from nail.config import TrainConfig
-from nail.experiment import Claim, Experiment, Row
-from nail.plotting import TEXT_WIDTH, Look, note
-from nail.run import run_all
 
 BETAS = {"smoke": (0.5,), "cpu": (0.25, 0.5, 0.75), "paper": (0.1, 0.25, 0.5, 0.75, 0.9)}
 """mixtures between the ends"""

@@ -1,4 +1,4 @@
-"""εT² against εT: what one mistake costs with and without recovery, on the cliff (theory.md §4.3).
+"""εT² against εT: what one mistake costs with and without recovery, on the cliff (docs/theory.md §4.3).
 
 The expected cost of a policy that errs with probability ε at on-path states: the recursion of
 `exact.compounding_cost`, dynamic programming on the cliff itself, and simulated episodes of it.
@@ -11,15 +11,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._theory import NORMAL_95, Point, run_points, simulate
 from nail.envs.instances import cliff, erring
-from nail.envs.tabular import value
-from nail.experiment import Claim, Experiment, Row
-from nail.plotting import CASES, REFERENCE, TEXT_WIDTH, note
+from nail.envs.mdp import value
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
 from nail.theory.bounds import compounding_bound
 from nail.theory.exact import compounding_cost
 from nail.theory.scaling import fit_line
+
+from ._rows import column, select
+from ._theory import NORMAL_95, Point, run_points, simulate
 
 NAME = "theory_compounding"
 ERRORS = 4.5
@@ -99,19 +100,19 @@ def claims(rows: list[Row]) -> list[Claim]:
     found = [
         Claim(
             "the closed form is the dynamic programme's cost on the cliff (relative difference below 1e-9)",
-            "theory.md §4.3",
+            "docs/theory.md §4.3",
             f"largest relative difference {np.max(np.abs(dp / exact - 1)):.1e} over {len(rows)} points",
             bool(np.all(np.abs(dp / exact - 1) < 1e-9)),
         ),
         Claim(
             f"simulated cost is the exact one (within {ERRORS} standard errors at every point)",
-            "theory.md §4.3",
+            "docs/theory.md §4.3",
             f"farthest point {away:.2f} standard errors away, {int(np.sum(seen))} points",
             bool(away < ERRORS),
         ),
         Claim(
             "cost is at most εT² without recovery and uεT with recovery in u steps",
-            "theory.md §4.3 (Ross and Bagnell 2010)",
+            "docs/theory.md §4.3 (Ross and Bagnell 2010)",
             f"largest cost/bound {np.max(exact / column(rows, 'bound')):.3f}",
             bool(np.all(exact <= column(rows, "bound"))),
         ),
@@ -133,11 +134,11 @@ def _order_claim(rows: list[Row], recovery: int) -> Claim:
     order, kind = (2, "no recovery") if recovery == 0 else (1, f"recovery in {recovery} steps")
     statement = f"{kind}: cost grows as T^{order} (exponent within 0.15)"
     if len(chosen) < 3:
-        return Claim(statement, "theory.md §4.3", f"only {len(chosen)} points in range", False)
+        return Claim(statement, "docs/theory.md §4.3", f"only {len(chosen)} points in range", False)
     fits = {c: fit_line(np.log(column(chosen, "horizon")), np.log(column(chosen, c))) for c in ("exact", "simulated")}
     return Claim(
         statement,
-        "theory.md §4.3",
+        "docs/theory.md §4.3",
         f"exponent {fits['exact'].slope:.3f} exact, {fits['simulated'].slope:.3f} simulated, "
         f"T = {chosen[0]['horizon']}–{chosen[-1]['horizon']}",
         abs(fits["exact"].slope - order) < 0.15,

@@ -1,4 +1,4 @@
-"""Regret against episodes on random (Garnet) MDPs, with a deterministic and with a stochastic expert (theory.md §4.5).
+"""Regret against episodes on random (Garnet) MDPs, with a deterministic and with a stochastic expert (docs/theory.md §4.5).
 
 The expert answers everywhere, so nothing here is lost for good after a mistake. Deterministic expert: the learner
 plays the plurality of its labels. Stochastic (soft-optimal) expert: it plays its fitted law with the known channel
@@ -11,18 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._theory import Point, run_points
-from nail.counting import LEARNER, Setting
+from nail.counting.laws import learned_laws
+from nail.counting.layered import learned_regret
+from nail.counting.learners import LEARNER, Setting
 from nail.envs.instances import garnet
-from nail.envs.tabular import regret
-from nail.experiment import Claim, Experiment, Row
-from nail.mdp_laws import learned_laws
-from nail.mdp_replicates import learned_regret
-from nail.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
-from nail.stats import Interval, bootstrap_interval
+from nail.envs.mdp import regret
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.figures.stats import Interval, bootstrap_interval
 from nail.theory.bounds import general_bound
 from nail.theory.scaling import fit_line
+
+from ._rows import column, select
+from ._theory import Point, run_points
 
 NAME = "theory_garnet"
 ORDER = ("loglossbc", "dagger", "opd-f", "opd-r", "nail-f", "nail-r")
@@ -99,7 +100,7 @@ def over_instances(rows: list[Row], expert: str, method: str) -> tuple[np.ndarra
 
 
 def bound(row: Row, episodes: np.ndarray) -> np.ndarray:
-    """ε(n) = R·√(H·log|Π|/n)/(1−η) of theory.md §5 with R = 1, Π all deterministic policies: log|Π| = HS·log A."""
+    """ε(n) = R·√(H·log|Π|/n)/(1−η) of docs/theory.md §5 with R = 1, Π all deterministic policies: log|Π| = HS·log A."""
     horizon, n_states, n_actions = (int(row[k]) for k in ("horizon", "n_states", "n_actions"))
     size = horizon * n_states * np.log(n_actions)
     return np.sqrt(general_bound(horizon, size, float(row["eta"]), 1.0) / episodes)
@@ -140,7 +141,7 @@ def _falling_claim(rows: list[Row], expert: str, title: str, method: str) -> Cla
     slope = fit_line(np.log(episodes[seen]), np.log(loss.estimate[seen])).slope
     return Claim(
         f"{title}: the loss of {LEARNER[method].label} falls at least as n^(−1/2) (fitted exponent ≤ −0.4)",
-        "theory.md §5 (general polynomial bound)",
+        "docs/theory.md §5 (general polynomial bound)",
         f"exponent {slope:.2f}; from {loss.estimate[0]:.4f} at n = {episodes[0]:.0f} to {loss.estimate[-1]:.5f} "
         f"[{loss.low[-1]:.5f}, {loss.high[-1]:.5f}] at n = {episodes[-1]:.0f}",
         bool(slope <= -0.4),
@@ -154,7 +155,7 @@ def _bound_claim(rows: list[Row]) -> Claim:
         worst[method] = float(np.max(loss.high / bound(rows[0], episodes)))
     return Claim(
         f"{EXPERTS['optimal']}: NAIL stays below the general bound at every n (upper end of its interval)",
-        "theory.md §5",
+        "docs/theory.md §5",
         "largest loss/bound: " + ", ".join(f"{LEARNER[m].label} {x:.3f}" for m, x in worst.items()),
         max(worst.values()) < 1,
     )
@@ -167,7 +168,7 @@ def _offline_claim(rows: list[Row], expert: str, title: str) -> Claim:
     half = len(episodes) // 2
     return Claim(
         f"{title}: where the expert answers everywhere, LogLossBC is within a factor 10 of NAIL-F at every n",
-        "theory.md §4.5",
+        "docs/theory.md §4.5",
         f"loss of LogLossBC / NAIL-F: {offline.estimate[0]:.4f}/{greedy.estimate[0]:.4f} at n = {episodes[0]:.0f}, "
         f"{offline.estimate[half]:.4f}/{greedy.estimate[half]:.4f} at n = {episodes[half]:.0f}, "
         f"{offline.estimate[-1]:.5f}/{greedy.estimate[-1]:.5f} at n = {episodes[-1]:.0f}",

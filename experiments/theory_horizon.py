@@ -1,6 +1,6 @@
 """n*(H): episodes until a learner finds all H right actions, on the poison chain and the hidden path.
 
-theory.md §4.1, §4.2 and §5: exponential in H at rate −log q a step for learners that follow the noisy expert or
+docs/theory.md §4.1, §4.2 and §5: exponential in H at rate −log q a step for learners that follow the noisy expert or
 sample from a law fitted to it; polynomial for learners that play greedily. Beside the measured n*: the genie's lower
 bound for offline learners, the exact n* of LogLossBC on the chain, and the bound for phased NAIL.
 """
@@ -12,13 +12,14 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._theory import Point, censored, exact_columns, fit_n_star, measure_n_star, run_points
-from nail.counting import LEARNER
-from nail.experiment import Claim, Experiment, Row
-from nail.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.counting.learners import LEARNER
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
 from nail.theory.bounds import phased_nail
 from nail.theory.exact import n_bc, n_offline, right_probability
+
+from ._rows import column, select
+from ._theory import Point, censored, exact_columns, fit_n_star, measure_n_star, run_points
 
 NAME = "theory_horizon"
 EXPONENTIAL = ("loglossbc", "opd-f", "opd-r")
@@ -151,7 +152,7 @@ def _slope_claim(rows: list[Row], instance: str, title: str, method: str) -> Cla
     chosen = select(rows, instance=instance, method=method)
     fit = fit_n_star(chosen)
     if fit is None:
-        return Claim(statement, "theory.md §5", "fewer than 3 points within the budget", False)
+        return Claim(statement, "docs/theory.md §5", "fewer than 3 points within the budget", False)
     line = fit.exponential if steep else fit.polynomial
     target = b if steep else 1.0
     kept = [row for row in chosen if not int(row["censored"])]
@@ -165,7 +166,7 @@ def _slope_claim(rows: list[Row], instance: str, title: str, method: str) -> Cla
     )
     near = inside or abs(line.slope / b - 1) <= NEAR if steep else ABOUT_ONE[0] <= line.slope <= ABOUT_ONE[1]
     form = "exponential" if steep else "polynomial"
-    return Claim(statement, "theory.md §4.1, §4.2, §5", numbers, bool(near and fit.verdict == form))
+    return Claim(statement, "docs/theory.md §4.1, §4.2, §5", numbers, bool(near and fit.verdict == form))
 
 
 def _exact_claim(rows: list[Row]) -> Claim:
@@ -176,7 +177,7 @@ def _exact_claim(rows: list[Row]) -> Claim:
     hits = sum(float(r["low"]) <= exact[int(r["horizon"])] <= float(r["high"]) for r in chosen)
     return Claim(
         "poison chain: the measured n* of LogLossBC agrees with the exact one (most intervals contain it)",
-        "theory.md §4.2",
+        "docs/theory.md §4.2",
         f"{hits} of {len(chosen)} intervals contain it; measured/exact from {min(ratios, default=math.nan):.3f} "
         f"to {max(ratios, default=math.nan):.3f}",
         bool(chosen) and hits > len(chosen) / 2,
@@ -190,7 +191,7 @@ def _genie_claim(rows: list[Row]) -> Claim:
     least = min((n / g for _, n, g, _ in pairs), default=math.nan)
     return Claim(
         "LogLossBC needs at least the genie's number of trajectories on both instances (up to its interval)",
-        "theory.md §4.1",
+        "docs/theory.md §4.1",
         f"least n*/n_offline = {least:.3f} over {len(pairs)} points",
         bool(pairs) and all(high >= g for high, _, g, _ in pairs),
     )
@@ -202,7 +203,7 @@ def _phased_claim(rows: list[Row]) -> Claim:
                      for r in select(rows, instance=i, method=m)) for m in POLYNOMIAL}  # fmt: skip
     return Claim(
         "DAgger, NAIL and NAILGUN stay below the bound for phased NAIL at every H, on both instances",
-        "theory.md §4.2",
+        "docs/theory.md §4.2",
         "largest n*/bound: " + ", ".join(f"{LEARNER[m].label} {x:.3f}" for m, x in ratios.items()),
         max(ratios.values()) < 1,
     )

@@ -1,7 +1,7 @@
 """n*(η) at a fixed horizon, on the poison chain: what noise costs a learner that sees only clean trajectories' heads,
 and what it costs one that labels its own greedy path.
 
-theory.md §4.1, §4.2 and §5: offline n* grows as q^{−(H−1)} times the labels that a plurality needs; for NAIL the rate
+docs/theory.md §4.1, §4.2 and §5: offline n* grows as q^{−(H−1)} times the labels that a plurality needs; for NAIL the rate
 of a deterministic class under uniform noise is 1/κ, κ = 2(√q − √(η/A))².
 """
 
@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._theory import Point, censored, exact_columns, measure_n_star, run_points
-from nail.counting import LEARNER
-from nail.experiment import Claim, Experiment, Row
-from nail.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.counting.learners import LEARNER
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
 from nail.theory.bounds import kappa, phased_nail
 from nail.theory.exact import n_bc, n_offline
+
+from ._rows import column, select
+from ._theory import Point, censored, exact_columns, measure_n_star, run_points
 
 NAME = "theory_noise"
 STEEP = ("loglossbc", "opd-f", "opd-r")
@@ -105,7 +106,7 @@ def _exact_claim(rows: list[Row]) -> Claim:
     hits = sum(float(r["low"]) <= float(exact[eta]["n_star"]) <= float(r["high"]) for eta, r in found.items())
     return Claim(
         "the measured n* of LogLossBC agrees with the exact one (most intervals contain it)",
-        "theory.md §4.2",
+        "docs/theory.md §4.2",
         f"{hits} of {len(found)} intervals contain it; measured/exact from {min(ratios):.3f} to {max(ratios):.3f}",
         hits > len(found) / 2,
     )
@@ -116,7 +117,7 @@ def _genie_claim(rows: list[Row]) -> Claim:
     ratios = {eta: float(r["n_star"]) / float(genie[eta]["n_star"]) for eta, r in found.items()}
     return Claim(
         "LogLossBC needs at least the genie's number of trajectories at every η (up to its interval)",
-        "theory.md §4.1",
+        "docs/theory.md §4.1",
         "n*/n_offline: " + ", ".join(f"η={eta:g} {x:.2f}" for eta, x in ratios.items()),
         all(float(r["high"]) >= float(genie[eta]["n_star"]) for eta, r in found.items()),
     )
@@ -128,7 +129,7 @@ def _phased_claim(rows: list[Row]) -> Claim:
              for m in FLAT}  # fmt: skip
     return Claim(
         "DAgger, NAIL and NAILGUN stay below the bound for phased NAIL at every η",
-        "theory.md §4.2",
+        "docs/theory.md §4.2",
         "largest n*/bound: " + ", ".join(f"{LEARNER[m].label} {x:.3f}" for m, x in worst.items()),
         max(worst.values()) < 1,
     )
@@ -145,7 +146,7 @@ def _kappa_claims(rows: list[Row]) -> list[Claim]:
         found.append(
             Claim(
                 f"n* of {LEARNER[method].label} is about 1/κ(η): κ·n* varies by less than a factor {WITHIN:g}",
-                "theory.md §5",
+                "docs/theory.md §5",
                 f"κ·n* varies by a factor {spread:.2f} while n* varies by {raw.max() / raw.min():.1f} "
                 f"(η = {min(reached):g}–{max(reached):g})",
                 spread < WITHIN,
@@ -160,7 +161,7 @@ def _gap_claim(rows: list[Row]) -> Claim:
     ratios = [float(offline[e]["n_star"]) / float(greedy[e]["n_star"]) for e in both]
     return Claim(
         "the more noise, the larger the factor between LogLossBC and NAIL-F",
-        "theory.md §4.1, §4.2",
+        "docs/theory.md §4.1, §4.2",
         "n*(LogLossBC)/n*(NAIL-F): " + ", ".join(f"η={e:g} {x:.2f}" for e, x in zip(both, ratios, strict=True)),
         bool(np.all(np.diff(ratios) > 0)) and ratios[-1] > 1,
     )

@@ -1,4 +1,4 @@
-"""Horizon-free or not: episodes that a likelihood-ratio test needs on the rare-action instance (theory.md §4.4).
+"""Horizon-free or not: episodes that a likelihood-ratio test needs on the rare-action instance (docs/theory.md §4.4).
 
 Exact binomial sums, and the test run on simulated labels, drawn one by one from the instance's noisy law.
 """
@@ -9,15 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._theory import Point, run_points
 from nail.envs.instances import rare_action
-from nail.experiment import Claim, Experiment, Row
-from nail.plotting import CASES, REFERENCE, TEXT_WIDTH, note
-from nail.stats import proportion_interval
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
+from nail.figures.stats import proportion_interval
 from nail.theory.bounds import rare_action_episodes
 from nail.theory.exact import lrt_error, smallest
 from nail.theory.scaling import fit_scaling
+
+from ._rows import column, select
+from ._theory import Point, run_points
 
 NAME = "theory_rare_action"
 CASE = {
@@ -144,7 +145,7 @@ def claims(rows: list[Row]) -> list[Claim]:
         found.append(
             Claim(
                 f"{CASE[case][2]}: episodes do not grow with H (within 20 % from H = 16 on)",
-                "theory.md §4.4",
+                "docs/theory.md §4.4",
                 f"n = {n.min():.0f}–{n.max():.0f} for H = {later[0]['horizon']}–{later[-1]['horizon']}",
                 bool(n.max() <= 1.2 * n.min()),
             )
@@ -158,7 +159,7 @@ def _linear_claim(rows: list[Row]) -> Claim:
     low, high = fit.polynomial.interval
     return Claim(
         "uniform noise: episodes grow linearly in H (exponent within 0.1 of 1, polynomial by AIC)",
-        "theory.md §4.4",
+        "docs/theory.md §4.4",
         f"exponent {fit.polynomial.slope:.3f}, 95 % interval of the fit [{low:.3f}, {high:.3f}]; "
         f"AIC(exponential) − AIC(polynomial) = {fit.delta_aic:.1f}",
         abs(fit.polynomial.slope - 1) < 0.1 and fit.verdict == "polynomial",
@@ -170,7 +171,7 @@ def _guide_claim(rows: list[Row]) -> Claim:
     ratio = column(chosen, "episodes") / column(chosen, "guide")
     return Claim(
         "uniform noise: n is ηH/(c²(1−η)²)·log(1/δ) up to a constant (n/formula varies by less than a factor 2)",
-        "theory.md §4.4",
+        "docs/theory.md §4.4",
         f"n/formula from {ratio.min():.3f} to {ratio.max():.3f}, {ratio[-1]:.3f} at the largest H",
         bool(ratio.max() < 2 * ratio.min()),
     )
@@ -186,7 +187,7 @@ def _simulation_claim(rows: list[Row]) -> Claim:
         worst = max(worst, abs(seen.estimate - p) / np.sqrt(p * (1 - p) / runs))
     return Claim(
         f"the simulated test errs as often as the exact sum says ({LEVEL:.1%} Clopper–Pearson intervals)",
-        "theory.md §4.4",
+        "docs/theory.md §4.4",
         f"{hits} of {len(simulated)} intervals contain the exact error; farthest {worst:.2f} standard errors",
         hits == len(simulated),
     )

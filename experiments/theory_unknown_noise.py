@@ -1,6 +1,6 @@
 """Unknown corruption: NAILGUN, which needs no η and no ν, against NAIL told the truth, a wrong η or a wrong ν.
 
-theory.md §4.6, on the poison chain (the right actions are uniform, ν does not know them). Two kernels: adversarial (all
+docs/theory.md §4.6, on the poison chain (the right actions are uniform, ν does not know them). Two kernels: adversarial (all
 noise on one action, so that labels of a wrong action reach the right one's share at η = 1/2), and skewed. With a
 uniform kernel every told η gives the plurality, so it would compare nothing.
 """
@@ -13,12 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._rows import column, select
-from experiments._theory import Point, measure_n_star, run_points
-from nail.counting import LEARNER
-from nail.experiment import Claim, Experiment, Row
-from nail.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.counting.learners import LEARNER
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
 from nail.theory.bounds import phased_labels
+
+from ._rows import column, select
+from ._theory import Point, measure_n_star, run_points
 
 NAME = "theory_unknown_noise"
 ORDER = ("nail-channel", "nailgun", "nail-wrong-eta", "nail-wrong-nu")
@@ -75,7 +76,7 @@ def gap(noise: str, eta: float) -> float:
 
 
 def phased_nailgun(horizon: int, n_actions: int, noise: str, eta: float, delta: float) -> float:
-    """H·k episodes, k = ⌈2·log(2AH/δ)/gap²⌉ labels a level: the bound of theory.md §4.2 with the margin of an unknown
+    """H·k episodes, k = ⌈2·log(2AH/δ)/gap²⌉ labels a level: the bound of docs/theory.md §4.2 with the margin of an unknown
     kernel in place of 1−η; infinite where the margin is not positive."""
     margin = gap(noise, eta)
     return horizon * phased_labels(horizon, n_actions, 1.0 - margin, delta) if margin > 1e-12 else math.inf
@@ -120,7 +121,7 @@ def _nailgun_claim(rows: list[Row], noise: str) -> Claim:
     chosen = _inside(rows, noise, "nailgun")
     return Claim(
         f"{noise} ν: NAILGUN, told nothing, succeeds at every η < 1/2 of the grid",
-        "paper, abstract; theory.md §4.6",
+        "paper, abstract; docs/theory.md §4.6",
         f"n*: {_numbers(chosen)}",
         not any(int(row["censored"]) for row in chosen),
     )
@@ -132,7 +133,7 @@ def _bound_claim(rows: list[Row]) -> Claim:
                                                   float(r["delta"])) for r in chosen]  # fmt: skip
     return Claim(
         "NAILGUN stays below the phased bound with the margin of its kernel (1−2η for the adversarial one)",
-        "theory.md §4.2 with the margin of §4.6",
+        "docs/theory.md §4.2 with the margin of §4.6",
         f"largest n*/bound {max(ratios):.3f}",
         max(ratios) < 1,
     )
@@ -143,7 +144,7 @@ def _beyond_claim(rows: list[Row]) -> Claim:
     losses = ", ".join(f"η={r['eta']} {float(r['mean_loss']):.2f}" for r in chosen)
     return Claim(
         "adversarial ν, η > 1/2: NAILGUN fails, being outside its guarantee",
-        "theory.md §4.6",
+        "docs/theory.md §4.6",
         f"mean loss at the end of the budget: {losses}",
         bool(chosen) and all(int(r["censored"]) for r in chosen),
     )
@@ -155,7 +156,7 @@ def _worse_claim(rows: list[Row], noise: str, method: str) -> Claim:
     worse = [float(t["low"]) > float(g["high"]) for t, g in zip(theirs, nailgun, strict=True)]
     return Claim(
         f"{noise} ν: {LEARNER[method].label} needs more episodes than NAILGUN at every η < 1/2 (intervals apart)",
-        "theory.md §4.6",
+        "docs/theory.md §4.6",
         f"more at {sum(worse)} of {len(worse)} η; its n*: {_numbers(theirs)}; NAILGUN's: {_numbers(nailgun)}",
         all(worse),
     )
@@ -168,7 +169,7 @@ def _truth_claim(rows: list[Row]) -> Claim:
               if not int(t["censored"]) and not int(g["censored"])]  # fmt: skip
     return Claim(
         "NAIL told the true η and ν needs no more episodes than NAILGUN (up to 10 %)",
-        "theory.md §4.6",
+        "docs/theory.md §4.6",
         f"n*(NAIL)/n*(NAILGUN) from {min(ratios):.3f} to {max(ratios):.3f} over {len(ratios)} pairs",
         max(ratios) <= 1.1,
     )

@@ -1,4 +1,4 @@
-"""The learners, one row each: who drives, which sample, which divergence (theory.md §2). A new method is a new row."""
+"""The learners, one row each: who drives, which sample, which divergence (docs/theory.md §2). A new method is a new row."""
 
 from typing import Literal, NamedTuple
 

@@ -23,7 +23,7 @@ class Channel(Protocol):
 
 
 class Huber(NamedTuple):
-    """Huber mixture π_η(·|s) = (1−η) π(·|s) + η ν(·|s) (theory.md §1).
+    """Huber mixture π_η(·|s) = (1−η) π(·|s) + η ν(·|s) (docs/theory.md §1).
 
     `eta` is the corruption rate η in [0, 1). `kernel` is the noise kernel ν: a vector (A,), the same at every
     state, or a table that broadcasts against the clean law, e.g. (S, A) against the laws of S states.
@@ -40,7 +40,7 @@ class Huber(NamedTuple):
 
 
 class Temperature(NamedTuple):
-    """Tempered expert π_t(·|s) ∝ π(·|s)^(1/t), t > 0; t = 1 leaves the law as it is (theory.md §1).
+    """Tempered expert π_t(·|s) ∝ π(·|s)^(1/t), t > 0; t = 1 leaves the law as it is (docs/theory.md §1).
 
     An action of probability 0 keeps probability 0 at every t.
     """

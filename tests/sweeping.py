@@ -11,10 +11,10 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from nail.config import TrainConfig
-from nail.store import to_csv
 from nail.sweep.engine import Options, sweep
 from nail.sweep.grid import grid
+from nail.sweep.store import to_csv
+from nail.training.config import TrainConfig
 
 BASE = TrainConfig(
     task="poison-chain", method="dagger", p=3, m=2, eta=0.3, batch=4, steps=30, eval_every=2, n_validation=4, lr=0.1,
@@ -30,9 +30,9 @@ import json, os, sys
 sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from sweeping import CONFIGS, QUICK
-from nail import store
-from nail.store import open_folder
-from nail.store import to_csv
+from nail.sweep import store
+from nail.sweep.store import open_folder
+from nail.sweep.store import to_csv
 from nail.sweep.engine import sweep
 replace, calls = os.replace, []
 def replace_or_die(*paths):
@@ -49,7 +49,7 @@ print(json.dumps(outcome.lots))
 COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-from nail.cli import main
+from nail.cli.main import main
 sys.exit(main())
 """
 

@@ -2,8 +2,8 @@ import csv
 
 import pytest
 
-from nail import experiment
-from nail.cli import main
+from nail.cli.main import main
+from nail.figures import experiment
 from nail.methods import METHODS
 
 SMALL = "--p 3 --m 3 --eta 0.2 --width 16 --heads 2 --layers 1 --batch 8 --lr 1e-3 --warmup 2 --n-validation 20".split()

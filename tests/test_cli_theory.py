@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from nail.cli import main
-from nail.nstar import n_star
-from nail.replicates import METHODS
+from nail.cli.main import main
+from nail.counting.levels import METHODS
+from nail.counting.nstar import n_star
 from nail.theory import bounds, exact
 
 ASKED = [
@@ -51,7 +51,7 @@ def test_theory_gives_the_librarys_number(arguments, expected, capsys):
     assert main(["theory", *words]) == 0
     table = capsys.readouterr().out
     assert "formula" in table
-    assert "theory.md §" in table
+    assert "docs/theory.md §" in table
     value = next(line for line in table.splitlines() if line.split()[0] == "value").split()[1]
     assert float(value.replace(",", "")) == pytest.approx(printed["value"], rel=1e-9)
 
@@ -155,7 +155,7 @@ def test_missing_and_unknown_options_exit_with_code_2(capsys):
 def test_closed_forms_do_not_import_jax():
     """A closed form answers without the seconds that JAX takes to load."""
     script = (
-        "import sys; from nail.cli import main; code = main('theory survival --H 3 --A 3 --eta 0.2'.split());"
+        "import sys; from nail.cli.main import main; code = main('theory survival --H 3 --A 3 --eta 0.2'.split());"
         "sys.exit(code or ('jax' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0

@@ -7,10 +7,10 @@ import pytest
 from sweeping import OPTIONS, nail, program_cache, rows_of, table
 
 from nail.checks import BadInput
-from nail.cli import main
-from nail.store import open_folder, read_csv
+from nail.cli.main import main
 from nail.sweep import cluster
 from nail.sweep.lot import lots_in
+from nail.sweep.store import open_folder, read_csv
 
 COMMAND = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4"]
 

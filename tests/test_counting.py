@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nail import replicates, trie
 from nail.checks import BadInput
-from nail.counting import LEARNER, Setting, Tally, World, channel_score, queried_law
+from nail.counting import levels as replicates
+from nail.counting import paths as trie
+from nail.counting.layered import learned_policies, learned_regret
+from nail.counting.learners import LEARNER, Setting, Tally, World, channel_score, queried_law
 from nail.envs.instances import garnet, hidden_path, poison_chain
-from nail.envs.tabular import value
-from nail.mdp_replicates import learned_policies, learned_regret
+from nail.envs.mdp import value
 from nail.noise import Huber
-from nail.policies.tabular import deterministic
+from nail.policies.softmax_table import deterministic
 from nail.theory import exact
 
 

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from nail import experiment
 from nail.checks import BadInput
-from nail.store import read_csv
+from nail.figures import experiment
+from nail.sweep.store import read_csv
 from nail.theory import estimator
 from nail.theory.scaling import fit_line
 

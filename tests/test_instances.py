@@ -7,7 +7,7 @@ import pytest
 
 from nail.checks import BadInput
 from nail.envs import instances, tabular
-from nail.policies.tabular import SoftmaxTable, add_labels, frequencies, plurality
+from nail.policies.softmax_table import SoftmaxTable, add_labels, frequencies, plurality
 from nail.theory import exact
 
 

@@ -1,4 +1,4 @@
-"""The laws of theory.md §3 as properties of the channel, in float64."""
+"""The laws of docs/theory.md §3 as properties of the channel, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nail.envs.instances import poison_chain
-from nail.envs.tabular import first_mistake
+from nail.envs.mdp import first_mistake
 from nail.noise import Huber
 from nail.theory import bounds, exact
 

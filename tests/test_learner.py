@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nail import learner
-from nail.config import TrainConfig
-from nail.learner import Visited, aggregate, buffer_shape, collect, expert_share, learning_rate, objective
+from nail.cli.bench.products import products_of, total_flops
 from nail.methods import METHOD, METHODS
 from nail.noise import sample
-from nail.problem import make_channel, make_problem, numbers_of
-from nail.products import products_of, total_flops
-from nail.train import make_train
+from nail.training import update as learner
+from nail.training.config import TrainConfig
+from nail.training.problem import make_channel, make_problem, numbers_of
+from nail.training.train import make_train
+from nail.training.update import Visited, aggregate, buffer_shape, collect, expert_share, learning_rate, objective
 
 CONFIG = TrainConfig(
     p=3,
@@ -164,7 +164,7 @@ def test_channel_aware_student_has_no_gradient_at_the_clean_law():
 
 
 def test_learning_rate_follows_the_protocol():
-    """1e−6 + (lr − 1e−6)(t+1)/(w+1) during warm-up, lr afterwards (paper_protocol.md)."""
+    """1e−6 + (lr − 1e−6)(t+1)/(w+1) during warm-up, lr afterwards (docs/paper.md)."""
     config = TrainConfig()
     rates = [float(learning_rate(config, jnp.float32(1e-5), jnp.int32(t))) for t in (0, 999, 2_000, 40_000)]
     expected = [1e-6 + 9e-6 / 2001, 1e-6 + 9e-6 * 1000 / 2001, 1e-5, 1e-5]

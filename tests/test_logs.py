@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from nail.cli import main
-from nail.logs import METRICS, read_runs
-from nail.store import to_csv
+from nail.cli.main import main
+from nail.figures.trackers import METRICS, read_runs
+from nail.sweep.store import to_csv
 
 CONFIG = {"task": "modadd", "p": 3, "eta": 0.2, "git_revision": "abc"}
 

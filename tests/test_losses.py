@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nail import losses
 from nail.noise import Huber, uniform_kernel
+from nail.training import losses
 
 LOGITS = jnp.array([0.3, -1.2, 0.8, 0.1])
 T = jnp.array([0.1, 0.55, 0.05, 0.3])
@@ -57,7 +57,7 @@ def test_jsd_by_hand():
 
 
 def test_jsd_has_the_kl_limits():
-    """JSD/β → KL(t‖p) as β → 0 and JSD/(1−β) → KL(p‖t) as β → 1 (theory.md §2)."""
+    """JSD/β → KL(t‖p) as β → 0 and JSD/(1−β) → KL(p‖t) as β → 1 (docs/theory.md §2)."""
     logp, small = logp_of(LOGITS), 1e-3
     forward, reverse = losses.forward_full(logp, T), losses.reverse_full(logp, T)
     assert float(losses.jsd_full(logp, T, small) / small) == pytest.approx(float(forward), rel=1e-2)
@@ -73,7 +73,7 @@ def test_every_divergence_vanishes_at_the_expert(full, beta):
 
 
 def test_reverse_floors_the_expert():
-    """An action of expert probability 0 costs log p − log 1e−10 (paper_protocol.md: −23.03)."""
+    """An action of expert probability 0 costs log p − log 1e−10 (docs/paper.md: −23.03)."""
     t = jnp.array([1.0, 0.0])
     logp = jnp.log(jnp.array([0.5, 0.5]))
     got = float(losses.reverse_mc(logp, t, jnp.int32(1)))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from nail import config as configuration
-from nail import problem, registry
 from nail.checks import BadInput
-from nail.config import TrainConfig, check
 from nail.envs.instances import poison_chain
 from nail.methods import METHOD, Method
 from nail.noise import Huber
-from nail.problem import make_channel, make_environment, numbers_of
+from nail.training import config as configuration
+from nail.training import problem, registry
+from nail.training.config import TrainConfig, check
+from nail.training.problem import make_channel, make_environment, numbers_of
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.counting import Setting
+from nail.counting.learners import Setting
+from nail.counting.nstar import crossing, n_star, n_star_mdp
 from nail.envs.instances import garnet
-from nail.nstar import crossing, n_star, n_star_mdp
 from nail.theory import exact
 
 

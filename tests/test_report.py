@@ -13,10 +13,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from nail import experiment
-from nail.cli import main
-from nail.report import fits_of, read_section
-from nail.store import to_csv
+from nail.cli.main import main
+from nail.figures import experiment
+from nail.figures.report import fits_of, read_section
+from nail.sweep.store import to_csv
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 OFFLINE = (
@@ -25,7 +25,7 @@ OFFLINE = (
 ).split()
 NASTY = '<script>alert("η & β")</script>'
 CLAIMS = [
-    {"claim": "n* grows & grows", "source": "theory.md §5", "measured": NASTY, "holds": "holds"},
+    {"claim": "n* grows & grows", "source": "docs/theory.md §5", "measured": NASTY, "holds": "holds"},
     {"claim": "x < y", "source": "paper, Fig. 2", "measured": "12345.678" * 30, "holds": "does not hold"},
 ]
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nail.config import TrainConfig
-from nail.devices import pad_runs
-from nail.experts import NetworkExpert
 from nail.noise import sample
-from nail.problem import make_channel, make_problem, numbers_of
-from nail.rollout import Players, choose, draw, fixed_point, rollout
-from nail.train import make_train
+from nail.training.config import TrainConfig
+from nail.training.devices import pad_runs
+from nail.training.experts import NetworkExpert
+from nail.training.problem import make_channel, make_problem, numbers_of
+from nail.training.rollout import Players, choose, draw, fixed_point, rollout
+from nail.training.train import make_train
 
 CONFIG = TrainConfig(p=3, m=4, eta=0.4, width=16, heads=2, init_std=0.5, n_validation=5)
 
@@ -68,7 +68,7 @@ def test_sampled_rollouts_follow_the_softmax(world, temperature):
 
 
 def test_expert_rollouts_stay_clean_with_probability_q_to_the_h(world):
-    """Law 3 of theory.md §3, q = 1−η+η/A: a binomial test per step at 1e−6; and fed back is what was labelled."""
+    """Law 3 of docs/theory.md §3, q = 1−η+η/A: a binomial test per step at 1e−6; and fed back is what was labelled."""
     problem, channel, params = world
     n, q = 20_000, 1 - 0.4 + 0.4 / 3
     contexts = contexts_of(problem.env, n)

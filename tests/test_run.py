@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from sweeping import BASE, CONFIGS, OPTIONS, SEGMENTS, lots_of, nail, parts, program_cache, rows_of, table, worker
 
-from nail import store
 from nail.checks import BadInput
-from nail.config import TrainConfig
-from nail.run import RunsFailed, run_all
-from nail.store import open_folder
+from nail.sweep import store
+from nail.sweep.run import RunsFailed, run_all
+from nail.sweep.store import open_folder
+from nail.training.config import TrainConfig
 
 
 @pytest.fixture(scope="module", autouse=True)

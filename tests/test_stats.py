@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.stats import bootstrap_interval, mean_sd, proportion_interval
+from nail.figures.stats import bootstrap_interval, mean_sd, proportion_interval
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.survival import Solved, median
+from nail.figures.survival import Solved, median
 
 
 def times(seen, censored=()):

@@ -8,22 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweeping import BASE, CONFIGS, OPTIONS, QUICK, SEGMENTS, parts, program_cache, rows_of, table
 
-from nail import provenance
-from nail.bench_sweep import bench_sweep
 from nail.checks import BadInput
-from nail.cli import main
-from nail.config import run_id
-from nail.run import run_all
-from nail.store import open_folder, read_csv, to_csv
+from nail.cli.bench.sweeps import bench_sweep
+from nail.cli.main import main
 from nail.sweep import engine, memory
+from nail.sweep import identity as provenance
 from nail.sweep import plan as plan_module
 from nail.sweep import results as results_module
 from nail.sweep.engine import sweep
 from nail.sweep.grid import grid, parse_axis, shard
 from nail.sweep.lot import lots_in
+from nail.sweep.merge import collect, merge
 from nail.sweep.plan import asked, refuse_other_configurations
-from nail.sweep.results import collect, merge
+from nail.sweep.run import run_all
 from nail.sweep.status import status
+from nail.sweep.store import open_folder, read_csv, to_csv
+from nail.training.config import run_id
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,9 +144,9 @@ def test_the_source_hash_follows_what_computes(tmp_path, monkeypatch):
 
     def hashed(changes):
         for name, text in {
-            "train.py": "from nail.losses import loss\nimport nail.policies.table\n", "policies/table.py": "A = 1\n",
+            "train.py": "from nail.training.losses import loss\nimport nail.policies.table\n", "policies/table.py": "A = 1\n",
             "losses.py": '"""Doc."""\ndef loss(x):\n    """Doc."""\n    return 2 * x\n',
-            "cli.py": "import nail.train\n", **changes,
+            "cli.py": "import nail.training.train\n", **changes,
         }.items():  # fmt: skip
             (tmp_path / "nail" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "nail" / name).write_text(text)

@@ -9,17 +9,25 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.cli import main
-from nail.config import TASKS, TrainConfig
+from nail.cli.main import main
 from nail.envs.environment import Environment
-from nail.envs.tabular import regret, value
-from nail.learner import buffer_shape, collect, objective, optimiser, update
+from nail.envs.mdp import regret, value
 from nail.methods import METHODS
-from nail.policies.tabular import deterministic, frequencies
-from nail.problem import INSTANCES, TASK, make_channel, make_environment, make_instance, make_problem, numbers_of
-from nail.run import prepare
+from nail.policies.softmax_table import deterministic, frequencies
+from nail.sweep.run import prepare
 from nail.theory import exact
-from nail.train import make_train
+from nail.training.config import TASKS, TrainConfig
+from nail.training.problem import (
+    INSTANCES,
+    TASK,
+    make_channel,
+    make_environment,
+    make_instance,
+    make_problem,
+    numbers_of,
+)
+from nail.training.train import make_train
+from nail.training.update import buffer_shape, collect, objective, optimiser, update
 
 CONFIG = TrainConfig(
     task="poison-chain", p=3, m=4, eta=0.3, batch=16, steps=300, lr=0.1, warmup=0, clip=1e9, eval_every=300,

@@ -13,14 +13,14 @@ import pytest
 
 from experiments import theory_garnet, theory_unknown_noise
 from experiments._theory import fit_n_star, log_sd, run_points, simulate
-from nail import experiment
-from nail.bench_theory import bench_steps
 from nail.checks import BadInput
+from nail.cli.bench.counts import bench_steps
+from nail.counting.laws import clean_estimate, learned_laws
 from nail.envs.instances import garnet, hidden_path
-from nail.envs.tabular import soft_optimal_policy, value
-from nail.mdp_laws import clean_estimate, learned_laws
+from nail.envs.mdp import soft_optimal_policy, value
+from nail.figures import experiment
 from nail.noise import Huber
-from nail.store import read_csv
+from nail.sweep.store import read_csv
 from nail.theory import bounds, exact
 
 NAMES = ("theory_horizon", "theory_noise", "theory_compounding", "theory_rare_action", "theory_unknown_noise",

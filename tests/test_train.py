@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.config import TrainConfig, group, run_id, static_part
-from nail.devices import pad_runs
-from nail.problem import numbers_of
-from nail.train import make_train
+from nail.training.config import TrainConfig, group, run_id, static_part
+from nail.training.devices import pad_runs
+from nail.training.problem import numbers_of
+from nail.training.train import make_train
 
 CONFIG = TrainConfig(
     p=3,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from experiments import _training as training
-from nail import experiment
-from nail.cli import main
-from nail.config import run_id
-from nail.experiment import PRESETS
-from nail.plotting import figure_style
-from nail.store import read_csv, to_csv
+from nail.cli.main import main
+from nail.figures import experiment
+from nail.figures.experiment import PRESETS
+from nail.figures.plotting import figure_style
+from nail.sweep.store import read_csv, to_csv
+from nail.training.config import run_id
 
 FIGURES = ("fig2", "fig1", "fig3", "fig4", "fig5")
 NEVER = 10**9

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from nail.config import TrainConfig
-from nail.policies.products import dense, matmul
+from nail.policies.matmul import dense, matmul
 from nail.policies.transformer import Decoder, TransformerPolicy, gelu
-from nail.problem import make_environment, make_policy
+from nail.training.config import TrainConfig
+from nail.training.problem import make_environment, make_policy
 
 
 def policy_of(layers=2, heads=2, width=16, m=5, p=4, dtype=jnp.float32):
@@ -82,7 +82,7 @@ def test_no_position_sees_a_later_token():
 
 
 def test_the_papers_network_has_the_papers_size():
-    """12·512² weights in products, 3.15 M with embeddings and norms, besides positions (paper_protocol.md)."""
+    """12·512² weights in products, 3.15 M with embeddings and norms, besides positions (docs/paper.md)."""
     config = TrainConfig()
     shapes = jax.eval_shape(make_policy(config, make_environment(config)).init, jax.random.key(0))["params"]
     sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in shapes.items()}

@@ -1,4 +1,4 @@
-"""The instances of theory.md §4 as finite MDPs: transitions and rewards, clean expert law, noise kernel.
+"""The instances of docs/theory.md §4 as finite MDPs: transitions and rewards, clean expert law, noise kernel.
 
 Each docstring points to the closed form (nail/theory/exact.py, bounds.py) that holds for it.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nail.checks import require
-from nail.envs.tabular import (
+from nail.envs.mdp import (
     TabularMDP,
     make_mdp,
     optimal_policy,
@@ -65,7 +65,7 @@ def _secret(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | None) 
 
 
 def poison_chain(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | None = None) -> Instance:
-    """Poison chain (theory.md §4.2): state 0 is on path, state 1 off; the right action `secret`[h] keeps you on, any
+    """Poison chain (docs/theory.md §4.2): state 0 is on path, state 1 off; the right action `secret`[h] keeps you on, any
     other sends you off for good; reward 1 for a right action at the last step.
 
     The expert is right on path and uniform off it; ν uniform. R = 1, J(π*) = 1, and J of a noisy expert is q^H.
@@ -84,11 +84,11 @@ def poison_chain(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | N
 
 
 def hidden_path(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | None = None) -> Instance:
-    """Hidden path (theory.md §4.1) as an explicit tree: the state at step h is the number of the prefix a_<h in base
+    """Hidden path (docs/theory.md §4.1) as an explicit tree: the state at step h is the number of the prefix a_<h in base
     A, so only the first A^{h−1} states of layer h are ever visited; reward 1 if a_{1:H} = `secret`.
 
     The expert is right on the secret prefix and uniform elsewhere; ν uniform. For A^{H−1} <= 1024 (tests; the learners
-    in nail/counting.py need no tree). Closed forms: `exact.genie_success`, `exact.n_offline`. Raises `BadInput`
+    in nail/counting/learners.py need no tree). Closed forms: `exact.genie_success`, `exact.n_offline`. Raises `BadInput`
     for H < 1, A < 2, a secret outside 0..A−1, a tree that is too large.
     """
     secret = _secret(horizon, n_actions, secret)
@@ -112,7 +112,7 @@ def hidden_path(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | No
 
 
 def cliff(horizon: int, n_actions: int, recovery: int | None = None) -> Instance:
-    """Cliff (theory.md §4.3): action 0 is right on path and earns 1; a mistake costs that step's 1 and leaves the path,
+    """Cliff (docs/theory.md §4.3): action 0 is right on path and earns 1; a mistake costs that step's 1 and leaves the path,
     for good (`recovery` None) or until u = `recovery` steps after the mistake was made.
 
     State 0 is on path; state k >= 1 is off path with k steps left until it is regained (state 1 is absorbing without
@@ -138,7 +138,7 @@ def cliff(horizon: int, n_actions: int, recovery: int | None = None) -> Instance
 def rare_action(
     horizon: int, c: float, theta: int, noise: Literal["uniform", "dominated"] = "uniform", domination: float = 1.0
 ) -> Instance:
-    """Rare action (theory.md §4.4): H steps whatever is played, two actions; π_θ plays action 1 with probability
+    """Rare action (docs/theory.md §4.4): H steps whatever is played, two actions; π_θ plays action 1 with probability
     Δ(1+θ), Δ = c/H; reward 1 the first time that action 1 is played (state 1: it was), so J = 1 − (1−Δ(1+θ))^H.
 
     ν uniform, or ν(1) = CΔ with C = `domination` (`dominated`, so that ν <= Cπ_θ). Closed form: `exact.lrt_error`.
@@ -165,12 +165,12 @@ def garnet(
     expert: Literal["optimal", "soft"] = "optimal", temperature: float = 0.1,
     noise: Literal["uniform", "adversarial"] = "uniform",
 ) -> Instance:  # fmt: skip
-    """Garnet MDP (theory.md §4.5): in every layer each (s, a) has `branching` different successors with Dirichlet(1)
+    """Garnet MDP (docs/theory.md §4.5): in every layer each (s, a) has `branching` different successors with Dirichlet(1)
     probabilities, rewards uniform on [0, 1/H] (so R = 1), s_1 uniform; a function of `seed`.
 
     `expert`: optimal, or soft-optimal with `temperature` (in units of H·reward per step, i.e. of R). `noise`:
     uniform, or all on the worst action argmin_a Q*(s, a) (`adversarial`, kernel (H, S, A)). Values, occupancies and
-    regret: nail/envs/tabular.py. Raises `BadInput` for H < 1, A < 2, branching outside 1..S, unknown names,
+    regret: nail/envs/mdp.py. Raises `BadInput` for H < 1, A < 2, branching outside 1..S, unknown names,
     temperature <= 0.
     """
     require(n_states >= 1, "n_states", n_states, "at least 1")

@@ -1,4 +1,4 @@
-"""Decoder transformer over a prompt of m residues, "=", and a chain of m targets (paper_protocol.md).
+"""Decoder transformer over a prompt of m residues, "=", and a chain of m targets (docs/paper.md).
 
 Pre-LayerNorm with weights only, exact GELU, learned absolute positions, tied input and output embedding, no biases.
 Only what is used is computed: the last block needs keys and values at every position, but queries, MLP
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nail.policies.products import dense, matmul
+from nail.policies.matmul import dense, matmul
 
 
 class KVCache(NamedTuple):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nail.checks import BadInput, require
-from nail.config import TrainConfig
 from nail.sweep.grid import shard
+from nail.training.config import TrainConfig
 
 
 def join(address: str | None = None, processes: int | None = None, process: int | None = None) -> tuple[int, int]:
@@ -61,7 +61,7 @@ def submit(found: Any, shards: Sequence[Sequence[str]], merge: Sequence[str], op
     """
     from submitit.helpers import CommandFunction
 
-    commands = [CommandFunction([sys.executable, "-m", "nail.cli", *command]) for command in (*shards, merge)]
+    commands = [CommandFunction([sys.executable, "-m", "nail.cli.main", *command]) for command in (*shards, merge)]
     with found.batch():
         jobs = [found.submit(command) for command in commands[:-1]]
     if found.cluster == "slurm":

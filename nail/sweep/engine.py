@@ -14,17 +14,17 @@ from filelock import Timeout
 from tqdm import tqdm
 
 from nail.checks import BadInput, require
-from nail.config import TrainConfig, check, group, run_id
-from nail.provenance import git_revision, source_hash
 from nail.sweep.failures import Failure
 from nail.sweep.grid import unique
+from nail.sweep.identity import git_revision, source_hash
 from nail.sweep.lot import Lot, Rows, lots_in
 from nail.sweep.memory import lot_size, most_runs
+from nail.sweep.merge import collect, of_other_sources
 from nail.sweep.plan import ask, done_runs, new_groups, plan, warn_of_other_sources
 from nail.sweep.program import Prepared, Programs, group_key, pad
-from nail.sweep.results import collect, of_other_sources
 from nail.sweep.rows import make_row
-from nail.trained_expert import load_expert
+from nail.sweep.trained_expert import load_expert
+from nail.training.config import TrainConfig, check, group, run_id
 
 CHECKPOINT_SECONDS = 10.0
 """a chunk: at least this much work lies between two checkpoints, so that writing them costs little"""

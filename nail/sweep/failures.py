@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from nail.store import write_text
+from nail.sweep.store import write_text
 
 
 class Failure(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nail.checks import BadInput, require, require_known
-from nail.config import TrainConfig, check, content_hash, run_id, static_part
+from nail.training.config import TrainConfig, check, content_hash, run_id, static_part
 
 FIELDS = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
 """field → type"""

@@ -29,9 +29,9 @@ import jax
 import numpy as np
 from filelock import FileLock
 
-from nail.config import TrainConfig, content_hash, run_id
-from nail.store import Damaged, load_tree, read_arrays, read_csv, save_tree, to_csv, write_arrays, write_text
 from nail.sweep.failures import Failure, read_failures, write_failure
+from nail.sweep.store import Damaged, load_tree, read_arrays, read_csv, save_tree, to_csv, write_arrays, write_text
+from nail.training.config import TrainConfig, content_hash, run_id
 
 Rows = list[dict[str, str]]
 

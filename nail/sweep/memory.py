@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from nail.config import TrainConfig
-from nail.devices import pad_runs
-from nail.problem import numbers_of
-from nail.train import make_train
+from nail.training.config import TrainConfig
+from nail.training.devices import pad_runs
+from nail.training.problem import numbers_of
+from nail.training.train import make_train
 
 RUNS_PER_CORE = 4
 """on a CPU the runs of a device go one after the other: a larger lot saves nothing, and a smaller one can be left to

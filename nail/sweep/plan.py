@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from nail.checks import BadInput
-from nail.config import TrainConfig, content_hash, group, run_id
-from nail.provenance import source_hash
-from nail.store import write_text
 from nail.sweep.failures import Failure
+from nail.sweep.identity import source_hash
 from nail.sweep.lot import Lot, id_of, lots_in
+from nail.sweep.store import write_text
+from nail.training.config import TrainConfig, content_hash, group, run_id
 
 
 class Held(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nail.config import TrainConfig, content_hash, static_part
-from nail.devices import compiler_options, place
-from nail.problem import Numbers, numbers_of
 from nail.sweep.lot import Lot
-from nail.train import Metrics, TrainState, make_train
+from nail.training.config import TrainConfig, content_hash, static_part
+from nail.training.devices import compiler_options, place
+from nail.training.problem import Numbers, numbers_of
+from nail.training.train import Metrics, TrainState, make_train
 
 
 class Prepared(NamedTuple):

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from nail.config import TrainConfig, run_id
-from nail.provenance import provenance
-from nail.train import Metrics
+from nail.sweep.identity import provenance
+from nail.training.config import TrainConfig, run_id
+from nail.training.train import Metrics
 
 MEASURED = ("full_exact", "answer_exact", "val_loss", "train_loss", "position_accuracy")
 """the columns that a run computes"""

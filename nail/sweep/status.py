@@ -6,11 +6,11 @@ from typing import NamedTuple
 from filelock import Timeout
 
 from nail.checks import BadInput
-from nail.provenance import source_hash
-from nail.store import MARKER
 from nail.sweep.failures import Failure
+from nail.sweep.identity import source_hash
 from nail.sweep.lot import Lot, lots_in
 from nail.sweep.plan import asked, held
+from nail.sweep.store import MARKER
 
 WINDOW = 600.0
 """seconds before the newest row, over which the rate is measured"""

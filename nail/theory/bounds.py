@@ -1,4 +1,4 @@
-"""Bounds and constants of theory.md §3–5: curves to overlay on measured sample complexities.
+"""Bounds and constants of docs/theory.md §3–5: curves to overlay on measured sample complexities.
 
 Each is a statement with its assumptions, not a fit; natural logarithms, counts in episodes.
 """
@@ -19,7 +19,7 @@ def phased_labels(horizon: int, n_actions: int, eta: float, delta: float) -> int
 
     Per wrong action P(wrong count >= right count) <= exp(−k(1−η)²/2) (Hoeffding on differences in [−1, 1]
     of mean 1−η), then a union bound over (A−1)H. Deterministic expert, uniform noise. Raises `BadInput` for
-    bad H, A, η, δ. Source: theory.md §4.2.
+    bad H, A, η, δ. Source: docs/theory.md §4.2.
     """
     check_setting(horizon, n_actions, eta)
     _check_open("delta", delta)
@@ -27,7 +27,7 @@ def phased_labels(horizon: int, n_actions: int, eta: float, delta: float) -> int
 
 
 def phased_nail(horizon: int, n_actions: int, eta: float, delta: float) -> int:
-    """n <= H·k episodes for NAIL that learns level by level, k = `phased_labels` (theory.md §4.2).
+    """n <= H·k episodes for NAIL that learns level by level, k = `phased_labels` (docs/theory.md §4.2).
 
     A bound for the phased version; a guide for the plain one, which labels every level it reaches in every
     episode.
@@ -40,7 +40,7 @@ def general_bound(horizon: int, log_class_size: float, eta: float, eps: float, r
 
     From Σ_h E[TV²] <= log|Π|/n at the noisy level for a Bayes-mixture forecaster, §3.1 and Cauchy–Schwarz.
     `log_class_size` is log|Π| in nats. Raises `BadInput` for H < 1, log|Π| < 0, η outside [0, 1), ε <= 0, R
-    <= 0. Source: theory.md §5.
+    <= 0. Source: docs/theory.md §5.
     """
     check_setting(horizon, 2, eta)
     require(log_class_size >= 0, "log_class_size", log_class_size, "at least 0")
@@ -54,7 +54,7 @@ def kappa(n_actions: int, eta: float) -> float:
     actions.
 
     Deterministic expert, uniform noise; 2 at η = 0, and 0 as η → 1. Raises `BadInput` for bad A, η.
-    Source: theory.md §5.
+    Source: docs/theory.md §5.
     """
     return 2.0 * (math.sqrt(right_probability(n_actions, eta)) - math.sqrt(eta / n_actions)) ** 2
 
@@ -63,7 +63,7 @@ def deterministic_bound(log_class_size: float, n_actions: int, eta: float, eps: 
     """n <= c·log|Π|/(κε) episodes for a deterministic class and uniform noise; c = `constant` is universal,
     not known to us, so this is a shape to overlay.
 
-    Raises `BadInput` for log|Π| < 0, bad A or η, ε or c not positive. Source: theory.md §5.
+    Raises `BadInput` for log|Π| < 0, bad A or η, ε or c not positive. Source: docs/theory.md §5.
     """
     require(log_class_size >= 0, "log_class_size", log_class_size, "at least 0")
     require(eps > 0, "eps", eps, "positive")
@@ -78,7 +78,7 @@ def hellinger_constant(eta: float, domination: float) -> float:
         factor = (1−η)² / (√(ηC) + √(1−η+ηC))².
 
     C = `domination` >= 1 (ν and q both sum to 1). Raises `BadInput` for η outside [0, 1) or C < 1.
-    Source: theory.md §3.2.
+    Source: docs/theory.md §3.2.
     """
     check_setting(1, 2, eta)
     require(domination >= 1.0, "domination", domination, "at least 1")
@@ -89,7 +89,7 @@ def undominated_hellinger(eta: float, gap: float) -> float:
     """Leading term (1−η)²Δ²·(1/(2η) + 1/(4−2η)) of D²(p_η, q_η) for q = (1, 0), p = (1−Δ, Δ), ν uniform on
     two actions, where D²(p, q) ≈ Δ: without domination no constant factor survives.
 
-    Raises `BadInput` for η outside (0, 1) or Δ = `gap` outside [0, 1]. Source: theory.md §3.2.
+    Raises `BadInput` for η outside (0, 1) or Δ = `gap` outside [0, 1]. Source: docs/theory.md §3.2.
     """
     _check_open("eta", eta)
     require(0.0 <= gap <= 1.0, "gap", gap, "in [0, 1]")
@@ -98,7 +98,7 @@ def undominated_hellinger(eta: float, gap: float) -> float:
 
 def compounding_bound(horizon: int, error: float, recovery: int | None = None) -> float:
     """Upper bound on `exact.compounding_cost`: εT² without recovery, uεT with recovery in u steps
-    (theory.md §4.3)."""
+    (docs/theory.md §4.3)."""
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(0.0 <= error <= 1.0, "error", error, "in [0, 1]")
     require(recovery is None or recovery >= 1, "recovery", recovery, "at least 1 (or None)")
@@ -108,7 +108,7 @@ def compounding_bound(horizon: int, error: float, recovery: int | None = None) -
 def rare_action_episodes(horizon: int, c: float, eta: float, delta: float) -> float:
     """n ≈ ηH/(c²(1−η)²)·log(1/δ): the shape, up to a constant, of the episodes that uniform (undominated)
     noise costs on the rare-action instance; linear in H. Raises `BadInput` for bad H, η, δ or c <= 0.
-    Source: theory.md §4.4.
+    Source: docs/theory.md §4.4.
     """
     check_setting(horizon, 2, eta)
     _check_open("delta", delta)

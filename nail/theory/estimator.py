@@ -1,4 +1,4 @@
-"""Bias and variance of the return-to-go estimator of a reverse KL between laws of sequences (theory.md §6).
+"""Bias and variance of the return-to-go estimator of a reverse KL between laws of sequences (docs/theory.md §6).
 
 ĝ_γ = Σ_t ∇log p(a_t|s_t) · Σ_{t'≥t} γ^{t'−t} r_{t'}, r_t = log p(a_t|s_t) − log t(a_t|s_t), t = 1..T.
 

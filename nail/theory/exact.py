@@ -1,4 +1,4 @@
-"""Closed forms and exact dynamic programmes of the instances of theory.md §4, in float64.
+"""Closed forms and exact dynamic programmes of the instances of docs/theory.md §4, in float64.
 
 What a plurality of noisy labels is worth is in nail/theory/plurality.py and can be had from here too.
 """
@@ -46,7 +46,7 @@ def genie_success(horizon: int, n_actions: int, eta: float, n: int, tolerance: f
 
     Uniform noise, expert uniform off its path. Returns a probability with absolute error at most
     `tolerance` + 1e-12, for any n. Raises `BadInput` for bad H, A, η, for n < 0, and for η so near 1 that the
-    plurality needs more than `MAX_LABELS` labels. Source: theory.md §4.1.
+    plurality needs more than `MAX_LABELS` labels. Source: docs/theory.md §4.1.
     """
     check_setting(horizon, n_actions, eta)
     require(n >= 0, "n", n, "at least 0")
@@ -74,7 +74,7 @@ def n_offline(horizon: int, n_actions: int, eta: float, delta: float) -> int:
     k_δ·q^{−(H−1)}.
 
     Exact up to 2^53 episodes and to 16 digits beyond. Raises `BadInput` as `genie_success`, and for δ outside
-    (0, 1). Source: theory.md §4.1.
+    (0, 1). Source: docs/theory.md §4.1.
     """
     require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
     return smallest(lambda n: genie_success(horizon, n_actions, eta, n, min(1e-12, delta * 1e-6)) >= 1.0 - delta)
@@ -88,7 +88,7 @@ def bc_exact(horizon: int, n_actions: int, eta: float, n: int, tolerance: float 
     M_A(m)). Above K labels the plurality counts as right, which errs by at most `tolerance` over all
     levels; the mass that crosses K is Bin(·; n, q^h) less what was below already, so the cost is O(H·K²)
     for any n. Uniform noise, expert uniform off path, ties broken uniformly. Raises `BadInput` as
-    `genie_success`. Source: theory.md §4.2.
+    `genie_success`. Source: docs/theory.md §4.2.
     """
     check_setting(horizon, n_actions, eta)
     require(n >= 0, "n", n, "at least 0")
@@ -108,7 +108,7 @@ def bc_exact(horizon: int, n_actions: int, eta: float, n: int, tolerance: float 
 
 
 def n_bc(horizon: int, n_actions: int, eta: float, delta: float) -> int:
-    """min{n : `bc_exact` >= 1−δ}: the trajectories that LogLossBC needs on the poison chain (theory.md
+    """min{n : `bc_exact` >= 1−δ}: the trajectories that LogLossBC needs on the poison chain (docs/theory.md
     §4.2)."""
     require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
     tolerance = min(1e-10, delta * 1e-4)
@@ -123,7 +123,7 @@ def compounding_cost(horizon: int, error: float, recovery: int | None = None) ->
     (u >= 1; None: never). With c_t the probability of being on path before step t,
     c_t = (1−ε) c_{t−1} + ε c_{t−u}, c_1 = 1, and the cost is Σ_t (1 − (1−ε) c_t); without recovery that is
     Σ_t (1 − (1−ε)^t) <= εT², with recovery at most uεT.
-    Raises `BadInput` for T < 1, ε outside [0, 1], u < 1. Source: theory.md §4.3.
+    Raises `BadInput` for T < 1, ε outside [0, 1], u < 1. Source: docs/theory.md §4.3.
     """
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(0.0 <= error <= 1.0, "error", error, "in [0, 1]")
@@ -145,7 +145,7 @@ def lrt_error(
     Labels are Bernoulli(p_θ) at all nH steps, p_θ = (1−η)Δ(1+θ) + η ν(1), Δ = c/H, with ν(1) = 1/2
     (`uniform`) or C·Δ (`dominated`). Error = ½(P_0(choose 1) + P_1(choose 0)) = ½ Σ_k min(Bin(k; nH, p_0),
     Bin(k; nH, p_1)); equal priors, so a tie costs the same either way. Raises `BadInput` unless H >= 1, 0 <
-    c <= H/2, η in [0, 1), n >= 0, 1 <= C <= H/c. Source: theory.md §4.4.
+    c <= H/2, η in [0, 1), n >= 0, 1 <= C <= H/c. Source: docs/theory.md §4.4.
     """
     check_setting(horizon, 2, eta)
     require(n >= 0, "n", n, "at least 0")

@@ -1,4 +1,4 @@
-"""The plurality of noisy labels: the probability that it is right, exactly (theory.md §4.1), in float64.
+"""The plurality of noisy labels: the probability that it is right, exactly (docs/theory.md §4.1), in float64.
 
 Everything rests on one table. Let j labels fall on the right action and r on the A−1
 wrong ones, uniformly among them. The plurality, ties broken uniformly, is right with probability
@@ -34,7 +34,7 @@ def check_setting(horizon: int = 1, n_actions: int = 2, eta: float = 0.0) -> Non
 
 
 def right_probability(n_actions: int, eta: float) -> float:
-    """q = 1 − η + η/A: the probability that a label is the clean action under uniform noise (theory.md
+    """q = 1 − η + η/A: the probability that a label is the clean action under uniform noise (docs/theory.md
     §3.3)."""
     check_setting(1, n_actions, eta)
     return 1.0 - eta + eta / n_actions
@@ -44,7 +44,7 @@ def survival(horizon: int, n_actions: int, eta: float) -> float:
     """q^H: the probability that a trajectory is still clean after H steps; deterministic expert, uniform
     noise.
 
-    Raises `BadInput` outside H >= 0, A >= 2, η in [0, 1). Source: theory.md §3.3.
+    Raises `BadInput` outside H >= 0, A >= 2, η in [0, 1). Source: docs/theory.md §3.3.
     """
     require(horizon >= 0, "horizon", horizon, "at least 0")
     return right_probability(n_actions, eta) ** horizon
@@ -159,7 +159,7 @@ def plurality_right(n_actions: int, eta: float, labels: int) -> Float[np.ndarray
     A label is right with probability q and each wrong action has η/A; ties are broken uniformly; M_A(0) =
     1/A. Also M_A(k) = (1/A) Σ_{labels} max_a P(labels | a): the plurality is the Bayes rule, so M_A never
     decreases. Accurate to 1e-10. Raises `BadInput` for A < 2, η outside [0, 1), `labels` outside
-    0..`MAX_LABELS`. Source: theory.md §4.1.
+    0..`MAX_LABELS`. Source: docs/theory.md §4.1.
     """
     check_setting(1, n_actions, eta)
     require(0 <= labels <= MAX_LABELS, "labels", labels, f"in 0..{MAX_LABELS}")

@@ -1,4 +1,4 @@
-"""Is n* exponential or polynomial in H? Two least-squares fits and their difference in AIC (theory.md §5)."""
+"""Is n* exponential or polynomial in H? Two least-squares fits and their difference in AIC (docs/theory.md §5)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -72,7 +72,7 @@ def fit_scaling(
     |ΔAIC| < `decided`. Leave censored n* out: an infinite one is refused, never fitted.
     Raises `BadInput` for fewer than 3 points, unequal lengths, equal or non-positive horizons, n* not
     positive and finite, a standard deviation that is not positive, a level outside (0, 1). Source:
-    theory.md §5.
+    docs/theory.md §5.
     """
     horizons, n_star = np.asarray(horizons, float), np.asarray(n_star, float)
     require(horizons.ndim == 1 and len(horizons) >= 3, "number of horizons", horizons.shape, "at least 3")

@@ -1,0 +1,263 @@
+"""`nail bench`: how fast a step is, beside the matrix products that it consists of, measured in the same process.
+
+Every time is the best of a few repetitions of a compiled loop, after a warm-up. "Products" is the time of the step's
+own products, plain and back to back, in the order of operands that is fastest; "peak" is the rate of one large square
+product in the same precision on one device. On a CPU such a product takes all cores, so that its rate is the machine's.
+"""
+
+import dataclasses
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nail.cli.bench.products import Product, products_of, total_flops
+from nail.methods import METHOD
+from nail.sweep.identity import provenance
+from nail.sweep.store import to_csv, write_text
+from nail.training import update as learner
+from nail.training.config import TrainConfig, check
+from nail.training.devices import over_runs, pad_runs, place
+from nail.training.evaluate import evaluate
+from nail.training.problem import Problem, compute_dtype, make_channel, make_problem, numbers_of, product_precision
+from nail.training.rollout import Players, draw, fixed_point
+from nail.training.train import make_train
+
+REPEATS = 3
+RUNS_PER_ACCELERATOR = 6
+"""runs of one method in figure 2: two noise levels, three seeds"""
+PEAK_SIDE = {"cpu": 2048}
+"""side of the square product of the peak rate; on accelerators 8192"""
+
+SIZES = {
+    "smoke": TrainConfig(p=3, m=3, eta=0.5, width=16, heads=2, batch=16, steps=1_000, lr=1e-3, n_validation=50),
+    "small": TrainConfig(p=7, m=10, eta=0.5, width=64, heads=4, steps=1_000, lr=1e-3),
+    "paper": TrainConfig(steps=1_000, n_validation=512),
+}
+
+
+def bench(
+    size: str, methods: tuple[str, ...], precision: str, seconds: float, out: Path | None
+) -> list[dict[str, Any]]:
+    """Print a table with one row per method and return it; also write it to `out` as CSV."""
+    base = check(dataclasses.replace(SIZES[size], precision=precision))
+    clock = ProductClock(precision, seconds / 20)
+    rows = []
+    for method in methods:
+        rows.append(_measure(dataclasses.replace(base, method=method), clock, seconds))
+        _print_row(rows[-1], header=len(rows) == 1)
+    if out is not None:
+        write_text(Path(out), to_csv([{"size": size, **row, **provenance()} for row in rows]))
+    return rows
+
+
+class ProductClock:
+    """Seconds that a plain product of each shape takes on one device, measured once a shape."""
+
+    def __init__(self, precision: str, seconds: float):
+        self.dtype, self.precision = compute_dtype(precision), product_precision(precision)
+        self.seconds = seconds
+        self.known: dict[Product, float] = {}
+
+    def peak(self) -> float:
+        """Floating-point operations per second of a large square product."""
+        side = PEAK_SIDE.get(jax.default_backend(), 8192)
+        square = Product(1, side, side, side)
+        return square.flops / self(square)
+
+    def total(self, products: Counter[Product]) -> float:
+        """Seconds for all of `products`, one after the other."""
+        return sum(self(product) * times for product, times in products.items())
+
+    def __call__(self, product: Product) -> float:
+        """Seconds of one product: the better of a·b and bᵀ·aᵀ, timed in a loop of dependent products."""
+        if product not in self.known:
+            turned = product._replace(rows=product.columns, columns=product.rows)
+            self.known[product] = min(self._time(order) for order in {product, turned})
+        return self.known[product]
+
+    def _time(self, product: Product) -> float:
+        a = jnp.ones((product.batch, product.rows, product.inner), self.dtype)
+        b = jnp.ones((product.batch, product.inner, product.columns), self.dtype)
+        if product.batch == 1:
+            a, b = a[0], b[0]
+        count = max(1, min(1_000, int(2e9 * self.seconds) // product.flops))
+
+        @jax.jit
+        def loop(a, b):
+            def once(_, a):
+                c = jnp.matmul(a, b, precision=self.precision, preferred_element_type=jnp.float32)
+                corner = (0,) * a.ndim
+                return a.at[corner].add((c[corner] * 1e-30).astype(a.dtype))
+
+            return jax.lax.fori_loop(0, count, once, a)
+
+        return best_seconds(loop, a, b, seconds=self.seconds) / count
+
+
+def best_seconds(function: Callable, *args: Any, seconds: float) -> float:
+    """The shortest of at least `REPEATS` calls, repeated until `seconds` have passed."""
+    jax.block_until_ready(function(*args))
+    best, begun, calls = float("inf"), time.perf_counter(), 0
+    while calls < REPEATS or time.perf_counter() - begun < seconds:
+        start = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        best = min(best, time.perf_counter() - start)
+        calls += 1
+    return best
+
+
+def runs_at_once() -> int:
+    """Runs of the measured batch: one a core on a CPU, figure 2's runs of a method on an accelerator."""
+    return jax.local_device_count() * (1 if jax.default_backend() == "cpu" else RUNS_PER_ACCELERATOR)
+
+
+def step_of(config: TrainConfig, problem: Problem) -> Callable:
+    """One update of one run: (state, numbers) → state."""
+
+    def step(state, numbers):
+        new = learner.update(config, problem, numbers, state.step, state.params, state.moments, state.buffer)
+        return state._replace(step=state.step + 1, params=new[0], moments=new[1], buffer=new[2])
+
+    return step
+
+
+def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[str, Any]:
+    problem = make_problem(config)
+    runs = runs_at_once()
+    numbers = pad_runs(numbers_of(tuple(dataclasses.replace(config, seed=seed) for seed in range(runs))))
+    state = make_train(config).init(numbers)
+    one_state, one_numbers = jax.tree.map(lambda x: jnp.asarray(x[0]), (state, numbers))
+
+    step = step_of(config, problem)
+    products = products_of(step, one_state, one_numbers)
+    flops = total_flops(products)
+    updates = max(1, min(50, int(5e9 * seconds) // flops))
+
+    def many(state, numbers):
+        return jax.lax.fori_loop(0, updates, lambda _, s: step(s, numbers), state)
+
+    one = best_seconds(jax.jit(many), one_state, one_numbers, seconds=seconds) / updates
+    state = place(state)
+    all_runs = over_runs(many).lower(state, numbers).compile()
+    batch = best_seconds(all_runs, state, numbers, seconds=seconds) / updates / runs
+    plain, peak = clock.total(products), clock.peak()
+    chips = 1 if jax.default_backend() == "cpu" else jax.local_device_count()
+    return {
+        "method": config.method,
+        "precision": config.precision,
+        "ms_per_step": one * 1e3,
+        "trajectories_per_s": config.batch / one,
+        "gflop_per_step": flops / 1e9,
+        "gflop_per_s": flops / one / 1e9,
+        "peak_gflop_per_s": peak / 1e9,
+        "share_of_peak": flops / one / peak,
+        "products_gflop_per_s": flops / plain / 1e9,
+        "step_over_products": one / plain,
+        **_profile(config, problem, one_numbers, one_state, seconds, one),
+        "runs_in_batch": runs,
+        "batch_trajectories_per_s": config.batch / batch,
+        "batch_over_one": one / batch,
+        "batch_share_of_peak": flops / batch / peak / chips,
+        "memory_mib": _memory(all_runs) / 2**20,
+    }
+
+
+def _memory(program: Any) -> float:
+    """Peak bytes on one device: as the device counted them, or else the compiled program's arguments and scratch."""
+    counted = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    plan = program.memory_analysis()
+    return float(counted or plan.argument_size_in_bytes + plan.temp_size_in_bytes)
+
+
+def _profile(
+    config: TrainConfig, problem: Problem, numbers: Any, state: Any, seconds: float, step: float
+) -> dict[str, float]:
+    """Shares of a step of `step` seconds, each part timed alone: rollout, expert's laws and labels, loss and gradient,
+    and what is left (optimiser, data set). Beside them an evaluation, and the rollout by passes over the chain."""
+    channel, key = make_channel(config, problem.env, numbers), jax.random.key(0)
+    method = METHOD[config.method]
+
+    def collect(params):
+        return learner.collect(config, problem, channel, numbers, params, state.step, key)
+
+    visited = jax.jit(collect)(state.params)
+    draws = draw(key, config.batch, problem.env, config.rollout_temperature > 0, method.driver == "mixture")
+    share = learner.expert_share(config, state.step)
+
+    def laws(_, visited):
+        return channel.probs(problem.expert.laws(visited.contexts, visited.observations))
+
+    def loss(params, visited):
+        return learner.objective(config, problem, channel, numbers, params, visited, key)
+
+    def logits(params, visited):
+        return problem.policy.logits(params, visited.contexts, visited.observations)
+
+    def passes(params, visited):
+        played = (method.driver, draws, numbers.temperature, problem.expert, channel, share)
+        return fixed_point(problem.env, Players(problem.policy, params, *played), visited.contexts)[1]
+
+    parts = {
+        "collect": lambda params, _: collect(params),
+        "expert": laws,
+        "gradient": jax.grad(loss),
+        "evaluation": lambda params, _: evaluate(problem.env, problem.policy, params),
+        "pass": logits,
+    }
+    took = {name: best_seconds(jax.jit(f), state.params, visited, seconds=seconds / 4) for name, f in parts.items()}
+    return {
+        "rollout_share": (took["collect"] - took["expert"]) / step,
+        "expert_share": took["expert"] / step,
+        "gradient_share": took["gradient"] / step,
+        "update_share": 1 - (took["collect"] + took["gradient"]) / step,
+        "ms_per_evaluation": took["evaluation"] * 1e3,
+        "ms_per_rollout": took["collect"] * 1e3,
+        "ms_per_pass": took["pass"] * 1e3,
+        "passes_untrained": float(jax.jit(passes)(state.params, visited)),
+    }
+
+
+COLUMNS = (
+    ("method", "{:<10}", "method"),
+    ("ms_per_step", "{:>9.2f}", "ms/step"),
+    ("trajectories_per_s", "{:>9,.0f}", "traj/s"),
+    ("gflop_per_step", "{:>9.3f}", "GFLOP"),
+    ("gflop_per_s", "{:>9.1f}", "GFLOP/s"),
+    ("share_of_peak", "{:>7.1%}", "peak"),
+    ("products_gflop_per_s", "{:>9.1f}", "products"),
+    ("step_over_products", "{:>9.2f}", "ratio"),
+    ("rollout_share", "{:>9.1%}", "rollout"),
+    ("expert_share", "{:>7.1%}", "expert"),
+    ("gradient_share", "{:>9.1%}", "gradient"),
+    ("update_share", "{:>7.1%}", "update"),
+    ("ms_per_pass", "{:>8.2f}", "ms/pass"),
+    ("batch_trajectories_per_s", "{:>10,.0f}", "all traj/s"),
+    ("batch_share_of_peak", "{:>8.1%}", "all peak"),
+    ("batch_over_one", "{:>8.2f}", "all/one"),
+    ("memory_mib", "{:>7,.0f}", "MiB"),
+)
+
+
+def _print_row(row: dict[str, Any], header: bool) -> None:
+    if header:
+        device = provenance()["device"]
+        print(f"{row['precision']} on {device}; products: rate of the step's own matrix products alone, GFLOP/s;")
+        print(
+            "ratio: step time over that of its products; peak: share of a large product's rate; pass: one forward pass"
+        )
+        print(f"over the chains; all: {row['runs_in_batch']} runs at once")
+        widths = [len(form.format(row[name])) for name, form, _ in COLUMNS]
+        titles = (title for _, _, title in COLUMNS)
+        print(
+            " ".join(
+                f"{t:<{w}}" if i == 0 else f"{t:>{w}}" for i, (t, w) in enumerate(zip(titles, widths, strict=True))
+            )
+        )
+    print(" ".join(form.format(row[name]) for name, form, _ in COLUMNS))
+    sys.stdout.flush()

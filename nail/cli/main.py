@@ -1,0 +1,235 @@
+"""`nail …`: thin commands over the library. Options are generated from dataclasses, and bad input is one sentence."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nail.checks import BadInput, require, require_known
+from nail.cli.report_command import Log, Report
+from nail.cli.sweep_command import Sweep, with_figure
+from nail.cli.theory_command import QUANTITIES, NStarCommand, Theory
+from nail.methods import METHODS
+from nail.training.config import PRECISIONS, TASKS, TrainConfig, check
+
+Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
+
+
+@dataclass(frozen=True)
+class List:
+    """What there is: methods, tasks, quantities of the theory, figures, and the cost of their presets."""
+
+    def run(self) -> None:
+        from nail.counting import levels as replicates
+        from nail.counting import nstar
+        from nail.counting.learners import LEARNER
+        from nail.figures import experiment
+
+        print("methods (nail train --method NAME)")
+        for row in METHODS:
+            print(f"  {row.name:<12}{row.label:<12}{row.summary}")
+        print("\ntasks (nail train --task NAME)")
+        for task, summary in TASKS.items():
+            print(f"  {task:<14}{summary}")
+        print("\nquantities (nail theory QUANTITY)")
+        for quantity in QUANTITIES:
+            print(f"  {quantity.name:<15}{quantity.meaning}")
+        print("\nmeasured sample complexities (nail n-star --instance NAME --method NAME)")
+        print(f"  instances: {', '.join(nstar.INSTANCES)}")
+        for name in replicates.METHODS:
+            print(f"  {name:<15}{LEARNER[name].label}")
+        print("\nfigures (nail figure NAME --preset PRESET)")
+        for name in experiment.names():
+            found = experiment.load(name)
+            print(f"  {name:<21}{found.summary}")
+            for preset, cost in found.cost.items():
+                print(f"  {'':<12}  {preset:<7}{cost}")
+
+
+@dataclass(frozen=True)
+class Train(TrainConfig):
+    """Train one method with a number of seeds; writes DIR/rows.csv and resumes where a kill left off."""
+
+    seeds: int = 1
+    """runs, with seeds seed, seed+1, … ≥ 1"""
+    out: Out = Path("out")
+
+    def run(self) -> None:
+        configs = seeds_of(self)
+        from nail.sweep.store import open_folder, to_csv, write_text
+
+        out = open_folder(self.out)
+        use_all_cores()
+        from nail.sweep.plan import refuse_other_configurations
+        from nail.sweep.run import run_all
+
+        refuse_other_configurations(out, configs)
+        rows = run_all(configs, out, keep_params=True, retry_failed=True)
+        write_text(out / "rows.csv", to_csv(rows))
+        last = [row for row in rows if int(row["step"]) == self.steps]
+        for row in last:
+            print(
+                f"{row['method']} seed {row['seed']}: {int(row['episodes']):,} episodes, full-chain accuracy "
+                f"{float(row['full_exact']):.3f}, answer {float(row['answer_exact']):.3f}, clean loss "
+                f"{float(row['val_loss']):.4f} nats/token"
+            )
+
+
+@dataclass(frozen=True)
+class Expert(TrainConfig):
+    """Train a clean expert (log loss on clean chains) and keep it in DIR for `nail train --expert DIR`."""
+
+    method: Annotated[str, tyro.conf.Suppress] = "loglossbc"
+    eta: Annotated[float, tyro.conf.Suppress] = 0.0
+    steps: int = 10_000
+    """updates ≥ 1"""
+    out: Out = Path("expert")
+
+    def run(self) -> None:
+        from nail.sweep.store import open_folder
+
+        config = check(plain(self))
+        out = open_folder(self.out)
+        use_all_cores()
+        from nail.sweep.plan import load_params, refuse_other_configurations
+        from nail.sweep.run import run_all
+        from nail.sweep.trained_expert import measure_expert, save_expert
+
+        refuse_other_configurations(out, (config,))
+        run_all((config,), out, keep_params=True, retry_failed=True)
+        params = load_params(out, config)
+        seen = measure_expert(config, params)
+        save_expert(out, config, params)
+        print(
+            f"expert in {out}: full-chain accuracy {float(seen.full_exact):.4f} on the validation prompts, "
+            f"clean loss {float(seen.val_loss):.2e} nats/token"
+        )
+
+
+@dataclass(frozen=True)
+class FigureCommand:
+    """Compute what is missing of a figure, then draw it, its CSV and its claims."""
+
+    name: tyro.conf.Positional[str]
+    """figure: see `nail list`; all: every one of them"""
+    preset: str = "cpu"
+    """smoke (seconds), cpu (minutes on two cores) or paper (the paper's scale, an accelerator)"""
+    out: Out = Path("figures")
+
+    def run(self) -> None:
+        from nail.figures import experiment
+
+        require_known("figure", self.name, [*experiment.names(), "all"])
+        require_known("preset", self.preset, experiment.PRESETS)
+        use_all_cores()
+        for name in experiment.names() if self.name == "all" else [self.name]:
+            experiment.make(name, self.preset, self.out)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed on this machine: ms a step, trajectories/s, products alone, and their ratio."""
+
+    preset: str = "small"
+    """small: p=7, m=10, width 64, or paper: p=7, m=31, width 512, both with batch 64; smoke: tiny, for the tests;
+    sweep: 45 small runs by the sweep engine, beside the same one after the other on one core;
+    tabular: simulated steps per second of NAIL-F on the poison chain, beside numpy's labels"""
+    methods: str = ",".join(row.name for row in METHODS)
+    """comma-separated methods"""
+    precision: str = "float32"
+    """float32, fast-float32 or bfloat16"""
+    seconds: float = 2.0
+    """time spent on each measurement, > 0"""
+    plan: bool = False
+    """compile only: operations, memory and time to compile of each method's program"""
+    out: Annotated[Path | None, tyro.conf.arg(help="file to write the table to, as CSV")] = None
+
+    def run(self) -> None:
+        require_known("preset", self.preset, ("smoke", "small", "paper", "tabular", "sweep"))
+        require_known("precision", self.precision, PRECISIONS)
+        require(self.seconds > 0, "seconds", self.seconds, "above 0")
+        for name in self.methods.split(","):
+            require_known("method", name, [row.name for row in METHODS])
+        use_all_cores()
+        if self.preset == "sweep":
+            from nail.cli.bench.sweeps import bench_sweep
+
+            bench_sweep(out=self.out)
+            return
+        if self.preset == "tabular":
+            from nail.cli.bench.counts import bench_steps
+
+            bench_steps(self.seconds, out=self.out)
+            return
+        if self.plan:
+            from nail.cli.bench.plans import bench_plan
+
+            bench_plan(self.preset, tuple(self.methods.split(",")), self.precision, self.out)
+            return
+        from nail.cli.bench.steps import bench
+
+        bench(self.preset, tuple(self.methods.split(",")), self.precision, self.seconds, self.out)
+
+
+COMMANDS = {
+    "list": List,
+    "train": Train,
+    "expert": Expert,
+    "figure": FigureCommand,
+    "sweep": Sweep,
+    "theory": Theory,
+    "n-star": NStarCommand,
+    "bench": Bench,
+    "report": Report,
+    "log": Log,
+}
+
+
+def plain(config: TrainConfig) -> TrainConfig:
+    """The configuration without the command's own options."""
+    return TrainConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)})
+
+
+def seeds_of(command: Train) -> tuple[TrainConfig, ...]:
+    """One checked configuration per seed."""
+    require(command.seeds >= 1, "seeds", command.seeds, "an integer of at least 1")
+    first = plain(command)
+    return tuple(check(dataclasses.replace(first, seed=first.seed + i)) for i in range(command.seeds))
+
+
+def use_all_cores() -> None:
+    """One host device a core, before JAX looks for devices."""
+    from nail.training.devices import use_all_cores
+
+    use_all_cores()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted."""
+    given = with_figure(list(sys.argv[1:] if arguments is None else arguments))
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="nail", description=__doc__, args=given, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    try:
+        command.run()
+    except BadInput as error:
+        print(f"nail: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nail: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"nail: {error}; what was written is kept, and the same command goes on from there", file=sys.stderr)
+        return 1
+    except ArithmeticError as error:
+        print(f"nail: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""`nail report` and `nail log`: what is made of stored rows and figures afterwards."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nail.checks import require_known
+
+WRITERS = ("tensorboard", "wandb")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML page about the figures of a folder: claims, fits, provenance."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="folder with figures")]
+    out: Annotated[Path | None, tyro.conf.arg(help="file to write; default: DIR/report.html")] = None
+
+    def run(self) -> None:
+        from nail.figures.report import write_report
+
+        out = self.folder / "report.html" if self.out is None else self.out
+        sections = write_report(self.folder, out)
+        held, total = sum(s.held for s in sections), sum(len(s.claims) for s in sections)
+        print(f"{out}: {len(sections)} figures, {held} of {total} claims hold, {out.stat().st_size / 1e6:.1f} MB")
+        for section in sections:
+            for problem in section.problems:
+                print(f"  {section.name}: {problem}")
+
+
+@dataclass(frozen=True)
+class Log:
+    """Write the stored rows of training runs as TensorBoard or Weights & Biases logs; needs no network."""
+
+    folder: Annotated[
+        tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="folder with rows.csv or *_rows.csv")
+    ]
+    to: str = "tensorboard"
+    """tensorboard, or wandb (offline files, to be uploaded with `wandb sync` if wanted)"""
+    out: Annotated[Path | None, tyro.conf.arg(help="folder for the logs; default: DIR/TO")] = None
+
+    def run(self) -> None:
+        require_known("to", self.to, WRITERS)
+        from nail.figures.trackers import write_logs
+
+        out = self.folder / self.to if self.out is None else self.out
+        runs, values = write_logs(self.folder, self.to, out)
+        print(f"{out}: {runs} runs, {values:,} values")

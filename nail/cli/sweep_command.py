@@ -1,0 +1,273 @@
+"""`nail sweep …`: the runs of a figure or a grid, in shares, on more machines; how far they are; joining parts."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from nail.checks import BadInput, require, require_known
+from nail.training.config import TrainConfig
+
+Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How a sweep is run; none of it changes a number."""
+
+    out: Out = Path("sweep")
+    shard: str = "1/1"
+    """run share i of n, as i/n with 1 ≤ i ≤ n (into a folder of its own or a shared one)"""
+    retry_failed: bool = False
+    """run those again that failed"""
+    any_revision: bool = False
+    """take finished runs that another revision of the source computed"""
+    runs_per_lot: int | None = None
+    """runs that are computed together ≥ 1; default: what memory allows, on a CPU 4 a core"""
+    distributed: bool = False
+    """this is one of several processes of a jax.distributed job that share the folder"""
+    coordinator: str | None = None
+    """host:port of process 0; default: JAX asks the cluster, and so for the next two"""
+    processes: int | None = None
+    """number of processes ≥ 1"""
+    process: int | None = None
+    """index of this one, from 0"""
+    slurm: bool = False
+    """submit the sweep to Slurm: shards as an array job, then a merge"""
+    cluster: str = "slurm"
+    """slurm, or local to try --slurm on this machine"""
+    shards: int = 4
+    """shards of the array job ≥ 1"""
+    partition: str | None = None
+    """Slurm's partition"""
+    time: int = 24 * 60
+    """limit of a Slurm job in minutes ≥ 1"""
+    slurm_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """further option of sbatch as NAME=VALUE, for example gres=gpu:1; may be given again"""
+
+    def run(self) -> None:
+        from nail.sweep.grid import parse_shard
+
+        require(self.runs_per_lot is None or self.runs_per_lot >= 1, "runs_per_lot", self.runs_per_lot, "at least 1")
+        index, count = parse_shard(self.shard)
+        configs = self.configs()
+        if self.slurm:
+            return self._submit(configs)
+        return self._sweep(configs, index, count)
+
+    def configs(self) -> tuple[TrainConfig, ...]:
+        """The whole sweep."""
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        """The arguments that name the sweep."""
+        raise NotImplementedError
+
+    def _sweep(self, configs: tuple[TrainConfig, ...], index: int, count: int) -> None:
+        from nail.sweep.cluster import join, own_share_first
+        from nail.sweep.grid import shard
+        from nail.sweep.store import open_folder
+        from nail.training.devices import use_all_cores
+
+        out = open_folder(self.out)
+        use_all_cores()
+        shares = [shard(configs, index, count)]
+        if self.distributed:
+            process, processes = join(self.coordinator, self.processes, self.process)
+            shares = own_share_first(shares[0], process, processes)
+        from nail.sweep.engine import Options, sweep
+        from nail.sweep.failures import RunsFailed
+
+        options = Options(
+            retry_failed=self.retry_failed, any_revision=self.any_revision, runs_per_lot=self.runs_per_lot
+        )
+        for share in shares:
+            outcome = sweep(share, out, options, whole=configs)
+            # what failed here just now is not to be tried again with the rest
+            options = dataclasses.replace(options, retry_failed=False)
+        write_table(out, configs, self.any_revision)
+        if outcome.failures:
+            raise RunsFailed(outcome.failures, len(shares[-1]), out)
+
+    def _submit(self, configs: tuple[TrainConfig, ...]) -> None:
+        from nail.sweep.cluster import executor, submit
+        from nail.sweep.store import open_folder
+
+        require_known("cluster", self.cluster, ("slurm", "local"))
+        require(self.shards >= 1, "shards", self.shards, "an integer of at least 1")
+        options = dict(_pair(option) for option in self.slurm_option)
+        out = open_folder(self.out).resolve()
+        found = executor(self.cluster, out / "jobs", self.time, self.partition, options)
+        parts = [out / "shards" / f"{i + 1}-of-{self.shards}" for i in range(self.shards)]
+        how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
+        commands = [
+            ["sweep", *how, "--shard", f"{i + 1}/{self.shards}", "--out", str(part)] for i, part in enumerate(parts)
+        ]
+        any_revision = ["--any-revision"] if self.any_revision else []
+        merge = ["sweep", "merge", *map(str, parts), "--out", str(out), *any_revision]
+        jobs = submit(found, commands, merge, options)
+        print(f"{len(configs)} runs in {self.shards} shards: jobs {' '.join(job.job_id for job in jobs)}")
+        if self.cluster == "local":
+            jobs[-1].wait()
+        print(f"nail sweep status {out} shows how far they are; the table will be {out / 'rows.csv'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureSweep(How):
+    """Run the training runs of a figure; writes DIR/rows.csv and resumes where a kill left off."""
+
+    name: tyro.conf.Positional[str]
+    """figure that is computed from training runs: see `nail list`"""
+    preset: str = "cpu"
+    """smoke, cpu or paper"""
+
+    def configs(self) -> tuple[TrainConfig, ...]:
+        from nail.figures import experiment
+
+        require_known("figure", self.name, experiment.names())
+        require_known("preset", self.preset, experiment.PRESETS)
+        runs = experiment.load(self.name).runs
+        if runs is None:
+            raise BadInput(f"{self.name} is not computed from training runs: nail figure {self.name} computes it")
+        return runs(self.preset)
+
+    def command(self) -> list[str]:
+        return [self.name, "--preset", self.preset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(How, TrainConfig):
+    """Run the product of some axes around one configuration; writes DIR/rows.csv, resumes where a kill left off."""
+
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """an axis, as FIELD=VALUE,VALUE,… or FIELD=FROM:TO (integers below TO); may be given again"""
+
+    def configs(self) -> tuple[TrainConfig, ...]:
+        from nail.sweep.grid import grid, parse_axis
+
+        axes = [parse_axis(text) for text in self.vary]
+        if len({name for name, _ in axes}) < len(axes):
+            raise BadInput(f"vary must name a field once, got {', '.join(name for name, _ in axes)}")
+        base = TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})
+        return grid(base, **dict(axes))
+
+    def command(self) -> list[str]:
+        names = tuple(field.name for field in dataclasses.fields(TrainConfig))
+        return ["grid", *_given(self, TrainConfig, names), *(a for axis in self.vary for a in ("--vary", axis))]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Join parts of a sweep (shards, also unfinished ones) in one folder; writes DIR/rows.csv."""
+
+    parts: tyro.conf.Positional[tuple[Path, ...]]
+    """output folders"""
+    out: Out = Path("sweep")
+    any_revision: bool = False
+    """mix runs of several revisions of the source"""
+
+    def run(self) -> None:
+        if not self.parts:
+            raise BadInput("merge must be given one part or more")
+        from nail.sweep.merge import merge
+        from nail.sweep.status import status
+
+        rows = merge(self.parts, self.out, self.any_revision)
+        _write(self.out, rows)
+        found = status(self.out)
+        print(f"{found.asked} runs: {found.done} done, {found.failed} failed, {found.running + found.missing} missing")
+
+
+@dataclass(frozen=True)
+class StatusCommand:
+    """Show how far a sweep is: runs done, running, missing, failed; rate and time left."""
+
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR", help="output folder of a sweep")]
+    json: bool = False
+    """one JSON object instead of text"""
+
+    def run(self) -> None:
+        from nail.sweep.status import status
+
+        found = status(self.out)
+        if self.json:
+            print(
+                json.dumps({**found._asdict(), "failures": [f._asdict() for f in found.failures]}, ensure_ascii=False)
+            )
+            return
+        print(
+            f"{found.asked} runs: {found.done} done, {found.running} running, {found.missing} missing, {found.failed} "
+            f"failed; {found.rows} rows"
+        )
+        if found.episodes_per_s is not None:
+            left = "" if found.seconds_left is None else f", about {found.seconds_left / 60:.1f} minutes left"
+            print(f"{found.episodes_per_s:,.0f} episodes/s{left}")
+        if found.other_sources:
+            print(f"{found.other_sources} runs of other revisions of the source are kept apart")
+        for failure in found.failures:
+            print(f"failed: {failure.name}: {failure.error} ({failure.time})")
+
+
+SUBCOMMANDS = {"figure": FigureSweep, "grid": Grid, "merge": Merge, "status": StatusCommand}
+_Any = (
+    Annotated[FigureSweep, tyro.conf.subcommand("figure", prefix_name=False)]
+    | Annotated[Grid, tyro.conf.subcommand("grid", prefix_name=False)]
+    | Annotated[Merge, tyro.conf.subcommand("merge", prefix_name=False)]
+    | Annotated[StatusCommand, tyro.conf.subcommand("status", prefix_name=False)]
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Run many configurations: `nail sweep NAME` for those of a figure, or grid; merge, status."""
+
+    what: _Any
+
+    def run(self) -> None:
+        self.what.run()
+
+
+def with_figure(arguments: list[str]) -> list[str]:
+    """`sweep NAME …` means `sweep figure NAME …`."""
+    if arguments[:1] == ["sweep"] and len(arguments) > 1:
+        first = arguments[1]
+        if first not in SUBCOMMANDS and not first.startswith("-"):
+            return ["sweep", "figure", *arguments[1:]]
+    return arguments
+
+
+def write_table(out: Path, configs: tuple[TrainConfig, ...], any_revision: bool) -> None:
+    """Write OUT/rows.csv: the finished runs among `configs`."""
+    from nail.sweep.merge import collect
+
+    _write(out, collect(out, configs, any_revision=any_revision)[0])
+
+
+def _write(out: Path, rows: list[dict[str, str]]) -> None:
+    from nail.sweep.store import to_csv, write_text
+
+    if rows:
+        write_text(out / "rows.csv", to_csv(rows))
+        print(f"wrote {len(rows)} rows to {out / 'rows.csv'}", file=sys.stderr)
+
+
+def _given(command: Any, kind: type, names: tuple[str, ...]) -> list[str]:
+    """Those of a command's options that are not at their default, as arguments."""
+    found: list[str] = []
+    for field in dataclasses.fields(kind):
+        value = getattr(command, field.name)
+        if field.name in names and value != field.default:
+            option = field.name.replace("_", "-")
+            found += [f"--{'' if value else 'no-'}{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
+    return found
+
+
+def _pair(option: str) -> tuple[str, str]:
+    name, equals, value = option.partition("=")
+    if not equals:
+        raise BadInput(f"slurm_option must be NAME=VALUE, got {option}")
+    return name, value

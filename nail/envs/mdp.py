@@ -1,0 +1,253 @@
+"""Finite layered MDPs, solved exactly: value, occupancy, optimal policy and regret by dynamic programming.
+
+Every public function takes float64 tables, runs in float64 whatever the package's default precision is, and
+gives float64 numpy arrays back. Leading axes broadcast: policies (N, H, S, A) on one MDP, one policy on
+instances stacked along a leading axis, or both. Inside a `jax.jit` or `jax.vmap` they run at the caller's
+precision instead.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from nail.checks import require
+
+Table = Float[Array, "... H S A"] | Float[np.ndarray, "... H S A"]
+TIE = 1e-12
+"""actions whose values differ by less, relative to the largest value, are tied"""
+
+
+class TabularMDP(NamedTuple):
+    """A finite-horizon MDP: s_1 ~ ρ, s_{h+1} ~ P_h(·|s_h, a_h), reward r_h(s_h, a_h), h = 1..H. Build by
+    `make_mdp`."""
+
+    P: Float[np.ndarray, "... H S A S"] | Float[Array, "... H S A S"]
+    """transition probabilities"""
+    r: Float[np.ndarray, "... H S A"] | Float[Array, "... H S A"]
+    """rewards"""
+    rho: Float[np.ndarray, "... S"] | Float[Array, "... S"]
+    """law of the first state"""
+
+    @property
+    def horizon(self) -> int:
+        """H, steps an episode."""
+        return self.r.shape[-3]
+
+    @property
+    def n_states(self) -> int:
+        """S."""
+        return self.r.shape[-2]
+
+    @property
+    def n_actions(self) -> int:
+        """A."""
+        return self.r.shape[-1]
+
+
+def check_rows(name: str, table: np.ndarray) -> None:
+    """Raise `BadInput` with the worst row's index unless every last-axis row of `table` is a probability
+    vector."""
+    require(bool(np.all(np.isfinite(table))), name, "one that is not", "finite")
+    error = np.maximum(np.abs(table.sum(-1) - 1.0), -table.min(-1) * table.shape[-1])
+    worst = np.unravel_index(np.argmax(error), error.shape)
+    row = f" row ({', '.join(str(int(i)) for i in worst)})" if worst else ""
+    require(
+        bool(error[worst] < 1e-9), f"{name}{row}", f"sum {table[worst].sum():.12g}, least {table[worst].min():.3g}",
+        "a probability vector (sum 1, no negative entry)",
+    )  # fmt: skip
+
+
+def make_mdp(P: np.ndarray, r: np.ndarray, rho: np.ndarray, horizon: int | None = None) -> TabularMDP:
+    """A checked `TabularMDP` in float64.
+
+    `P` (H, S, A, S) and `r` (H, S, A) by layer, or stationary (S, A, S) and (S, A), which are repeated
+    `horizon` times; `rho` (S,). `horizon` is needed only if both are stationary. Raises `BadInput` if H <
+    1, A < 2, shapes do not fit, a row of P or ρ is not a probability vector (the worst one is named), or a
+    reward is not finite.
+    """
+    P, r, rho = (np.asarray(x, np.float64) for x in (P, r, rho))
+    require(P.ndim in (3, 4), "shape of P", P.shape, "(H, S, A, S) or (S, A, S)")
+    require(r.ndim in (2, 3), "shape of r", r.shape, "(H, S, A) or (S, A)")
+    layers = {n for n in (len(P) if P.ndim == 4 else None, len(r) if r.ndim == 3 else None, horizon) if n is not None}
+    require(len(layers) == 1, "horizon", sorted(layers) or "none", "given once, the same for P and r")
+    steps = layers.pop()
+    n_states, n_actions = r.shape[-2:]
+    require(steps >= 1, "horizon", steps, "at least 1")
+    require(n_actions >= 2, "number of actions", n_actions, "at least 2")
+    require(
+        P.shape[-3:] == (n_states, n_actions, n_states) and rho.shape == (n_states,), "shapes of P, r, rho",
+        (P.shape, r.shape, rho.shape), "(.., S, A, S), (.., S, A), (S,)",
+    )  # fmt: skip
+    check_rows("P", P)
+    check_rows("rho", rho)
+    require(bool(np.all(np.isfinite(r))), "rewards", "one that is not", "finite")
+    return TabularMDP(
+        np.broadcast_to(P, (steps, n_states, n_actions, n_states)),
+        np.broadcast_to(r, (steps, n_states, n_actions)),
+        rho,
+    )
+
+
+def stack(mdps: list[TabularMDP]) -> TabularMDP:
+    """Instances of one shape along a new leading axis."""
+    return TabularMDP(*(np.stack(leaf) for leaf in zip(*mdps, strict=True)))
+
+
+def _exact(signature: str) -> Callable[[Callable], Callable]:
+    """Vectorise a core over leading axes by its `signature`, compile it, and run it in float64 outside of
+    traces."""
+
+    def wrap(core: Callable) -> Callable:
+        run = jax.jit(jnp.vectorize(core, signature=signature))
+
+        @wraps(core)
+        def exact(*args, **named):
+            leaves = jax.tree.leaves((args, named))
+            if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+                with jax.numpy_rank_promotion("allow"):
+                    return run(*leaves)
+            with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+                return np.asarray(run(*(np.asarray(leaf, np.float64) for leaf in leaves)))
+
+        return exact
+
+    return wrap
+
+
+def _lowest_best(q: Float[Array, "S A"]) -> Float[Array, "S A"]:
+    """One-hot of the lowest action whose value is within rounding of the best."""
+    best = q.max(-1, keepdims=True)
+    tied = q >= best - TIE * (1.0 + jnp.abs(best))
+    return jax.nn.one_hot(jnp.argmax(tied, axis=-1), q.shape[-1], dtype=q.dtype)
+
+
+def _backward(P, r, backup: Callable) -> Callable[..., Array]:
+    """Q_h = r_h + P_h V_{h+1}, (V_h, out_h) = backup(Q_h, x_h), from h = H down; `backup` sees one layer."""
+
+    def layer(v, tables):
+        q = tables[1] + tables[0] @ v
+        return backup(q, *tables[2:])
+
+    return lambda *extra: lax.scan(layer, jnp.zeros(r.shape[1], r.dtype), (P, r, *extra), reverse=True)[1]
+
+
+@_exact("(h,s,a,s),(h,s,a),(s)->(h,s,a)")
+def _optimal(P, r, rho):
+    def backup(q):
+        policy = _lowest_best(q)
+        return (policy * q).sum(-1), policy
+
+    return _backward(P, r, backup)()
+
+
+@_exact("(h,s,a,s),(h,s,a),(s),()->(h,s,a)")
+def _soft(P, r, rho, temperature):
+    def backup(q):
+        v = temperature * jax.nn.logsumexp(q / temperature, axis=-1)
+        return v, jax.nn.softmax(q / temperature, axis=-1)
+
+    return _backward(P, r, backup)()
+
+
+@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a)->(h,s,a)")
+def _q_values(P, r, rho, policy):
+    def backup(q, pi):
+        return (pi * q).sum(-1), q
+
+    return _backward(P, r, backup)(policy)
+
+
+@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a)->(h,s)")
+def _state_values(P, r, rho, policy):
+    def backup(q, pi):
+        v = (pi * q).sum(-1)
+        return v, v
+
+    return _backward(P, r, backup)(policy)
+
+
+@_exact("(),()->()")
+def _difference(one, other):
+    return one - other
+
+
+@_exact("(h,s),(s)->()")
+def _start_value(values, rho):
+    return values[0] @ rho
+
+
+@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a)->(h,s)")
+def _occupancy(P, r, rho, policy):
+    def layer(d, tables):
+        p, pi = tables
+        return jnp.einsum("s,sa,sat->t", d, pi, p), d
+
+    return lax.scan(layer, rho, (P, policy))[1]
+
+
+@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a),(h,s,a)->(h)")
+def _first_mistake(P, r, rho, policy, allowed):
+    def layer(d, tables):
+        p, pi, fine = tables
+        return jnp.einsum("s,sa,sat->t", d, pi * fine, p), jnp.einsum("s,sa->", d, pi * (1.0 - fine))
+
+    return lax.scan(layer, rho, (P, policy, allowed))[1]
+
+
+def optimal_policy(mdp: TabularMDP) -> Table:
+    """π*_h(s) = argmax_a Q*_h(s, a) by backward induction, ties to the lowest action; one-hot, (..., H, S,
+    A)."""
+    return _optimal(*mdp)
+
+
+def soft_optimal_policy(mdp: TabularMDP, temperature: float) -> Table:
+    """π_h(a|s) ∝ exp(Q_h(s, a)/τ), Q_h = r_h + P_h V_{h+1}, V_h = τ log Σ_a exp(Q_h/τ); (..., H, S, A).
+
+    The optimal policy of the entropy-regularised problem; τ = `temperature` is in units of reward. Raises
+    `BadInput` unless τ > 0. Source: docs/theory.md §4.5.
+    """
+    require(temperature > 0, "temperature", temperature, "positive")
+    return _soft(*mdp, temperature)
+
+
+def q_values(mdp: TabularMDP, policy: Table) -> Table:
+    """Q^π_h(s, a): expected reward from step h on, after playing a at s; (..., H, S, A), in units of
+    reward."""
+    return _q_values(*mdp, policy)
+
+
+def state_values(mdp: TabularMDP, policy: Table) -> Float[Array, "... H S"] | Float[np.ndarray, "... H S"]:
+    """V^π_h(s) = Σ_a π_h(a|s) Q^π_h(s, a); (..., H, S)."""
+    return _state_values(*mdp, policy)
+
+
+def occupancy(mdp: TabularMDP, policy: Table) -> Float[Array, "... H S"] | Float[np.ndarray, "... H S"]:
+    """d^π_h(s) = P(s_h = s): d_1 = ρ, d_{h+1}(t) = Σ_{s,a} d_h(s) π_h(a|s) P_h(t|s, a); each layer sums to
+    1."""
+    return _occupancy(*mdp, policy)
+
+
+def value(mdp: TabularMDP, policy: Table) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
+    """J(π) = Σ_s ρ(s) V^π_1(s): the expected reward of an episode."""
+    return _start_value(state_values(mdp, policy), mdp.rho)
+
+
+def regret(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
+    """J(π*) − J(π), π* = `expert` (the clean one); negative if the policy is better."""
+    return _difference(value(mdp, expert), value(mdp, policy))
+
+
+def first_mistake(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array, "... H"] | Float[np.ndarray, "... H"]:
+    """P(the first action outside the clean expert's support is played at step h), for h = 1..H; shape (...,
+    H).
+
+    One minus its sum is the probability of an episode without a mistake: q^H for a noisy deterministic
+    expert.
+    """
+    return _first_mistake(*mdp, policy, (expert > 0) * 1.0)

@@ -1,0 +1,112 @@
+"""What a figure is: rows that are computed, a small table, claims with verdicts, a drawing. Plots read rows only."""
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from nail.checks import require_known
+from nail.figures.plotting import figure_style, save
+from nail.sweep.store import open_folder, read_csv, to_csv, write_text
+from nail.training.config import TrainConfig
+
+PRESETS = ("smoke", "cpu", "paper")
+
+Row = dict[str, Any]
+
+
+class Claim(NamedTuple):
+    """A statement that a figure is to support, with what was measured."""
+
+    claim: str
+    source: str
+    measured: str
+    holds: bool
+
+
+class Experiment(NamedTuple):
+    """One figure: its rows for each preset, its analysis, its claims."""
+
+    name: str
+    summary: str
+    cost: dict[str, str]
+    """what each preset takes, in words"""
+    compute: Callable[[str, Path], list[Row]]
+    """(preset, output folder) → rows; resumes, and computes only what is missing"""
+    analyse: Callable[[list[Row]], list[Row]]
+    """rows → the small table that the figure is drawn from"""
+    claims: Callable[[list[Row]], list[Claim]]
+    """rows → claims"""
+    draw: Callable[[list[Row]], Figure]
+    """table → figure"""
+    runs: Callable[[str], tuple[TrainConfig, ...]] | None = None
+    """preset → the training runs that the figure is computed from, where it is: they can be run as a sweep"""
+
+
+def names() -> list[str]:
+    """All figures: the modules of the `experiments` package, found by looking, so that a new file is a new figure."""
+    folder = importlib.import_module("experiments").__path__
+    return sorted(module.name for module in pkgutil.iter_modules(folder) if module.name[0] != "_")
+
+
+def load(name: str) -> Experiment:
+    """The experiment called `name`; raises `BadInput` with the nearest name if there is none."""
+    require_known("figure", name, names())
+    return importlib.import_module(f"experiments.{name}").EXPERIMENT
+
+
+def make(name: str, preset: str, out: Path) -> list[Claim]:
+    """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
+    folder's README.md. Rows say by a column which preset they are of."""
+    experiment = load(name)
+    require_known("preset", preset, PRESETS)
+    out = open_folder(out)
+    rows_path, table_path = out / f"{name}_rows.csv", out / f"{name}.csv"
+    write_text(rows_path, to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)]))
+    rows = read_csv(rows_path)
+    write_text(table_path, to_csv(experiment.analyse(rows)))
+    claims = experiment.claims(rows)
+    table = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
+    write_text(out / f"{name}_claims.csv", to_csv(table))
+    with figure_style():
+        save(experiment.draw(read_csv(table_path)), out / name)
+    write_text(out / "README.md", index(out))
+    print_claims(claims)
+    print(f"wrote {name}.png, .pdf, .csv, _claims.csv and _rows.csv in {out}", file=sys.stderr)
+    return claims
+
+
+def index(out: Path) -> str:
+    """Which command made what in a folder of figures, and from which rows, as Markdown."""
+    lines = [
+        "# Figures",
+        "",
+        "Beside each picture (`NAME.png`, `NAME.pdf`): the table it is drawn from (`NAME.csv`), its claims with their",
+        "numbers and verdicts (`NAME_claims.csv`), and the rows behind all of it (`NAME_rows.csv`).",
+        "",
+        "| figure | what it shows | command | rows | claims that hold | computed by |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names():
+        if not (out / f"{name}_claims.csv").exists():
+            continue
+        rows, claims = read_csv(out / f"{name}_rows.csv"), read_csv(out / f"{name}_claims.csv")
+        preset = " or ".join(sorted({row["preset"] for row in rows if row.get("preset")})) or "?"
+        revisions = ", ".join(sorted({row["git_revision"][:9] for row in rows}))
+        held = sum(claim["holds"] == "holds" for claim in claims)
+        lines.append(
+            f"| `{name}` | {load(name).summary} | `nail figure {name} --preset {preset}` | {len(rows):,} | "
+            f"{held} of {len(claims)} | revision {revisions} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def print_claims(claims: list[Claim]) -> None:
+    """A readable table on standard output."""
+    for claim in claims:
+        print(f"{'holds' if claim.holds else 'DOES NOT HOLD':>13}  {claim.claim} ({claim.source})")
+        print(f"{'':>13}  measured: {claim.measured}")

@@ -1,0 +1,123 @@
+"""Training logs for TensorBoard or Weights & Biases, written from the stored rows of runs after the fact.
+
+Rows stay the only source: a log can be thrown away and written again. Neither writer is needed for anything else, so
+both are extras; Weights & Biases writes in its offline mode, without an account or a network.
+"""
+
+import csv
+import dataclasses
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from nail.checks import BadInput, require
+from nail.sweep.store import Damaged, read_csv
+from nail.training.config import TrainConfig
+
+METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queries")
+"""columns that become curves against the number of episodes, where they are there"""
+Row = dict[str, str]
+Curves = dict[str, list[tuple[int, float, float]]]
+"""metric → (update, episodes, value)"""
+
+
+def write_logs(folder: Path, to: str, out: Path) -> tuple[int, int]:
+    """Write one log a training run of `folder` into `out`; returns the numbers of runs and of values.
+
+    Tags are the names of the metrics; a run's log is named METHOD-RUN and carries its configuration. Raises `BadInput`
+    if there are no rows of training runs, if `out` holds something already, or if the extra `to` is not installed.
+    """
+    require(folder.is_dir(), "DIR", folder, "a folder with rows.csv or NAME_rows.csv")
+    runs = read_runs(folder)
+    if not runs:
+        raise BadInput(f"DIR must hold rows of training runs (rows.csv or NAME_rows.csv), and {folder} has none")
+    require(not out.exists() or (out.is_dir() and not any(out.iterdir())), "out", out, "a new or empty folder")
+    write = WRITERS[to]()
+    values = 0
+    for rows in runs.values():
+        found = curves(rows)
+        values += sum(len(points) for points in found.values())
+        write(out, f"{rows[0]['method']}-{rows[0]['run']}", configuration(rows[0]), found)
+    return len(runs), values
+
+
+def read_runs(folder: Path) -> dict[str, list[Row]]:
+    """Rows of training runs by run id, in order of steps; a run that several files hold is taken once.
+
+    Raises `BadInput` for a damaged file.
+    """
+    runs: dict[str, dict[int, Row]] = {}
+    for path in sorted({*folder.glob("rows.csv"), *folder.glob("*_rows.csv")}):
+        try:
+            rows = read_csv(path)
+        except (Damaged, UnicodeDecodeError, csv.Error) as error:
+            raise BadInput(f"{path} is damaged; compute it again before writing logs") from error
+        if rows and {"run", "method", "step", "episodes"} <= set(rows[0]):
+            for row in rows:
+                runs.setdefault(row["run"], {})[int(row["step"])] = row
+    return {run: [steps[k] for k in sorted(steps)] for run, steps in runs.items()}
+
+
+def curves(rows: list[Row]) -> Curves:
+    """Each metric of a run against updates and episodes; values that are not finite are left out."""
+    found: Curves = {}
+    for name in METRICS:
+        points = [(int(r["step"]), float(r["episodes"]), float(r[name])) for r in rows if r.get(name)]
+        if kept := [point for point in points if math.isfinite(point[2])]:
+            found[name] = kept
+    return found
+
+
+def configuration(row: Row) -> dict[str, str]:
+    """The fields of the run's configuration and its provenance."""
+    fields = [field.name for field in dataclasses.fields(TrainConfig)]
+    return {k: v for k, v in row.items() if k in fields or k.startswith("version_") or k in ("git_revision", "device")}
+
+
+def _tensorboard() -> Callable[[Path, str, dict[str, str], Curves], None]:
+    """A writer of event files; the step of a value is the number of episodes."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise BadInput(
+            'to must be a writer that is installed; for tensorboard: pip install "nail[tensorboard]"'
+        ) from error
+
+    def write(out: Path, name: str, fields: dict[str, str], found: Curves) -> None:
+        with SummaryWriter(str(out / name)) as writer:
+            writer.add_text("configuration", "\n".join(f"    {k} = {v}" for k, v in fields.items()))
+            for metric, points in found.items():
+                for _, episodes, value in points:
+                    writer.add_scalar(metric, value, int(episodes))
+
+    return write
+
+
+def _wandb() -> Callable[[Path, str, dict[str, str], Curves], None]:
+    """A writer of offline run folders; a history line per update, with the number of episodes as a metric."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise BadInput('to must be a writer that is installed; for wandb: pip install "nail[wandb]"') from error
+
+    def write(out: Path, name: str, fields: dict[str, str], found: Curves) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True)
+        with ExitStack() as stack:
+            run: Any = stack.enter_context(
+                wandb.init(project="nail", name=name, config=fields, dir=out, mode="offline", settings=settings)
+            )
+            history: dict[int, dict[str, float]] = {}
+            for metric, points in found.items():
+                for step, episodes, value in points:
+                    history.setdefault(step, {"episodes": episodes})[metric] = value
+            for step, line in sorted(history.items()):
+                run.log(line, step=step)
+
+    return write
+
+
+WRITERS = {"tensorboard": _tensorboard, "wandb": _wandb}
+"""name → what returns its writer of one run's log, or raises `BadInput` if it is not installed"""

@@ -1,0 +1,116 @@
+"""Objectives at one visited prefix; the caller vmaps over positions and batch and takes the mean (docs/theory.md §2).
+
+p is the student's law with log-probabilities `logp`, t the noisy expert's law at the same prefix, both over the A
+actions of the last axis. Prefixes are data here: no gradient flows through the rollout. All values are in nats.
+`full` forms use the expert's whole law; `mc` forms use a sampled action and have the full form's gradient as mean.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, Int
+
+from nail.noise import Channel
+
+FLOOR = 1e-10
+"""smallest expert probability inside a logarithm: log = −23.03 (docs/paper.md)"""
+
+LogLaw = Float[Array, " A"]
+Law = Float[Array, " A"]
+Scalar = Float[Array, ""]
+Beta = Float[Array, ""] | float
+
+
+def through_channel(logp: LogLaw, channel: Channel) -> LogLaw:
+    """log p_η, p_η = (1−η)p + ην, for a student p of the clean law and a known channel (docs/theory.md §2)."""
+    return _log(channel.probs(jnp.exp(logp)))
+
+
+def forward_full(logp: LogLaw, t: Law) -> Scalar:
+    """KL(t‖p) = Σ_a t(a) (log t(a) − log p(a))."""
+    return jnp.sum(t * (_log(t) - logp), where=t > 0)
+
+
+def forward_mc(logp: LogLaw, label: Int[Array, ""]) -> Scalar:
+    """−log p(y) for a label y ~ t: the log loss, whose mean is KL(t‖p) plus the entropy of t."""
+    return -_pick(logp, label)
+
+
+def reverse_full(logp: LogLaw, t: Law) -> Scalar:
+    """KL(p‖t) = Σ_a p(a) (log p(a) − log t(a)), t floored at `FLOOR`."""
+    return jnp.sum(jnp.exp(logp) * (logp - _log(t)))
+
+
+def reverse_mc(logp: LogLaw, t: Law, action: Int[Array, ""]) -> Scalar:
+    """Score-function form of KL(p‖t) for an action a ~ q = sg(p): −p(a)/q(a) · sg(log t(a) − log q(a)).
+
+    Its value is an unbiased estimate of KL(p‖t), and so is its gradient of ∇KL(p‖t) (docs/theory.md §3.4).
+    """
+    lp = _pick(logp, action)
+    lq = stop_gradient(lp)
+    return -jnp.exp(lp - lq) * stop_gradient(_log(_pick(t, action)) - lq)
+
+
+def mixed_full(logp: LogLaw, t: Law, beta: Beta) -> Scalar:
+    """(1−β)·KL(t‖p) + β·KL(p‖t)."""
+    return _blend(beta, lambda: forward_full(logp, t), lambda: reverse_full(logp, t))
+
+
+def mixed_mc(logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], beta: Beta) -> Scalar:
+    """(1−β)·`forward_mc` + β·`reverse_mc`."""
+    return _blend(beta, lambda: forward_mc(logp, label), lambda: reverse_mc(logp, t, action))
+
+
+def jsd_full(logp: LogLaw, t: Law, beta: Beta) -> Scalar:
+    """β·KL(t‖M) + (1−β)·KL(p‖M), M = βt + (1−β)p (GKD, arXiv 2306.13649); at β=0 KL(t‖p), at β=1 KL(p‖t)."""
+    logm = _log_mixture(logp, t, beta)
+    kl_tm = jnp.sum(t * (_log(t) - logm), where=t > 0)
+    inner = beta * kl_tm + (1 - beta) * jnp.sum(jnp.exp(logp) * (logp - logm))
+    return _with_ends(beta, inner, lambda: forward_full(logp, t), lambda: reverse_full(logp, t))
+
+
+def jsd_mc(logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], beta: Beta) -> Scalar:
+    """`jsd_full` from one label y ~ t and one action a ~ sg(p).
+
+    KL(t‖M) is differentiated through M at y; KL(p‖M) has the score-function term ∇log p(a)·(log p(a) − log M(a)) and
+    the pathwise term −∇log M(a).
+    """
+    logm = _log_mixture(logp, t, beta)
+    lp, lm = _pick(logp, action), _pick(logm, action)
+    ratio = jnp.exp(lp - stop_gradient(lp))
+    kl_pm = ratio * stop_gradient(lp - lm) - lm + stop_gradient(lm)
+    inner = beta * (_log(_pick(t, label)) - _pick(logm, label)) + (1 - beta) * kl_pm
+    return _with_ends(beta, inner, lambda: forward_mc(logp, label), lambda: reverse_mc(logp, t, action))
+
+
+def _log(law):
+    return jnp.log(jnp.maximum(law, FLOOR))
+
+
+def _pick(values: Float[Array, " A"], action: Int[Array, ""]) -> Scalar:
+    """values[action] as a masked sum: its transpose is an outer product, not a scatter."""
+    chosen = jnp.arange(values.shape[-1]) == action
+    return jnp.sum(jnp.where(chosen, values, 0.0))
+
+
+def _log_mixture(logp: LogLaw, t: Law, beta: Beta) -> LogLaw:
+    """log M, M = βt + (1−β)p, floored so that both ends stay finite."""
+    return _log(beta * t + (1 - beta) * jnp.exp(logp))
+
+
+def _is_number(beta: Beta) -> bool:
+    return isinstance(beta, (int, float))
+
+
+def _blend(beta: Beta, forward, reverse) -> Scalar:
+    """(1−β)·forward + β·reverse; a β known to be 0 or 1 leaves the unused half uncomputed."""
+    if _is_number(beta) and beta in (0, 1):
+        return reverse() if beta == 1 else forward()
+    return (1 - beta) * forward() + beta * reverse()
+
+
+def _with_ends(beta: Beta, inner: Scalar, forward, reverse) -> Scalar:
+    """`inner` for 0 < β < 1, forward KL at β=0, reverse KL at β=1 (by convention: `inner` vanishes at the ends)."""
+    if _is_number(beta):
+        return {0: forward, 1: reverse}.get(beta, lambda: inner)()
+    return jax.lax.select(beta <= 0, forward(), jax.lax.select(beta >= 1, reverse(), inner))

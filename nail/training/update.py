@@ -1,0 +1,166 @@
+"""One update: contexts → prefixes (who drives) → noisy expert law at each prefix → objective → gradient step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from nail.methods import METHOD
+from nail.noise import Channel, sample
+from nail.policies.policy import Policy
+from nail.training import losses
+from nail.training.config import TrainConfig
+from nail.training.problem import Numbers, Problem, make_channel
+from nail.training.rollout import draw, rollout
+
+
+class Buffer(NamedTuple):
+    """DAgger's aggregated data: the last C episodes, slot e mod C for episode e; contexts come from the bank again."""
+
+    observations: Int[Array, "C H"]
+    labels: Int[Array, "C H"]
+
+
+class Visited(NamedTuple):
+    """What one update learns from: B episodes of H prefixes."""
+
+    contexts: Any
+    observations: Int[Array, "B H"]
+    actions: Int[Array, "B H"]
+    """what was played at each prefix"""
+    laws: Float[Array, "B H A"]
+    """noisy expert's law at each prefix"""
+    labels: Int[Array, "B H"]
+    """one draw from it"""
+
+
+def buffer_shape(config: TrainConfig, problem: Problem) -> Buffer | None:
+    """Shapes and types of the data set of methods that aggregate, else None."""
+    if not METHOD[config.method].aggregate:
+        return None
+    capacity = config.dagger_buffer or config.batch * config.steps
+    small = problem.env.n_observations <= 256
+    rows = jax.ShapeDtypeStruct((capacity, problem.env.horizon), jnp.uint8 if small else jnp.int32)
+    return Buffer(rows, rows)
+
+
+def collect(
+    config: TrainConfig,
+    problem: Problem,
+    channel: Channel,
+    numbers: Numbers,
+    params: Any,
+    step: Int[Array, ""],
+    key: PRNGKeyArray,
+) -> Visited:
+    """Roll out the batch of update `step` and ask the noisy expert at every visited prefix (B·H expert queries)."""
+    env, policy, expert = problem
+    method = METHOD[config.method]
+    index = step.astype(jnp.uint32) * jnp.uint32(config.batch) + jnp.arange(config.batch, dtype=jnp.uint32)
+    contexts = jax.vmap(env.train_context)(index)
+    sampled = method.driver != "expert" and config.rollout_temperature > 0
+    draws = draw(key, config.batch, env, sampled, method.driver == "mixture")
+    rolled = rollout(
+        env, policy, params, contexts,
+        driver=method.driver, draws=draws, temperature=numbers.temperature,
+        expert=expert, channel=channel, expert_share=expert_share(config, step), parallel=config.decode == "parallel",
+    )  # fmt: skip
+    laws = channel.probs(expert.laws(contexts, rolled.observations))
+    return Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label))
+
+
+def expert_share(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
+    """DAgger's β_i = decay^i in round i = ⌊step / (steps/rounds)⌋; β_0 = 1 (arXiv 1011.0686, §3)."""
+    per_round = -(-config.steps // config.dagger_rounds)
+    return jnp.float32(config.dagger_decay) ** (step // per_round)
+
+
+def aggregate(
+    config: TrainConfig, problem: Problem, channel: Channel, buffer: Buffer, new: Visited,
+    step: Int[Array, ""], key: PRNGKeyArray,
+) -> tuple[Buffer, Visited]:  # fmt: skip
+    """Append the new episodes to the buffer and draw a batch uniformly from all that it holds."""
+    capacity = buffer.labels.shape[0]
+    slot = (step * config.batch) % capacity
+    buffer = jax.tree.map(
+        lambda rows, fresh: jax.lax.dynamic_update_slice_in_dim(rows, fresh.astype(rows.dtype), slot, 0),
+        buffer,
+        Buffer(new.observations, new.labels),
+    )
+    seen = (step + 1) * config.batch
+    pick = jax.random.randint(key, (config.batch,), 0, jnp.minimum(seen, capacity))
+    episode = pick + capacity * ((seen - 1 - pick) // capacity)
+    contexts = jax.vmap(problem.env.train_context)(episode.astype(jnp.uint32))
+    observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
+    laws = channel.probs(problem.expert.laws(contexts, observations))
+    return buffer, Visited(contexts, observations, labels, laws, labels)
+
+
+def objective(
+    config: TrainConfig, problem: Problem, channel: Channel, numbers: Numbers, params: Any, visited: Visited,
+    key: PRNGKeyArray,
+) -> Float[Array, ""]:  # fmt: skip
+    """The method's loss, a mean over the batch and the H positions, in nats."""
+    method = METHOD[config.method]
+    logits = problem.policy.logits(params, visited.contexts, visited.observations)
+    logp = jax.nn.log_softmax(logits, axis=-1)
+    if config.channel_aware:
+        logp = _over_prefixes(lambda lp: losses.through_channel(lp, channel))(logp)
+    beta = numbers.beta if method.beta is None else method.beta
+    if config.estimator == "full":
+        full = losses.mixed_full if method.divergence == "kl" else losses.jsd_full
+        return _over_prefixes(lambda lp, t: full(lp, t, beta))(logp, visited.laws).mean()
+    actions = visited.actions
+    if method.action == "auxiliary" and method.beta != 0.0:
+        uniform = jax.random.uniform(key, actions.shape)
+        actions = sample(stop_gradient(jnp.exp(logp)), uniform)
+    mc = losses.mixed_mc if method.divergence == "kl" else losses.jsd_mc
+    per_prefix = _over_prefixes(lambda lp, t, y, a: mc(lp, t, y, a, beta))
+    return per_prefix(logp, visited.laws, visited.labels, actions).mean()
+
+
+def optimiser(clip: float, weight_decay: float) -> optax.GradientTransformation:
+    """AdamW without its learning rate, which is a traced number: clip, Adam (0.9, 0.95, ε 1e−8), weight decay.
+
+    All parameters are one vector to it: a handful of operations instead of a handful per parameter array.
+    """
+    decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
+    return optax.chain(optax.clip_by_global_norm(clip), optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-8), decay)
+
+
+def learning_rate(config: TrainConfig, lr: Float[Array, ""], step: Int[Array, ""]) -> Float[Array, ""]:
+    """1e−6 + (lr − 1e−6)(t+1)/(w+1) for t < w warm-up updates, then lr (docs/paper.md)."""
+    share = jnp.minimum((step + 1) / (config.warmup + 1), 1.0)
+    return 1e-6 + (lr - 1e-6) * share
+
+
+def update(
+    config: TrainConfig, problem: Problem, numbers: Numbers, step: Int[Array, ""], params: Any, moments: Any,
+    buffer: Buffer | None,
+) -> tuple[Any, Any, Buffer | None, Float[Array, ""]]:  # fmt: skip
+    """Update number `step` = 0, 1, … of a run: new parameters, optimiser moments, buffer, and the loss before it."""
+    key = jax.random.fold_in(jax.random.key(numbers.seed), step + 1)
+    k_collect, k_pick, k_loss = jax.random.split(key, 3)
+    channel = make_channel(config, problem.env, numbers)
+    visited = collect(config, problem, channel, numbers, params, step, k_collect)
+    if buffer is not None:
+        buffer, visited = aggregate(config, problem, channel, buffer, visited, step, k_pick)
+    visited = stop_gradient(visited)
+    loss, gradient = jax.value_and_grad(
+        lambda params: objective(config, problem, channel, numbers, params, visited, k_loss)
+    )(params)
+    direction, moments = optimiser(config.clip, config.weight_decay).update(gradient, moments, params)
+    rate = learning_rate(config, numbers.lr, step)
+    return optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, direction)), moments, buffer, loss
+
+
+def initial_params(policy: Policy, seed: Int[Array, ""]) -> Any:
+    """Parameters of a fresh run; the same for every method at the same seed."""
+    return policy.init(jax.random.fold_in(jax.random.key(seed), 0))
+
+
+def _over_prefixes(loss: Any) -> Any:
+    return jax.vmap(jax.vmap(loss))
