@@ -1,0 +1,44 @@
+"""Tables of rows as they are read back: a pandas DataFrame with types."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from nail.sweep.store import read_csv
+
+TEXT = ("run", "method", "position_accuracy", "git_revision", "source_hash", "device", "preset", "instance", "noise")
+"""columns that are text, whatever they look like (a hash of digits is no number)"""
+
+
+def read_rows(path: Path | str) -> pd.DataFrame:
+    """A table of rows (a CSV file, or the `rows.csv` of a folder) as a DataFrame with types.
+
+    Numbers are read back bit for bit; an empty cell of a column of numbers is NaN, one of a column of text is "".
+    Raises `FileNotFoundError` if there is no such file, `Damaged` if it is cut off or its rows are ragged.
+    """
+    path = Path(path)
+    rows = read_csv(path / "rows.csv" if path.is_dir() else path)
+    return typed(rows)
+
+
+def typed(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """Rows of text as a DataFrame: columns in which every cell is a number or empty become numbers, bit for bit."""
+    table = pd.DataFrame(rows, dtype=str)
+    return table.apply(lambda column: column if _is_text(column) else _numbers(column))
+
+
+def _is_text(column: pd.Series) -> bool:
+    return str(column.name) in TEXT or str(column.name).startswith("version_") or (column == "").all()
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """The column as integers, floats or truth values, if each of its cells is one; else as it is."""
+    cells = column.tolist()
+    if set(cells) <= {"True", "False"}:
+        return column == "True"
+    for kind in (int, float):
+        try:
+            return pd.Series([kind(cell) if cell or kind is int else float("nan") for cell in cells], column.index)
+        except (ValueError, OverflowError):
+            continue
+    return column
