@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from nail.counting.learners import Setting
+from nail.counting.drivers import Setting
 from nail.counting.nstar import NStar, n_star
 from nail.envs.mdp import TabularMDP
 from nail.figures.experiment import Row

@@ -11,14 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from nail.counting.drivers import Setting
 from nail.counting.laws import learned_laws
 from nail.counting.layered import learned_regret
-from nail.counting.learners import LEARNER, Setting
 from nail.envs.instances import garnet
 from nail.envs.mdp import regret
 from nail.figures.experiment import Claim, Experiment, Row
 from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
 from nail.figures.stats import Interval, bootstrap_interval
+from nail.methods import METHOD
 from nail.theory.bounds import general_bound
 from nail.theory.scaling import fit_line
 
@@ -140,7 +141,7 @@ def _falling_claim(rows: list[Row], expert: str, title: str, method: str) -> Cla
     seen = loss.estimate > 0
     slope = fit_line(np.log(episodes[seen]), np.log(loss.estimate[seen])).slope
     return Claim(
-        f"{title}: the loss of {LEARNER[method].label} falls at least as n^(−1/2) (fitted exponent ≤ −0.4)",
+        f"{title}: the loss of {METHOD[method].label} falls at least as n^(−1/2) (fitted exponent ≤ −0.4)",
         "docs/theory.md §5 (general polynomial bound)",
         f"exponent {slope:.2f}; from {loss.estimate[0]:.4f} at n = {episodes[0]:.0f} to {loss.estimate[-1]:.5f} "
         f"[{loss.low[-1]:.5f}, {loss.high[-1]:.5f}] at n = {episodes[-1]:.0f}",
@@ -156,7 +157,7 @@ def _bound_claim(rows: list[Row]) -> Claim:
     return Claim(
         f"{EXPERTS['optimal']}: NAIL stays below the general bound at every n (upper end of its interval)",
         "docs/theory.md §5",
-        "largest loss/bound: " + ", ".join(f"{LEARNER[m].label} {x:.3f}" for m, x in worst.items()),
+        "largest loss/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in worst.items()),
         max(worst.values()) < 1,
     )
 
@@ -192,7 +193,7 @@ def draw(table: list[Row]) -> Figure:
             n, mean, low, high = (column(rows, c) for c in ("episodes", "loss", "low", "high"))
             shown = mean > 0
             measured(axes, LOOK[method], n[shown], mean[shown], np.maximum(low, floor)[shown], high[shown],
-                     label=LEARNER[method].label)  # fmt: skip
+                     label=METHOD[method].label)  # fmt: skip
         limit = column(rows, "bound")
         if np.isfinite(limit).all():
             axes.plot(n, limit, label="general bound R√(H·log|Π|/n)/(1−η)", **REFERENCE["upper"])

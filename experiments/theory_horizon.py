@@ -12,9 +12,9 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.counting.learners import LEARNER
 from nail.figures.experiment import Claim, Experiment, Row
 from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.methods import METHOD
 from nail.theory.bounds import phased_nail
 from nail.theory.exact import n_bc, n_offline, right_probability
 
@@ -148,7 +148,7 @@ def _slope_claim(rows: list[Row], instance: str, title: str, method: str) -> Cla
     expected = f"exponential in H at rate −log q = {b:.3f} nats a step (within {NEAR:.0%})" if steep else (
         f"polynomial in H with exponent about 1 (in {ABOUT_ONE[0]}–{ABOUT_ONE[1]})"
     )  # fmt: skip
-    statement = f"{title}: n* of {LEARNER[method].label} is {expected}"
+    statement = f"{title}: n* of {METHOD[method].label} is {expected}"
     chosen = select(rows, instance=instance, method=method)
     fit = fit_n_star(chosen)
     if fit is None:
@@ -204,7 +204,7 @@ def _phased_claim(rows: list[Row]) -> Claim:
     return Claim(
         "DAgger, NAIL and NAILGUN stay below the bound for phased NAIL at every H, on both instances",
         "docs/theory.md §4.2",
-        "largest n*/bound: " + ", ".join(f"{LEARNER[m].label} {x:.3f}" for m, x in ratios.items()),
+        "largest n*/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in ratios.items()),
         max(ratios.values()) < 1,
     )
 
@@ -261,7 +261,7 @@ def _slopes(axes: Axes, table: list[Row]) -> None:
         fill = "none" if method == "nailgun" else look.colour
         axes.plot([0.0, 0.025, 0.05], [y] * 3, color=look.colour, linestyle=look.line, marker=look.mark,
                   markerfacecolor=fill, markevery=[1], clip_on=False)  # fmt: skip
-        axes.text(0.065, y, LEARNER[method].label, va="center", fontsize=7.5)
+        axes.text(0.065, y, METHOD[method].label, va="center", fontsize=7.5)
         cells = [select(table, instance=instance, method=method)[0] for instance in INSTANCES]
         for x, cell in zip(places, cells, strict=False):
             axes.text(x, y, _slope_text(cell), va="center", fontsize=7.5)

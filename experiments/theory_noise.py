@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from nail.counting.learners import LEARNER
 from nail.figures.experiment import Claim, Experiment, Row
 from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.methods import METHOD
 from nail.theory.bounds import kappa, phased_nail
 from nail.theory.exact import n_bc, n_offline
 
@@ -130,7 +130,7 @@ def _phased_claim(rows: list[Row]) -> Claim:
     return Claim(
         "DAgger, NAIL and NAILGUN stay below the bound for phased NAIL at every η",
         "docs/theory.md §4.2",
-        "largest n*/bound: " + ", ".join(f"{LEARNER[m].label} {x:.3f}" for m, x in worst.items()),
+        "largest n*/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in worst.items()),
         max(worst.values()) < 1,
     )
 
@@ -145,7 +145,7 @@ def _kappa_claims(rows: list[Row]) -> list[Claim]:
         spread = max(scaled) / min(scaled)
         found.append(
             Claim(
-                f"n* of {LEARNER[method].label} is about 1/κ(η): κ·n* varies by less than a factor {WITHIN:g}",
+                f"n* of {METHOD[method].label} is about 1/κ(η): κ·n* varies by less than a factor {WITHIN:g}",
                 "docs/theory.md §5",
                 f"κ·n* varies by a factor {spread:.2f} while n* varies by {raw.max() / raw.min():.1f} "
                 f"(η = {min(reached):g}–{max(reached):g})",
@@ -182,7 +182,7 @@ def draw(table: list[Row]) -> Figure:
             column(rows, c) for c in ("eta", "episodes", "low", "high", "censored", "kappa")
         )
         hollow = method == "nailgun"
-        measured(left, LOOK[method], eta, value, low, high, beyond, hollow, LEARNER[method].label)
+        measured(left, LOOK[method], eta, value, low, high, beyond, hollow, METHOD[method].label)
         measured(right, LOOK[method], eta, value * scale, low * scale, high * scale, beyond, hollow)
     found = [row for row in table if row["method"] not in REFERENCES]
     left.set_ylim(min(column(found, "low")) / 1.5, max(column(found, "episodes")) * 2)

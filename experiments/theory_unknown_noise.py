@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.counting.learners import LEARNER
 from nail.figures.experiment import Claim, Experiment, Row
 from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.methods import METHOD
 from nail.theory.bounds import phased_labels
 
 from ._rows import column, select
@@ -155,7 +155,7 @@ def _worse_claim(rows: list[Row], noise: str, method: str) -> Claim:
     theirs, nailgun = _inside(rows, noise, method), _inside(rows, noise, "nailgun")
     worse = [float(t["low"]) > float(g["high"]) for t, g in zip(theirs, nailgun, strict=True)]
     return Claim(
-        f"{noise} ν: {LEARNER[method].label} needs more episodes than NAILGUN at every η < 1/2 (intervals apart)",
+        f"{noise} ν: {METHOD[method].label} needs more episodes than NAILGUN at every η < 1/2 (intervals apart)",
         "docs/theory.md §4.6",
         f"more at {sum(worse)} of {len(worse)} η; its n*: {_numbers(theirs)}; NAILGUN's: {_numbers(nailgun)}",
         all(worse),
@@ -199,7 +199,7 @@ def _panel(axes: Axes, table: list[Row], noise: str) -> None:
     for method in ORDER:
         rows = select(table, noise=noise, method=method)
         eta, value, low, high, beyond = (column(rows, c) for c in ("eta", "episodes", "low", "high", "censored"))
-        measured(axes, LOOK[method], eta, value, low, high, beyond, method == "nailgun", LEARNER[method].label)
+        measured(axes, LOOK[method], eta, value, low, high, beyond, method == "nailgun", METHOD[method].label)
     bound = [row for row in select(table, noise=noise, method="nailgun") if np.isfinite(float(row["bound"]))]
     axes.plot(column(bound, "eta"), column(bound, "bound"), label="phased bound for NAILGUN", **REFERENCE["upper"])
     axes.axvspan(0.5, max(column(table, "eta")) + 0.01, color="#f2f2f2", zorder=0)

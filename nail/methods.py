@@ -1,12 +1,31 @@
-"""The learners, one row each: who drives, which sample, which divergence (docs/theory.md §2). A new method is a new row."""
+"""The learners, one row each: who drives, which sample, which divergence (docs/theory.md §2).
 
-from typing import Literal, NamedTuple
+A new method is a new row. Two loops read it: the training of a network (nail/training), and the count-based learners
+(nail/counting), which derive what they do from the same fields. Nothing here loads JAX before a token is picked.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+
+class Rule(NamedTuple):
+    """How a student's token is picked in a rollout, with one number of the user's."""
+
+    name: str
+    play: Callable[[Any, Any, Any], Any]
+    """(logits (.., A), standard Gumbel noise (.., A), number) → token (..)"""
+    meaning: str
+    """of the number, in a phrase"""
+    default: float
+    least: float
+    most: float
+    """default and allowed range of the number"""
 
 
 class Method(NamedTuple):
     """One learner.
 
-    The learner loop reads these fields and nothing else about a method: no branch on a name anywhere.
+    The loops read these fields and nothing else about a method: no branch on a name anywhere.
     """
 
     name: str
@@ -15,7 +34,7 @@ class Method(NamedTuple):
     """in legends"""
     driver: Literal["expert", "student", "mixture"]
     """who chooses the actions of an episode: the noisy expert, the student, or per step the expert with
-    probability β_i and else the student"""
+    probability β_i (`expert_share`) and else the student"""
     divergence: Literal["kl", "jsd"] = "kl"
     """(1−β)·forward KL + β·reverse KL, or the generalised Jensen–Shannon divergence"""
     beta: float | None = 0.0
@@ -25,12 +44,52 @@ class Method(NamedTuple):
     action: Literal["auxiliary", "rollout"] = "auxiliary"
     """the action of the reverse KL's score function: a fresh draw from the student, or the rollout's own token"""
     aggregate: bool = False
-    """whether updates draw on all episodes so far instead of the newest batch"""
+    """whether updates of a network draw on all episodes so far instead of the newest batch (counts keep all anyway)"""
+    rule: Rule | None = None
+    """how a student's token is picked in a rollout; None: argmax of logits + T·Gumbel at the rollout's temperature T"""
+    decides: Literal["fit", "plurality", "channel", "class"] = "fit"
+    """what the final policy is: the fitted law's mode; the label counted most, which minimises the 0–1 loss; the Bayes
+    rule of a known channel; the Bayes mixture over a finite class. A network fits laws: the others are for counts"""
+    told: Literal["truth", "eta", "kernel"] = "truth"
+    """the channel that `channel` and `class` believe in: the true one, or one with a wrong η, or with a wrong ν"""
     summary: str = ""
     """one line for `nail list`"""
 
+    @property
+    def trains(self) -> bool:
+        """Whether a network can be trained by this row."""
+        return self.decides == "fit"
 
-METHODS: tuple[Method, ...] = (
+
+def expert_share(decay: Any, episodes: Any, per_round: Any) -> Any:
+    """DAgger's β_i = decay^i, the probability that the expert plays a step of round i = ⌊episodes/per_round⌋.
+
+    `episodes` is the number of episodes before this one, `per_round` how many a round has; β_0 = 1: the first round is
+    the expert's own (arXiv 1011.0686, §3). Counts take rounds of one episode. The arguments may be traced numbers.
+    """
+    return decay ** (episodes // per_round)
+
+
+def top_p(logits: Any, gumbel: Any, p: Any) -> Any:
+    """A token of the nucleus: of the smallest set of most probable tokens with mass >= p (arXiv 1904.09751).
+
+    Tokens tie to the lowest. Inside, argmax of logits + Gumbel, a sample of softmax(logits) given the nucleus: p <= 0
+    is greedy and p >= 1 is sampled, bit for bit. Shapes (.., A), (.., A), () → (..) int32.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    order = jnp.argsort(-logits, axis=-1)
+    law = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
+    rank = jnp.argsort(order, axis=-1)
+    above = jnp.take_along_axis(jnp.cumsum(law, axis=-1) - law, rank, axis=-1)
+    kept = (rank == 0) | (above < p) | (p >= 1)
+    return jnp.argmax(jnp.where(kept, logits + gumbel, -jnp.inf), axis=-1).astype(jnp.int32)
+
+
+TOP_P = Rule("top-p", top_p, "mass p of the nucleus: 0 greedy, 1 sampled", 0.9, 0.0, 1.0)
+
+_ROWS: tuple[Method, ...] = (
     Method("loglossbc", "LogLossBC", "expert", summary="offline log loss on the noisy expert's own chains"),
     Method(
         "dagger", "DAgger", "mixture", aggregate=True,
@@ -41,6 +100,10 @@ METHODS: tuple[Method, ...] = (
         "opd-r", "OPD-R", "student", beta=1.0, temperature=1.0, action="rollout",
         summary="sampled rollouts, reverse KL on the rollout's tokens",
     ),
+    Method(
+        "opd-top-p", "OPD-F, top-p", "student", temperature=1.0, rule=TOP_P,
+        summary="rollouts sampled from the nucleus of mass p, forward KL",
+    ),
     Method("nail-f", "NAIL-F", "student", summary="greedy rollouts, forward KL"),
     Method("nail-r", "NAIL-R", "student", beta=1.0, summary="greedy rollouts, reverse KL on auxiliary tokens"),
     Method("nail-beta", "NAIL-β", "student", beta=None, summary="greedy rollouts, (1−β)·forward + β·reverse KL"),
@@ -48,6 +111,25 @@ METHODS: tuple[Method, ...] = (
         "jsd-beta", "JSD-β", "student", divergence="jsd", beta=None,
         summary="greedy rollouts, generalised Jensen–Shannon divergence",
     ),
+    Method("nailgun", "NAILGUN", "student", decides="plurality", summary="greedy rollouts, 0–1 loss: needs no η, no ν"),
+    Method(
+        "nail-channel", "NAIL (η, ν known)", "student", decides="channel",
+        summary="greedy rollouts, the Bayes rule of the known channel",
+    ),
+    Method(
+        "nail-class", "NAIL (finite class)", "student", decides="class",
+        summary="greedy rollouts, the Bayes mixture over a finite class",
+    ),
+    Method(
+        "nail-wrong-eta", "NAIL (wrong η)", "student", decides="channel", told="eta",
+        summary="nail-channel, told a wrong η",
+    ),
+    Method(
+        "nail-wrong-nu", "NAIL (wrong ν)", "student", decides="channel", told="kernel",
+        summary="nail-channel, told a wrong ν",
+    ),
 )  # fmt: skip
 
-METHOD: dict[str, Method] = {row.name: row for row in METHODS}
+METHOD: dict[str, Method] = {row.name: row for row in _ROWS}
+METHODS: tuple[Method, ...] = tuple(row for row in _ROWS if row.trains)
+"""the rows that a network can be trained by"""

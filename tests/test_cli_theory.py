@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from nail.cli.main import main
-from nail.counting.levels import METHODS
+from nail.counting.learners import level_methods
 from nail.counting.nstar import n_star
 from nail.theory import bounds, exact
 
@@ -104,7 +104,7 @@ def test_list_names_what_can_be_asked(capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     assert all(words.split()[0] in printed for words, _ in ASKED)
-    assert all(name in printed for name in (*METHODS, "poison-chain", "hidden-path", "garnet"))
+    assert all(name in printed for name in (*level_methods(), "poison-chain", "hidden-path", "garnet"))
 
 
 BAD = [

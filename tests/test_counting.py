@@ -12,8 +12,9 @@ import pytest
 from nail.checks import BadInput
 from nail.counting import levels as replicates
 from nail.counting import paths as trie
+from nail.counting.drivers import Setting, Tally, World, complete
 from nail.counting.layered import learned_policies, learned_regret
-from nail.counting.learners import LEARNER, Setting, Tally, World, channel_score, queried_law
+from nail.counting.learners import channel_score, learner, queried_law
 from nail.envs.instances import garnet, hidden_path, poison_chain
 from nail.envs.mdp import value
 from nail.noise import Huber
@@ -86,9 +87,9 @@ def test_sampling_students_are_as_slow_as_offline_and_greedy_ones_are_not():
 
 def test_common_random_numbers_are_prefixes():
     """n episodes in one go, in two, or read along the way: the same labels, bit for bit."""
-    setting = replicates.complete(Setting(0.5), 3)
+    setting = complete(Setting(0.5), 3)
     for method in ("loglossbc", "nail-r"):
-        row, empty = LEARNER[method], replicates.begin(4, 3, 20, 5)
+        row, empty = learner(method), replicates.begin(4, 3, 20, 5)
         whole, _ = replicates.advance(row, empty, setting, 12, 1)
         half, _ = replicates.advance(row, empty, setting, 6, 1)
         parts, read = replicates.advance(row, half, setting, 6, 1)
@@ -120,7 +121,7 @@ def test_nailgun_needs_no_channel_but_nail_told_a_wrong_one_fails():
 def test_channel_score_is_the_log_likelihood():
     labels, kernel, eta = jnp.array([[3, 1, 2]]), jnp.array([0.5, 0.3, 0.2]), 0.4
     told = Huber(eta, kernel)
-    world = World(jnp.zeros(1, jnp.int32), jnp.ones((1, 3)) / 3, told, 0.5)
+    world = World(jnp.zeros(1, jnp.int32), jnp.ones((1, 3)) / 3, told, 0.5, 0.9)
     score = channel_score(Tally(labels, labels > 0, jnp.int32(6)), world)[0]
     likelihood = np.log(told.probs(jnp.eye(3))) @ np.asarray(labels[0])
     np.testing.assert_allclose(score - score[0], likelihood - likelihood[0], rtol=1e-5)
@@ -129,7 +130,7 @@ def test_channel_score_is_the_log_likelihood():
 def test_queried_law_agrees_with_every_answer_and_ends_at_the_noisy_law():
     noisy = jnp.array([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
     seen = jnp.array([[False, False, False], [False, True, False], [True, True, True]])
-    world = World(jnp.zeros(3, jnp.int32), noisy, Huber(0.3, jnp.ones(3) / 3), 0.5)
+    world = World(jnp.zeros(3, jnp.int32), noisy, Huber(0.3, jnp.ones(3) / 3), 0.5, 0.9)
     law = queried_law(Tally(jnp.zeros((3, 3), jnp.int32), seen, jnp.int32(0)), world)
     np.testing.assert_allclose(law, [[1 / 3] * 3, [0.4, 0.2, 0.4], [0.7, 0.2, 0.1]], atol=1e-6)
 

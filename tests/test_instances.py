@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.envs import instances, tabular
+from nail.envs import instances, mdp
 from nail.policies.softmax_table import SoftmaxTable, add_labels, frequencies, plurality
 from nail.theory import exact
 
@@ -17,25 +17,25 @@ def test_a_noisy_expert_survives_with_probability_q_to_the_h(build):
     instance = build(4, 3, secret)
     noisy = instance.noisy(0.4)
     q = exact.right_probability(3, 0.4)
-    assert tabular.value(instance.mdp, instance.expert) == pytest.approx(1.0)
-    assert tabular.value(instance.mdp, noisy) == pytest.approx(exact.survival(4, 3, 0.4), abs=1e-12)
-    mistakes = tabular.first_mistake(instance.mdp, noisy, instance.expert)
+    assert mdp.value(instance.mdp, instance.expert) == pytest.approx(1.0)
+    assert mdp.value(instance.mdp, noisy) == pytest.approx(exact.survival(4, 3, 0.4), abs=1e-12)
+    mistakes = mdp.first_mistake(instance.mdp, noisy, instance.expert)
     np.testing.assert_allclose(mistakes, q ** np.arange(4) * (1 - q), atol=1e-12)
-    assert tabular.value(instance.mdp, tabular.optimal_policy(instance.mdp)) == pytest.approx(1.0)
+    assert mdp.value(instance.mdp, mdp.optimal_policy(instance.mdp)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("recovery", [None, 1, 2, 5])
 @pytest.mark.parametrize("error", [0.0, 0.03, 0.4])
 def test_cliff_regret_is_the_compounding_cost(recovery, error):
     cliff = instances.cliff(12, 3, recovery)
-    regret = tabular.regret(cliff.mdp, instances.erring(cliff, error), cliff.expert)
+    regret = mdp.regret(cliff.mdp, instances.erring(cliff, error), cliff.expert)
     assert regret == pytest.approx(exact.compounding_cost(12, error, recovery), abs=1e-12)
 
 
 def test_rare_action_value_and_domination():
     for theta in (0, 1):
         rare = instances.rare_action(10, 2.0, theta, "dominated", 3.0)
-        assert tabular.value(rare.mdp, rare.expert) == pytest.approx(1 - (1 - 0.2 * (1 + theta)) ** 10)
+        assert mdp.value(rare.mdp, rare.expert) == pytest.approx(1 - (1 - 0.2 * (1 + theta)) ** 10)
         assert np.all(rare.kernel <= 3.0 * rare.expert[0, 0] + 1e-12)
         p = exact.rare_label_probabilities(10, 2.0, 0.3, "dominated", 3.0)[theta]
         assert rare.noisy(0.3)[0, 0, 1] == pytest.approx(p, abs=1e-12)
@@ -46,12 +46,12 @@ def test_garnet_is_a_function_of_its_seed_with_the_asked_branching():
     np.testing.assert_array_equal(one.mdp.P, same.mdp.P)
     assert not np.allclose(one.mdp.P, other.mdp.P)
     assert ((one.mdp.P > 0).sum(-1) == 2).all()
-    assert 0 < tabular.value(one.mdp, one.expert) < 1
+    assert 0 < mdp.value(one.mdp, one.expert) < 1
     soft = instances.garnet(1, 4, 6, 3, 2, expert="soft", temperature=0.2)
     assert (soft.expert > 0).all()
-    assert tabular.regret(one.mdp, soft.expert, one.expert) > 0
+    assert mdp.regret(one.mdp, soft.expert, one.expert) > 0
     worst = instances.garnet(1, 4, 6, 3, 2, noise="adversarial")
-    assert tabular.value(one.mdp, worst.noisy(0.4)) < tabular.value(one.mdp, one.noisy(0.4))
+    assert mdp.value(one.mdp, worst.noisy(0.4)) < mdp.value(one.mdp, one.noisy(0.4))
 
 
 def test_noise_goes_through_the_channel_in_float64():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.counting.learners import Setting
-from nail.counting.nstar import crossing, n_star, n_star_mdp
+from nail.counting.nstar import crossing, n_star
 from nail.envs.instances import garnet
 from nail.theory import exact
 
@@ -89,11 +88,11 @@ def test_interval_covers_the_exact_number():
 
 def test_any_mdp_by_exact_regret():
     instance = garnet(0, 3, 4, 2, 2)
-    easy = n_star_mdp(instance, "nail-f", 0.05, Setting(0.3), 40, 0, 256)
-    hard = n_star_mdp(instance, "nail-f", 0.005, Setting(0.3), 40, 0, 256)
+    easy = n_star(instance, "nail-f", eta=0.3, delta=0.05, replicates=40, max_episodes=256)
+    hard = n_star(instance, "nail-f", eta=0.3, delta=0.005, replicates=40, max_episodes=256)
     assert easy.value <= hard.value
     assert hard.mean_loss <= 0.005
-    assert n_star_mdp(instance, "nail-f", 1e-9, Setting(0.5), 40, 0, 16).censored
+    assert n_star(instance, "nail-f", eta=0.5, delta=1e-9, replicates=40, max_episodes=16).censored
 
 
 def test_bad_input():

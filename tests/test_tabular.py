@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.envs import tabular
+from nail.envs import mdp as tabular
 
 
 def random_mdp(seed=0, horizon=3, n_states=3, n_actions=2):

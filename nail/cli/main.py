@@ -13,7 +13,7 @@ from nail.checks import BadInput, require, require_known
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import Sweep, with_figure
 from nail.cli.theory_command import QUANTITIES, NStarCommand, Theory
-from nail.methods import METHODS
+from nail.methods import METHOD, METHODS
 from nail.training.config import PRECISIONS, TASKS, TrainConfig, check
 
 Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
@@ -24,14 +24,13 @@ class List:
     """What there is: methods, tasks, quantities of the theory, figures, and the cost of their presets."""
 
     def run(self) -> None:
-        from nail.counting import levels as replicates
         from nail.counting import nstar
-        from nail.counting.learners import LEARNER
+        from nail.counting.learners import level_methods
         from nail.figures import experiment
 
         print("methods (nail train --method NAME)")
         for row in METHODS:
-            print(f"  {row.name:<12}{row.label:<12}{row.summary}")
+            print(f"  {row.name:<12}{row.label:<14}{row.summary}")
         print("\ntasks (nail train --task NAME)")
         for task, summary in TASKS.items():
             print(f"  {task:<14}{summary}")
@@ -40,8 +39,8 @@ class List:
             print(f"  {quantity.name:<15}{quantity.meaning}")
         print("\nmeasured sample complexities (nail n-star --instance NAME --method NAME)")
         print(f"  instances: {', '.join(nstar.INSTANCES)}")
-        for name in replicates.METHODS:
-            print(f"  {name:<15}{LEARNER[name].label}")
+        for name in level_methods():
+            print(f"  {name:<15}{METHOD[name].label}")
         print("\nfigures (nail figure NAME --preset PRESET)")
         for name in experiment.names():
             found = experiment.load(name)

@@ -3,20 +3,14 @@
 The learner loop is the one of nail/counting/layered.py; what is read off it is the law, not its plurality.
 """
 
-from functools import partial
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
-from nail.checks import require, require_known
-from nail.counting.layered import _episode, _world
-from nail.counting.learners import LEARNER, Setting, Tally, class_score
-from nail.counting.levels import blocks, replicate_keys
+from nail.counting.drivers import Setting, Tally, World, channel
+from nail.counting.layered import simulation
+from nail.counting.learners import Learner, learner
 from nail.envs.instances import Instance
-from nail.envs.mdp import TabularMDP
 from nail.noise import Huber
 
 
@@ -26,25 +20,8 @@ def clean_estimate(noisy: Float[Array, "... A"], channel: Huber) -> Float[Array,
     return left / left.sum(-1, keepdims=True)
 
 
-@partial(jax.jit, static_argnames=("row", "points"))
-def _run(row, mdp, expert, setting, keys, stride, points):
-    """Clean laws (R, points, H, S, A) after each `stride` episodes."""
-    world = _world(row, mdp, expert, setting, None)
-
-    def one(key):
-        def episode(_, tally):
-            number = tally.episodes + 1
-            share = jnp.power(jnp.float32(setting.decay), number.astype(jnp.float32))
-            return _episode(row, mdp, world, tally, share, jax.random.fold_in(key, number))
-
-        def point(tally, _):
-            tally = lax.fori_loop(0, stride, episode, tally)
-            return tally, clean_estimate(row.law(tally, world), Huber(setting.eta, setting.kernel))
-
-        empty = Tally(jnp.zeros(expert.shape, jnp.int32), jnp.zeros(expert.shape, bool), jnp.int32(0))
-        return lax.scan(point, empty, length=points)[1]
-
-    return lax.map(one, keys, batch_size=blocks(keys.shape[0]))
+def _clean(row: Learner, setting: Setting, world: World, tally: Tally) -> Float[Array, "H S A"]:
+    return clean_estimate(row.law(tally, world), channel(setting))
 
 
 def learned_laws(
@@ -52,17 +29,10 @@ def learned_laws(
 ) -> Float[np.ndarray, "R points H S A"]:
     """Each replicate's clean law π̂_h(a|s) after stride, 2·stride, .., points·stride episodes, η and ν known; float64.
 
-    The law is uniform at a state without a label. Raises `BadInput` for an unknown method (or the finite-class one,
-    which has no law of its own), η outside [0, 1), stride, points or replicates < 1. Source: docs/theory.md §4.5.
+    The law is uniform at a state without a label. Raises `BadInput` as `learned_policies` does, and for the
+    finite-class method, which has no law of its own. Source: docs/theory.md §4.5.
     """
-    require_known("method", method, [name for name, row in LEARNER.items() if row.score is not class_score])
-    require(0.0 <= eta < 1.0, "eta", eta, "in [0, 1)")
-    require(stride >= 1 and points >= 1 and replicates >= 1, "stride, points, replicates",
-            (stride, points, replicates), "at least 1")  # fmt: skip
-    kernel = jnp.asarray(instance.kernel, jnp.float32)
-    setting = Setting(eta, kernel, told_kernel=kernel)
-    mdp = TabularMDP(*(jnp.asarray(leaf, jnp.float32) for leaf in instance.mdp))
-    expert = jnp.asarray(instance.expert, jnp.float32)
-    row = LEARNER[method]._replace(name="", label="")
-    laws = np.asarray(_run(row, mdp, expert, setting, replicate_keys(replicates, seed), stride, points), np.float64)
+    learner(method, by_level=True)
+    setting = Setting(eta, told_kernel=instance.kernel)
+    laws = simulation(_clean, instance, method, setting, replicates, seed)(stride, points).astype(np.float64)
     return laws / laws.sum(-1, keepdims=True)

@@ -1,36 +1,39 @@
-"""Runs the rows of nail/counting/learners.py on any finite MDP (Garnet, cliff, rare action, a hidden path as a tree).
+"""Runs count-based learners on any finite MDP (Garnet, cliff, rare action, a hidden path as a tree).
 
 Tables are (H, S, A) and an episode visits one state a layer; regret is exact, by dynamic programming in float64.
 Episode i of replicate j uses fold_in(fold_in(key, j), i).
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
-from nail.checks import require, require_known
-from nail.counting.learners import LEARNER, Learner, Play, Setting, Tally, World
+from nail.checks import require
+from nail.counting.drivers import Play, Setting, Tally, World, complete, no_data, repeat, world
+from nail.counting.learners import Learner, class_score, learner
 from nail.counting.levels import blocks, replicate_keys
-from nail.envs.instances import Instance
-from nail.envs.mdp import TabularMDP, regret
-from nail.noise import Huber, sample
+from nail.envs.instances import Instance, check_instance
+from nail.envs.mdp import TabularMDP, check_laws, regret
+from nail.methods import expert_share
+from nail.noise import sample
 from nail.policies.softmax_table import add_labels, deterministic, plurality
 
-
-def _world(row: Learner, mdp: TabularMDP, expert: Array, setting: Setting, candidates: Array | None) -> World:
-    secret = plurality(expert)
-    noisy = Huber(setting.eta, setting.kernel).probs(expert)
-    return World(secret, noisy, row.told(setting), setting.beta, candidates)
+ENTRIES = 2**24
+"""entries of the policies' tables that are evaluated together"""
+Read = Callable[[Learner, Setting, World, Tally], Array]
 
 
-def _episode(row: Learner, mdp: TabularMDP, world: World, tally: Tally, share: Array, key: PRNGKeyArray) -> Tally:
+def _episode(row: Learner, mdp: TabularMDP, world: World, tally: Tally, key: Key[Array, ""]) -> Tally:
     """One episode: (s_h, a_h, label) by layer, then all its labels and queries into the tally."""
     horizon, n_states = mdp.horizon, mdp.n_states
     law, greedy = row.law(tally, world), plurality(row.score(tally, world))
+    share = expert_share(world.decay, tally.episodes, 1)
     uniform = jax.random.uniform(key, (horizon + 1, 1 + row.draws))
 
     def layer(state, at):
@@ -52,25 +55,52 @@ def _episode(row: Learner, mdp: TabularMDP, world: World, tally: Tally, share: A
     return Tally(add_labels(tally.labels, everywhere, visited), seen, tally.episodes + 1)
 
 
-@partial(jax.jit, static_argnames=("row", "points"))
-def _run(row, mdp, expert, setting, candidates, keys, stride, points):
-    """Greedy actions (R, points, H, S) after each `stride` episodes."""
-    world = _world(row, mdp, expert, setting, candidates)
+@partial(jax.jit, static_argnames=("row", "read", "points"))
+def _advance(row, read, mdp, expert, setting, candidates, replicates, stride, points):
+    """Tallies after, and what `read` sees (R, points, ..)."""
+    here = world(row.told, setting, expert, candidates)
 
-    def one(key):
-        def episode(_, tally):
-            number = tally.episodes + 1
-            share = jnp.power(jnp.float32(setting.decay), number.astype(jnp.float32))
-            return _episode(row, mdp, world, tally, share, jax.random.fold_in(key, number))
+    def one(replicate):
+        key, tally = replicate
+        return repeat(partial(_episode, row, mdp, here), partial(read, row, setting, here), tally, key, stride, points)
 
-        def point(tally, _):
-            tally = lax.fori_loop(0, stride, episode, tally)
-            return tally, plurality(row.score(tally, world))
+    return lax.map(one, replicates, batch_size=blocks(replicates[0].shape[0]))
 
-        empty = Tally(jnp.zeros(expert.shape, jnp.int32), jnp.zeros(expert.shape, bool), jnp.int32(0))
-        return lax.scan(point, empty, length=points)[1]
 
-    return lax.map(one, keys, batch_size=blocks(keys.shape[0]))
+def simulation(
+    read: Read, instance: Instance, method: str, setting: Setting, replicates: int, seed: int,
+    candidates: Float[np.ndarray, "N H S A"] | None = None, first: int = 0,
+) -> Callable[[int, int], Any]:  # fmt: skip
+    """A function (stride, points) → what `read` sees (R, points, ..) after each `stride` further episodes.
+
+    It goes on where its last call ended. `first` is the number of the first replicate. Arguments and errors otherwise
+    as `learned_policies`.
+    """
+    row = learner(method)
+    require(replicates >= 1, "replicates", replicates, "at least 1")
+    check_instance(instance)
+    shape = instance.mdp.r.shape
+    if row.score is class_score:
+        require(candidates is not None, "candidates", candidates, f"a table (N, H, S, A) for {method}")
+        check_laws("candidates", np.asarray(candidates), (len(candidates), *shape))
+    setting = complete(setting, shape[-1], instance.kernel, shape[:-1])
+    mdp, expert, chosen = jax.tree.map(
+        lambda table: jnp.asarray(table, jnp.float32), (instance.mdp, instance.expert, candidates)
+    )
+    keys, tally = replicate_keys(replicates, seed, first), no_data(shape, replicates)
+
+    def advance(stride, points):
+        nonlocal tally
+        require(stride >= 1 and points >= 1, "stride, points", (stride, points), "at least 1")
+        tally, seen = _advance(row, read, mdp, expert, setting, chosen, (keys, tally), stride, points)
+        return np.asarray(seen)
+
+    return advance
+
+
+def greedy(row: Learner, setting: Setting, world: World, tally: Tally) -> Int[Array, "H S"]:
+    """What the learner's policy plays."""
+    return plurality(row.score(tally, world))
 
 
 def learned_policies(
@@ -81,34 +111,24 @@ def learned_policies(
 
     `setting.kernel` None means the instance's own kernel, `setting.told_kernel` None the uniform one; a kernel may
     be (A,) or (H, S, A). `candidates` is the finite class Π (clean laws) of nail-class. Raises `BadInput` for an
-    unknown method, η outside [0, 1), stride, points or replicates < 1, or nail-class without candidates.
+    unknown method, an instance whose laws are no laws, a bad setting, stride, points or replicates < 1, or nail-class
+    without candidates.
     """
-    require_known("method", method, LEARNER)
-    require(0.0 <= setting.eta < 1.0, "eta", setting.eta, "in [0, 1)")
-    require(stride >= 1 and points >= 1 and replicates >= 1, "stride, points, replicates",
-            (stride, points, replicates), "at least 1")  # fmt: skip
-    require(
-        method != "nail-class" or candidates is not None,
-        "candidates",
-        candidates,
-        "a table (N, H, S, A) for nail-class",
-    )
-    n_actions = instance.mdp.n_actions
-    kernel = instance.kernel if setting.kernel is None else setting.kernel
-    told = np.full(n_actions, 1.0 / n_actions) if setting.told_kernel is None else setting.told_kernel
-    setting = setting._replace(kernel=jnp.asarray(kernel, jnp.float32), told_kernel=jnp.asarray(told, jnp.float32))
-    mdp = TabularMDP(*(jnp.asarray(leaf, jnp.float32) for leaf in instance.mdp))
-    keys = replicate_keys(replicates, seed)
-    chosen = None if candidates is None else jnp.asarray(candidates, jnp.float32)
-    expert = jnp.asarray(instance.expert, jnp.float32)
-    return np.asarray(_run(LEARNER[method], mdp, expert, setting, chosen, keys, stride, points))
+    return simulation(greedy, instance, method, setting, replicates, seed, candidates)(stride, points)
+
+
+def exact_regret(instance: Instance, actions: Int[np.ndarray, "R points H S"]) -> Float[np.ndarray, "R points"]:
+    """J(π*) − J(π) of the policies that play `actions`, π* the clean expert, by dynamic programming in float64."""
+    parts = np.array_split(actions, -(-actions.size * instance.mdp.n_actions // ENTRIES))
+    tables = (np.asarray(deterministic(jnp.asarray(part), instance.mdp.n_actions), np.float64) for part in parts)
+    return np.concatenate([np.asarray(regret(instance.mdp, table, instance.expert)) for table in tables])
 
 
 def learned_regret(
     instance: Instance, method: str, setting: Setting, stride: int, points: int, replicates: int, seed: int,
     candidates: Float[np.ndarray, "N H S A"] | None = None,
 ) -> Float[np.ndarray, "R points"]:  # fmt: skip
-    """Exact regret J(π*) − J(π̂) of those policies, π* the clean expert; arguments and errors as `learned_policies`."""
-    actions = learned_policies(instance, method, setting, stride, points, replicates, seed, candidates)
-    tables = np.asarray(deterministic(jnp.asarray(actions), instance.mdp.n_actions), np.float64)
-    return np.asarray(regret(instance.mdp, tables, instance.expert))
+    """`exact_regret` of `learned_policies`, whose arguments and errors it has."""
+    return exact_regret(
+        instance, learned_policies(instance, method, setting, stride, points, replicates, seed, candidates)
+    )

@@ -1,97 +1,21 @@
-"""Count-based learners as rows of one table, and how they live on the poison chain and the hidden path.
-
-Both instances have one informative state a level: the on-path state of the chain, the secret prefix of the tree. A
-label there follows the noisy expert's law; off path the expert is uniform whatever the secret, so labels there carry
-nothing about it and are not simulated. A greedy student's rollout is informative up to and including its first wrong
-level; what it plays at off-path prefixes, visited before or not, changes nothing. So every learner that decides level
-by level has the same law on both instances and its state is a table (H, A). (LogLossBC on the hidden path decides
-over whole paths instead: nail/counting/paths.py.)
-
-Right actions are drawn uniformly per replicate and ties go to the lowest action, which in mean over secrets is the
-uniform tie split of the theory. Replicate j uses fold_in(key, j): its secret fold_in(·, 0), its episode i = 1, 2, ..
-fold_in(·, i), whatever the number of episodes run: n and n' share their first min(n, n') episodes.
-"""
+"""Count-based learners: what a row of nail/methods.py estimates from all its data, and how it decides."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from nail.noise import Huber, sample
-from nail.policies.softmax_table import add_labels, frequencies, plurality
+from nail.checks import BadInput, require, require_known
+from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
+from nail.methods import METHOD, Method
+from nail.noise import sample
+from nail.policies.softmax_table import frequencies
 
 FLOOR = 1e-10
 """floor of probabilities inside logarithms"""
-
-
-class Setting(NamedTuple):
-    """The numbers of a simulation; all traced, so a grid of them compiles once."""
-
-    eta: float = 0.5
-    """corruption rate η of the labels, in [0, 1)"""
-    kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | None = None
-    """noise kernel ν of the labels; None: uniform"""
-    told_eta: float = 0.05
-    """η that NAIL (wrong η) believes"""
-    told_kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | None = None
-    """ν that NAIL (wrong ν) believes; None: uniform"""
-    beta: float = 0.5
-    """weight of the reverse part of NAIL-β"""
-    decay: float = 0.9
-    """DAgger: the expert plays a step of episode i with probability decay^i"""
-
-
-def truth(setting: Setting) -> Huber:
-    """The channel as it is."""
-    return Huber(setting.eta, setting.kernel)
-
-
-def wrong_eta(setting: Setting) -> Huber:
-    """The right ν with `told_eta`."""
-    return Huber(setting.told_eta, setting.kernel)
-
-
-def wrong_nu(setting: Setting) -> Huber:
-    """The right η with `told_kernel`."""
-    return Huber(setting.eta, setting.told_kernel)
-
-
-class World(NamedTuple):
-    """One replicate: what is to be learned and what labels come from. The axes `*level` are (H,), one informative
-    state a level, or (H, S) in a general MDP (nail/counting/layered.py); all laws and scores work on the last axis."""
-
-    secret: Int[Array, "*level"]
-    noisy: Float[Array, "*level A"]
-    """law of a label at each on-path level"""
-    told: Huber
-    """the channel that a channel-aware learner believes in"""
-    beta: Float[Array, ""] | float
-    candidates: Float[Array, "N *level A"] | None = None
-    """clean laws of a finite class Π, for `class_score`"""
-
-
-class Tally(NamedTuple):
-    """What a learner has gathered in one replicate."""
-
-    labels: Int[Array, "*level A"]
-    """labels by level and action; for the expert's own episodes only the first wrong label, see `_read_exits`"""
-    seen: Bool[Array, "*level A"]
-    """actions whose noisy-expert probability was queried (reverse KL)"""
-    episodes: Int[Array, ""]
-
-
-class Play(NamedTuple):
-    """What a driver may use in one episode, level by level."""
-
-    greedy: Int[Array, "*level"]
-    law: Float[Array, "*level A"]
-    label: Int[Array, "*level"]
-    expert_share: Float[Array, ""]
-    uniform: Float[Array, "*level"]
-    """the driver's own randomness"""
 
 
 def label_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
@@ -142,75 +66,6 @@ def class_score(tally: Tally, world: World) -> Float[Array, "*level A"]:
     return jnp.tensordot(jax.nn.softmax(log_weight), world.candidates, 1)
 
 
-def _mixture_plays(play: Play) -> Int[Array, "*level"]:
-    expert = play.uniform < play.expert_share
-    return jnp.where(expert, play.label, play.greedy)
-
-
-def _sampled_plays(play: Play) -> Int[Array, "*level"]:
-    return sample(play.law, play.uniform)
-
-
-class Driver(NamedTuple):
-    """Who drives."""
-
-    plays: Callable[[Play], Int[Array, "..."]]
-    """the actions of an episode, given what may be used"""
-    episode: Callable[..., Tally]
-    """`episode(row, world, tally, share, key)`: one episode, level by level"""
-    read: Callable[[Tally, World], Tally]
-    """completes a tally before it is looked at"""
-
-
-def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
-    """A driver whose action at each on-path level is `plays`; every level up to the first wrong action is labelled."""
-
-    def episode(row, world, tally, share, key):
-        horizon = tally.labels.shape[0]
-        uniform = jax.random.uniform(key, (row.draws, horizon))
-        law = row.law(tally, world)
-        label = sample(world.noisy, uniform[0])
-        action = plays(Play(plurality(row.score(tally, world)), law, label, share, uniform[row.draws // 2]))
-        wrong = jnp.append(action != world.secret, True)
-        reached = (jnp.arange(horizon) <= jnp.argmax(wrong)).astype(jnp.int32)
-        seen = tally.seen
-        if row.query is not None:
-            queried = row.query(law, action, uniform[-1])
-            seen = add_labels(seen.astype(jnp.int32), queried, reached) > 0
-        return Tally(add_labels(tally.labels, label, reached), seen, tally.episodes + 1)
-
-    return Driver(plays, episode, lambda tally, world: tally)
-
-
-def _exit_episode(row, world, tally, share, key):
-    """The noisy expert plays: right until its first wrong label, after which nothing is informative. So an episode is
-    one exit (level, wrong label), drawn from two 32-bit numbers; 24 bits would misplace survivals near 1e−5 by 1 %."""
-    bits = jax.random.bits(key, (2,), jnp.uint32)
-    horizon = world.secret.shape[0]
-    q = jnp.take_along_axis(world.noisy, world.secret[:, None], axis=1)[:, 0]
-    survival = jnp.cumprod(q)
-    below = jnp.minimum(survival * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)
-    level = jnp.sum((bits[0] < below) | (survival >= 1.0))
-    at = jnp.minimum(level, horizon - 1)
-    wrong = world.noisy[at] * (jnp.arange(world.noisy.shape[1]) != world.secret[at])
-    label = sample(wrong, (bits[1] >> 8) * jnp.float32(2.0**-24))
-    labels = tally.labels.at[at, label].add((level < horizon).astype(jnp.int32))
-    return Tally(labels, tally.seen, tally.episodes + 1)
-
-
-def _read_exits(tally: Tally, world: World) -> Tally:
-    """Labels from exits: right labels at level h = episodes − exits at levels 1..h."""
-    right = tally.episodes - jnp.cumsum(tally.labels.sum(1))
-    is_right = jnp.arange(tally.labels.shape[1])[None, :] == world.secret[:, None]
-    return tally._replace(labels=jnp.where(is_right, right[:, None], tally.labels))
-
-
-EXPERT = Driver(lambda play: play.label, _exit_episode, _read_exits)
-MIXTURE = _student(_mixture_plays)
-GREEDY = _student(lambda play: play.greedy)
-SAMPLED = _student(_sampled_plays)
-
-
 def fresh_token(
     law: Float[Array, "*level A"], action: Int[Array, "*level"], uniform: Float[Array, "*level"]
 ) -> Int[Array, "*level"]:
@@ -226,36 +81,70 @@ def own_token(
 
 
 class Learner(NamedTuple):
-    """One learner: who drives, what is estimated, how it decides. The loop reads these and no name."""
+    """What a method is to the count-based loops, which read these fields and no name."""
 
-    name: str
-    label: str
     driver: Driver
-    law: Callable[[Tally, World], Float[Array, "*level A"]] = label_law
+    law: Callable[[Tally, World], Float[Array, "*level A"]]
     """fitted law: what a sampling student and an auxiliary token are drawn from"""
-    score: Callable[[Tally, World], Array] = label_counts
+    score: Callable[[Tally, World], Array]
     """the final policy, and a greedy student, play its argmax; ties to the lowest action"""
-    query: Callable[..., Int[Array, "*level"]] | None = None
+    query: Callable[..., Int[Array, "*level"]] | None
     """the token whose noisy-expert probability is read; None: only labels are read"""
-    draws: int = 1
-    """uniform numbers a level and episode: 1 for the label alone, 2 if the driver's play or the queried token is random
-    too, 3 if both are"""
-    told: Callable[[Setting], Huber] = truth
-    """the channel that `channel_score` believes in"""
+    draws: int
+    """uniform numbers a level and episode: 1 for the label, and 1 each for a driver's play and a queried token that are
+    random"""
+    told: str
+    """which channel `channel_score` and `class_score` believe in"""
 
 
-LEARNERS: tuple[Learner, ...] = (
-    Learner("loglossbc", "LogLossBC", EXPERT),
-    Learner("dagger", "DAgger", MIXTURE, draws=2),
-    Learner("opd-f", "OPD-F", SAMPLED, draws=2),
-    Learner("opd-r", "OPD-R", SAMPLED, queried_law, queried_law, own_token, draws=2),
-    Learner("nail-f", "NAIL-F", GREEDY),
-    Learner("nail-r", "NAIL-R", GREEDY, queried_law, queried_law, fresh_token, draws=2),
-    Learner("nail-beta", "NAIL-β", GREEDY, mixed_law, mixed_law, fresh_token, draws=2),
-    Learner("nailgun", "NAILGUN", GREEDY),
-    Learner("nail-channel", "NAIL (η, ν known)", GREEDY, score=channel_score),
-    Learner("nail-class", "NAIL (finite class)", GREEDY, score=class_score),
-    Learner("nail-wrong-eta", "NAIL (wrong η)", GREEDY, score=channel_score, told=wrong_eta),
-    Learner("nail-wrong-nu", "NAIL (wrong ν)", GREEDY, score=channel_score, told=wrong_nu),
-)
-LEARNER: dict[str, Learner] = {row.name: row for row in LEARNERS}
+@lru_cache
+def learner_of(method: Method) -> Learner:
+    """The count-based learner of a row of nail/methods.py, from its driver, divergence, β, temperature and action.
+
+    Losses are at their optimum given all data so far: frequencies of labels for the forward KL, queried probabilities
+    for the reverse one. Raises `BadInput` for what counts cannot stand for: a Jensen–Shannon divergence, a β other than
+    0, 1 or None, a rollout rule, a mixture with a sampled student, a reverse KL on the expert's own episodes.
+    """
+    name = f"of the count-based learner {method.name}"
+    require(method.divergence == "kl", f"divergence {name}", method.divergence, "kl")
+    require(method.beta in (0, 1, None), f"beta {name}", method.beta, "0, 1 or None")
+    require(method.rule is None, f"rule {name}", getattr(method.rule, "name", None), "None")
+    samples, queries = method.temperature > 0, method.beta != 0
+    require(method.driver != "mixture" or not samples, f"temperature {name}", method.temperature, "0 in a mixture")
+    require(method.driver != "expert" or not queries, f"beta {name}", method.beta, "0 where the expert drives")
+    student = sampled(float(method.temperature)) if samples else GREEDY
+    law = label_law if not queries else queried_law if method.beta == 1 else mixed_law
+    fit = law if queries else label_counts
+    fresh = method.action == "auxiliary"
+    return Learner(
+        {"expert": EXPERT, "mixture": MIXTURE, "student": student}[method.driver],
+        law,
+        {"fit": fit, "plurality": label_counts, "channel": channel_score, "class": class_score}[method.decides],
+        (fresh_token if fresh else own_token) if queries else None,
+        1 + (method.driver == "mixture" or (method.driver == "student" and samples)) + (queries and fresh),
+        method.told,
+    )
+
+
+def learner(name: str, by_level: bool = False) -> Learner:
+    """`learner_of` the method called `name`.
+
+    Raises `BadInput` for an unknown name, as `learner_of` does, and with `by_level` for a finite class, whose weights
+    do not come apart by levels.
+    """
+    require_known("method", name, METHOD)
+    found = learner_of(METHOD[name])
+    require(not by_level or found.score is not class_score, "method", name, "one that decides level by level")
+    return found
+
+
+def level_methods() -> tuple[str, ...]:
+    """Names of the methods that the loop over levels (nail/counting/levels.py) can run, in the order of their table."""
+
+    def runs(name: str) -> bool:
+        try:
+            return bool(learner(name, by_level=True))
+        except BadInput:
+            return False
+
+    return tuple(filter(runs, METHOD))

@@ -18,18 +18,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
-from nail.checks import require, require_known
-from nail.counting.learners import LEARNER, Learner, Setting, Tally, World, class_score
-from nail.envs.mdp import check_rows
-from nail.noise import Huber, uniform_kernel
+from nail.checks import require
+from nail.counting.drivers import Setting, Tally, complete, no_data, repeat, world
+from nail.counting.learners import Learner, learner
 from nail.policies.softmax_table import deterministic, plurality
 
 BLOCK = 128
 """largest number of replicates that are advanced together"""
 PAD = 4
 """levels of a program are a multiple of this"""
-METHODS = tuple(name for name, row in LEARNER.items() if row.score is not class_score)
-"""the learners that work level by level"""
 
 
 class State(NamedTuple):
@@ -42,44 +39,6 @@ class State(NamedTuple):
     tally: Tally
 
 
-def complete(setting: Setting, n_actions: int) -> Setting:
-    """The setting with its kernels filled in (uniform where None) as float32 vectors (A,).
-
-    Raises `BadInput` for A < 2, η or the told η outside [0, 1), β outside [0, 1], decay outside [0, 1], or a kernel
-    that is not a probability vector of length A.
-    """
-    require(n_actions >= 2, "n_actions", n_actions, "at least 2")
-    require(0.0 <= setting.eta < 1.0, "eta", setting.eta, "in [0, 1)")
-    require(0.0 <= setting.told_eta < 1.0, "told_eta", setting.told_eta, "in [0, 1)")
-    require(0.0 <= setting.beta <= 1.0, "beta", setting.beta, "in [0, 1]")
-    require(0.0 <= setting.decay <= 1.0, "decay", setting.decay, "in [0, 1]")
-
-    def filled(name, kernel):
-        kernel = uniform_kernel(n_actions) if kernel is None else np.asarray(kernel, float)
-        require(kernel.shape == (n_actions,), f"shape of {name}", kernel.shape, f"({n_actions},)")
-        check_rows(name, kernel)
-        return jnp.asarray(kernel, jnp.float32)
-
-    return setting._replace(
-        kernel=filled("kernel", setting.kernel), told_kernel=filled("told_kernel", setting.told_kernel)
-    )
-
-
-def learner(method: str) -> Learner:
-    """The row of a learner that works level by level, without its names: rows that differ by name only compile once.
-
-    Raises `BadInput` for any other method.
-    """
-    require_known("method", method, METHODS)
-    return LEARNER[method]._replace(name="", label="")
-
-
-def world(row: Learner, setting: Setting, secret: Int[Array, " H"]) -> World:
-    """What a replicate with this secret learns from."""
-    noisy = Huber(setting.eta, setting.kernel).probs(deterministic(secret, setting.kernel.shape[0]))
-    return World(secret, noisy, row.told(setting), setting.beta)
-
-
 def blocks(replicates: int) -> int:
     """Replicates advanced together: the largest divisor up to `BLOCK` (a remainder would compile twice), all of them if
     the number has no divisor of a useful size."""
@@ -88,9 +47,9 @@ def blocks(replicates: int) -> int:
 
 
 @partial(jax.jit, static_argnames="replicates")
-def replicate_keys(replicates: int, seed: int | Int[Array, ""]) -> Key[Array, " R"]:
-    """fold_in(key(seed), j) for j = 0..R−1."""
-    return jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(replicates))
+def replicate_keys(replicates: int, seed: int | Int[Array, ""], first: int | Int[Array, ""] = 0) -> Key[Array, " R"]:
+    """fold_in(key(seed), j) for j = first..first+R−1."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(first + jnp.arange(replicates))
 
 
 def padded(horizon: int) -> int:
@@ -111,8 +70,7 @@ def begin(horizon: int, n_actions: int, replicates: int, seed: int) -> State:
     require(n_actions >= 2, "n_actions", n_actions, "at least 2")
     require(replicates >= 1, "replicates", replicates, "at least 1")
     keys = replicate_keys(replicates, seed)
-    labels = jnp.zeros((replicates, padded(horizon), n_actions), jnp.int32)
-    empty = Tally(labels, jnp.zeros(labels.shape, bool), jnp.zeros(replicates, jnp.int32))
+    empty = no_data((padded(horizon), n_actions), replicates)
     levels = jnp.full(replicates, horizon, jnp.int32)
     return State(keys, levels, secrets(keys, padded(horizon), n_actions), empty)
 
@@ -124,21 +82,16 @@ def advance(
     """`points`·`stride` more episodes; whether the policy is right at all H levels, after each `stride` of them."""
 
     def one(replicate: State) -> tuple[State, Bool[Array, " points"]]:
-        here = world(row, setting, replicate.secret)
+        here = world(row.told, setting, deterministic(replicate.secret, setting.kernel.shape[0]))
         counts = jnp.arange(replicate.secret.shape[0]) < replicate.levels
 
-        def episode(_, tally):
-            number = tally.episodes + 1
-            share = jnp.power(jnp.float32(setting.decay), number.astype(jnp.float32))
-            return row.driver.episode(row, here, tally, share, jax.random.fold_in(replicate.keys, number))
-
-        def point(tally, _):
-            tally = lax.fori_loop(0, stride, episode, tally)
+        def success(tally):
             found = plurality(row.score(row.driver.read(tally, here), here))
-            return tally, jnp.all((found == here.secret) | ~counts)
+            return jnp.all((found == here.secret) | ~counts)
 
-        tally, success = lax.scan(point, replicate.tally, length=points)
-        return replicate._replace(tally=tally), success
+        episode = partial(row.driver.episode, row, here)
+        tally, seen = repeat(episode, success, replicate.tally, replicate.keys, stride, points)
+        return replicate._replace(tally=tally), seen
 
     return lax.map(one, state, batch_size=blocks(state.keys.shape[0]))
 
@@ -151,7 +104,7 @@ def success_at(
 
     Regret is 1 − success there: J(π*) = R = 1. Raises `BadInput` for an unknown method, n < 0, or a bad setting.
     """
-    row = learner(method)
+    row = learner(method, by_level=True)
     require(n >= 0, "n", n, "at least 0")
     state = begin(horizon, n_actions, replicates, seed)
     return np.asarray(advance(row, state, complete(setting, n_actions), n, 1)[1])[:, 0]

@@ -5,17 +5,18 @@ the octave that contains the crossing is bisected. All numbers of episodes share
 numbers), so the curve that is bisected is one curve, and the replicates are resampled whole for the interval.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nail.checks import require, require_known
-from nail.counting import levels as levels
+from nail.counting import levels
 from nail.counting import paths as trie
-from nail.counting.layered import learned_regret
-from nail.counting.learners import EXPERT, Setting
+from nail.counting.drivers import EXPERT, Setting, complete
+from nail.counting.layered import exact_regret, greedy, simulation
+from nail.counting.learners import learner
 from nail.envs.instances import Instance
 
 POINTS = 256
@@ -30,6 +31,11 @@ TRIE_DRAW = 256
 """episodes that are drawn together for the best-path search"""
 TRIE_BYTES = 2**30
 """largest data set of the best-path search"""
+MDP_POINTS = 32
+"""checkpoints an octave on any other instance"""
+INSTANCES = ("poison-chain", "hidden-path")
+"""instances that are simulated level by level, without tables of states"""
+Factory = Callable[[int], Instance]
 Octaves = Iterator[tuple[Int[np.ndarray, " T"], Float[np.ndarray, "R T"]]]
 
 
@@ -120,7 +126,7 @@ def level_octaves(
     method: str, horizon: int, n_actions: int, setting: Setting, replicates: int, seed: int, budget: int
 ) -> Octaves:
     """1 − success of a learner that decides level by level, from n = 0 on, in parts of an octave."""
-    row, setting = levels.learner(method), levels.complete(setting, n_actions)
+    row, setting = learner(method, by_level=True), complete(setting, n_actions)
     state = levels.begin(horizon, n_actions, replicates, seed)
     yield np.array([0]), 1.0 - np.asarray(levels.advance(row, state, setting, 0, AHEAD)[1][:, :1], float)
     for octave, stride in _strides(POINTS):
@@ -155,50 +161,70 @@ def trie_octaves(
             yield checkpoints, np.stack([*inside, end], axis=1)
 
 
-INSTANCES = ("poison-chain", "hidden-path")
+def instance_octaves(
+    drawn: list[Instance], method: str, setting: Setting, replicates: int, seed: int, budget: int,
+    candidates: Float[np.ndarray, "N H S A"] | None = None,
+) -> Octaves:  # fmt: skip
+    """Exact regret of each replicate on one instance, or the mean over replicates on each of several instances."""
+    each = replicates // len(drawn)
+    runs = [simulation(greedy, one, method, setting, each, seed, candidates, i * each) for i, one in enumerate(drawn)]
+    for before, stride in _strides(MDP_POINTS):
+        if before >= budget:
+            return
+        losses = [exact_regret(one, run(stride, MDP_POINTS)) for one, run in zip(drawn, runs, strict=True)]
+        loss = losses[0] if len(drawn) == 1 else np.stack([loss.mean(0) for loss in losses])
+        yield before + stride * np.arange(1, MDP_POINTS + 1), loss
 
 
 def n_star(
-    instance: str, method: str, horizon: int, n_actions: int, eta: float, delta: float,
-    replicates: int = 2000, seed: int = 0, max_episodes: int = 100_000, setting: Setting | None = None,
+    instance: str | Instance | Factory, method: str, horizon: int | None = None, n_actions: int | None = None,
+    eta: float = 0.5, delta: float = 0.1, replicates: int = 2000, seed: int = 0, max_episodes: int = 100_000,
+    setting: Setting | None = None, instances: int = 20, candidates: Float[np.ndarray, "N H S A"] | None = None,
 ) -> NStar:  # fmt: skip
-    """Smallest number of episodes after which the learner finds all H right actions with probability >= 1−δ.
+    """Smallest number of episodes after which the learner's regret J(π*) − J(π̂) is <= δ in mean over replicates.
 
-    On these instances (R = J(π*) = 1, deterministic expert) that is mean regret <= δ. The probability is over
-    replicates and secrets. `setting` holds the other numbers (kernel, what a learner is told, β, decay); its η is
-    replaced by `eta`. For LogLossBC on the hidden path the budget is also held to `TRIE_BYTES` of trajectories.
-    Raises `BadInput` for an unknown instance or method, bad H, A, η, δ outside (0, 1), replicates or max_episodes < 1.
+    `instance` is one of
+
+    - "poison-chain" or "hidden-path", with `horizon` and `n_actions`: each replicate has its own secret, and regret is
+      1 − the probability of all H right actions. LogLossBC on the hidden path is held to `TRIE_BYTES` of trajectories;
+    - an `Instance`: any finite MDP, with its own kernel ν unless `setting` has one. Regret is exact;
+    - a function seed → `Instance`, called with seed, seed+1, ..: `instances` of them, with replicates // instances
+      replicates each; the bootstrap then resamples instances, not replicates.
+
+    Ties go to the lowest action, so on one fixed instance whose right action is 0 a learner is right before it has seen
+    anything. Draw the right actions at random, as the two names do, and as a function of the seed can:
+
+    >>> from nail.envs.instances import garnet
+    >>> n_star(lambda seed: garnet(seed, 4, 6, 3, 2), "nail-f", eta=0.3, delta=0.02, replicates=200).value
+    NUMBER
+
+    `setting` holds the other numbers (kernel, what a learner is told, β, decay); its η is replaced by `eta`.
+    `candidates` is the finite class of nail-class. Raises `BadInput` for an unknown instance or method, a method that
+    counts cannot stand for, H or A where the instance has its own, laws that are no laws, η outside [0, 1), δ <= 0 (or
+    >= 1 on the two names), replicates, instances or max_episodes < 1. Source: docs/theory.md §4.1, §4.2, §5.
     """
-    require_known("instance", instance, INSTANCES)
-    require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
     require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
     require(replicates >= 1, "replicates", replicates, "at least 1")
-    setting = (setting or Setting())._replace(eta=eta)
-    if instance == "hidden-path" and levels.learner(method).driver is EXPERT:
-        levels.begin(horizon, n_actions, 1, 0)
-        budget = max(1, min(max_episodes, TRIE_BYTES // (replicates * horizon)))
-        octaves = trie_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
+    setting, budget = (setting or Setting())._replace(eta=eta), max_episodes
+    if isinstance(instance, str):
+        require_known("instance", instance, INSTANCES)
+        require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
+        require(horizon is not None and n_actions is not None, "horizon, n_actions", (horizon, n_actions), "given")
+        if instance == "hidden-path" and learner(method, by_level=True).driver is EXPERT:
+            levels.begin(horizon, n_actions, 1, 0)
+            budget = max(1, min(max_episodes, TRIE_BYTES // (replicates * horizon)))
+            octaves = trie_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
+        else:
+            octaves = level_octaves(method, horizon, n_actions, setting, replicates, seed, budget)
     else:
-        budget = max_episodes
-        octaves = level_octaves(method, horizon, n_actions, setting, replicates, seed, budget)
+        require(delta > 0.0, "delta", delta, "positive")
+        require(horizon is None and n_actions is None, "horizon, n_actions", (horizon, n_actions), "the instance's own")
+        require(1 <= instances <= replicates, "instances", instances, f"in 1..replicates = {replicates}")
+        fixed = isinstance(instance, Instance)
+        drawn = [instance] if fixed else [instance(seed + i) for i in range(instances)]
+        horizon = drawn[0].mdp.horizon
+        require(
+            all(one.mdp.horizon == horizon for one in drawn), "horizons", "different ones", "the same for all seeds"
+        )
+        octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates)
     return crossing(octaves, delta, horizon, budget, np.random.default_rng(seed))
-
-
-def n_star_mdp(
-    instance: Instance, method: str, eps: float, setting: Setting, replicates: int = 200, seed: int = 0,
-    max_episodes: int = 4096, candidates: Float[np.ndarray, "N H S A"] | None = None,
-) -> NStar:  # fmt: skip
-    """Smallest number of episodes after which mean exact regret is <= ε on any finite MDP (read at 32 checkpoints an
-    octave). Raises `BadInput` for ε <= 0, max_episodes < 1, and as `learned_regret`."""
-    require(eps > 0, "eps", eps, "positive")
-    require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
-
-    def octaves() -> Octaves:
-        for before, stride in _strides(32):
-            if before >= max_episodes:
-                return
-            points = before // stride + 32
-            loss = learned_regret(instance, method, setting, stride, points, replicates, seed, candidates)
-            yield before + stride * np.arange(1, 33), loss[:, -32:]
-
-    return crossing(octaves(), eps, instance.mdp.horizon, max_episodes, np.random.default_rng(seed))

@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from nail.checks import require
-from nail.counting.learners import LEARNER, Setting
-from nail.counting.levels import complete, replicate_keys, secrets, world
+from nail.counting.drivers import Setting, channel, complete
+from nail.counting.levels import replicate_keys, secrets
 from nail.noise import sample
+from nail.policies.softmax_table import deterministic
 from nail.theory.exact import right_probability
 
 
@@ -29,12 +30,12 @@ def _draw(horizon, setting, keys, secret, first, count):
 
     def replicate(at):
         key, right = at
-        here = world(LEARNER["loglossbc"], setting, right)
+        noisy = channel(setting).probs(deterministic(right, n_actions))
 
         def episode(number):
             u = jax.random.uniform(jax.random.fold_in(key, number), (horizon,))
-            on_path, off_path = sample(here.noisy, u), (u * n_actions).astype(jnp.int32)
-            left = jnp.append(on_path != here.secret, True)
+            on_path, off_path = sample(noisy, u), (u * n_actions).astype(jnp.int32)
+            left = jnp.append(on_path != right, True)
             return jnp.where(jnp.arange(horizon) <= jnp.argmax(left), on_path, off_path).astype(jnp.uint8)
 
         return jax.vmap(episode)(first + jnp.arange(count))

@@ -11,13 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nail.checks import require
-from nail.envs.mdp import (
-    TabularMDP,
-    make_mdp,
-    optimal_policy,
-    q_values,
-    soft_optimal_policy,
-)  # fmt: skip
+from nail.envs.mdp import TabularMDP, check_laws, make_mdp, optimal_policy, q_values, soft_optimal_policy
 from nail.noise import Huber, uniform_kernel
 
 MAX_TREE = 1024
@@ -43,6 +37,14 @@ class Instance(NamedTuple):
             return np.asarray(Huber(eta, self.kernel).probs(jnp.asarray(self.expert)))
 
 
+def check_instance(instance: Instance) -> None:
+    """Raise `BadInput` with the worst row unless dynamics, the expert's laws (H, S, A) and the kernel's (A,) or
+    (H, S, A) are probability vectors."""
+    mdp = make_mdp(*instance.mdp)
+    check_laws(f"expert of {instance.name}", np.asarray(instance.expert), mdp.r.shape)
+    check_laws(f"kernel of {instance.name}", np.asarray(instance.kernel), (mdp.n_actions,), mdp.r.shape)
+
+
 def erring(instance: Instance, error: float) -> Float[np.ndarray, "H S A"]:
     """The expert of a deterministic instance that errs: (1−ε)π* + ε·uniform over the other actions; (H, S, A).
 
@@ -65,8 +67,8 @@ def _secret(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | None) 
 
 
 def poison_chain(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | None = None) -> Instance:
-    """Poison chain (docs/theory.md §4.2): state 0 is on path, state 1 off; the right action `secret`[h] keeps you on, any
-    other sends you off for good; reward 1 for a right action at the last step.
+    """Poison chain (docs/theory.md §4.2): state 0 is on path, state 1 off; the right action `secret`[h] keeps you on,
+    any other sends you off for good; reward 1 for a right action at the last step.
 
     The expert is right on path and uniform off it; ν uniform. R = 1, J(π*) = 1, and J of a noisy expert is q^H.
     `secret` is (H,), all zeros by default. Closed forms: `exact.bc_exact`, `bounds.phased_nail`, `exact.survival`.
@@ -84,12 +86,12 @@ def poison_chain(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | N
 
 
 def hidden_path(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | None = None) -> Instance:
-    """Hidden path (docs/theory.md §4.1) as an explicit tree: the state at step h is the number of the prefix a_<h in base
-    A, so only the first A^{h−1} states of layer h are ever visited; reward 1 if a_{1:H} = `secret`.
+    """Hidden path (docs/theory.md §4.1) as an explicit tree: the state at step h is the number of the prefix a_<h in
+    base A, so only the first A^{h−1} states of layer h are ever visited; reward 1 if a_{1:H} = `secret`.
 
-    The expert is right on the secret prefix and uniform elsewhere; ν uniform. For A^{H−1} <= 1024 (tests; the learners
-    in nail/counting/learners.py need no tree). Closed forms: `exact.genie_success`, `exact.n_offline`. Raises `BadInput`
-    for H < 1, A < 2, a secret outside 0..A−1, a tree that is too large.
+    The expert is right on the secret prefix and uniform elsewhere; ν uniform. For A^{H−1} <= 1024 (tests;
+    nail/counting/levels.py and paths.py need no tree). Closed forms: `exact.genie_success`, `exact.n_offline`. Raises
+    `BadInput` for H < 1, A < 2, a secret outside 0..A−1, a tree that is too large.
     """
     secret = _secret(horizon, n_actions, secret)
     n_states = n_actions ** (horizon - 1)
@@ -112,8 +114,8 @@ def hidden_path(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | No
 
 
 def cliff(horizon: int, n_actions: int, recovery: int | None = None) -> Instance:
-    """Cliff (docs/theory.md §4.3): action 0 is right on path and earns 1; a mistake costs that step's 1 and leaves the path,
-    for good (`recovery` None) or until u = `recovery` steps after the mistake was made.
+    """Cliff (docs/theory.md §4.3): action 0 is right on path and earns 1; a mistake costs that step's 1 and leaves the
+    path, for good (`recovery` None) or until u = `recovery` steps after the mistake was made.
 
     State 0 is on path; state k >= 1 is off path with k steps left until it is regained (state 1 is absorbing without
     recovery). T = H, R = T, J(π*) = T, so regret is the expected cost `exact.compounding_cost` of `erring`.
@@ -165,8 +167,8 @@ def garnet(
     expert: Literal["optimal", "soft"] = "optimal", temperature: float = 0.1,
     noise: Literal["uniform", "adversarial"] = "uniform",
 ) -> Instance:  # fmt: skip
-    """Garnet MDP (docs/theory.md §4.5): in every layer each (s, a) has `branching` different successors with Dirichlet(1)
-    probabilities, rewards uniform on [0, 1/H] (so R = 1), s_1 uniform; a function of `seed`.
+    """Garnet MDP (docs/theory.md §4.5): in every layer each (s, a) has `branching` different successors with
+    Dirichlet(1) probabilities, rewards uniform on [0, 1/H] (so R = 1), s_1 uniform; a function of `seed`.
 
     `expert`: optimal, or soft-optimal with `temperature` (in units of H·reward per step, i.e. of R). `noise`:
     uniform, or all on the worst action argmin_a Q*(s, a) (`adversarial`, kernel (H, S, A)). Values, occupancies and

@@ -50,9 +50,10 @@ class TabularMDP(NamedTuple):
         return self.r.shape[-1]
 
 
-def check_rows(name: str, table: np.ndarray) -> None:
-    """Raise `BadInput` with the worst row's index unless every last-axis row of `table` is a probability
-    vector."""
+def check_laws(name: str, table: np.ndarray, *shapes: tuple[int, ...]) -> None:
+    """Raise `BadInput` unless every last-axis row of `table` is a probability vector, the worst row being named, and
+    unless its shape is one of `shapes`, if there are any."""
+    require(table.shape in (shapes or (table.shape,)), f"shape of {name}", table.shape, " or ".join(map(str, shapes)))
     require(bool(np.all(np.isfinite(table))), name, "one that is not", "finite")
     error = np.maximum(np.abs(table.sum(-1) - 1.0), -table.min(-1) * table.shape[-1])
     worst = np.unravel_index(np.argmax(error), error.shape)
@@ -84,8 +85,8 @@ def make_mdp(P: np.ndarray, r: np.ndarray, rho: np.ndarray, horizon: int | None 
         P.shape[-3:] == (n_states, n_actions, n_states) and rho.shape == (n_states,), "shapes of P, r, rho",
         (P.shape, r.shape, rho.shape), "(.., S, A, S), (.., S, A), (S,)",
     )  # fmt: skip
-    check_rows("P", P)
-    check_rows("rho", rho)
+    check_laws("P", P)
+    check_laws("rho", rho)
     require(bool(np.all(np.isfinite(r))), "rewards", "one that is not", "finite")
     return TabularMDP(
         np.broadcast_to(P, (steps, n_states, n_actions, n_states)),

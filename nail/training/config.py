@@ -131,7 +131,8 @@ class TrainConfig:
 def check(config: TrainConfig) -> TrainConfig:
     """Return `config` unchanged, or raise `BadInput` naming the first field that is out of range."""
     for name, known in [
-        ("task", TASKS), ("recovery", RECOVERIES), ("noise", NOISES), ("method", METHOD),
+        ("task", TASKS), ("recovery", RECOVERIES), ("noise", NOISES),
+        ("method", [name for name, row in METHOD.items() if row.trains]),
         ("estimator", ESTIMATORS), ("precision", PRECISIONS), ("decode", DECODES),
     ]:  # fmt: skip
         require_known(name, getattr(config, name), known)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nail.cli.bench.steps import best_seconds
-from nail.counting.learners import Setting
-from nail.counting.levels import advance, begin, complete, learner
+from nail.counting.drivers import Setting, complete
+from nail.counting.learners import learner
+from nail.counting.levels import advance, begin
 from nail.noise import Huber, uniform_kernel
 from nail.sweep.identity import provenance
 from nail.sweep.store import to_csv, write_text
@@ -28,7 +29,7 @@ def bench_steps(seconds: float = 2.0, method: str = "nail-f", out: Path | None =
     Each number is the best of a few calls within `seconds`. One device, one process.
     Raises `BadInput` for an unknown method.
     """
-    row, setting = learner(method), complete(Setting(ETA), N_ACTIONS)
+    row, setting = learner(method, by_level=True), complete(Setting(ETA), N_ACTIONS)
     state = begin(HORIZON, N_ACTIONS, REPLICATES, 0)
     labels = REPLICATES * EPISODES * HORIZON
     law = np.asarray(Huber(ETA, uniform_kernel(N_ACTIONS)).probs(jnp.eye(N_ACTIONS)[0]))

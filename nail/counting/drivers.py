@@ -1,0 +1,216 @@
+"""Who drives an episode of a count-based learner, and what an episode leaves behind, level by level.
+
+Both instances have one informative state a level: the on-path state of the chain, the secret prefix of the tree. A
+label there follows the noisy expert's law; off path the expert is uniform whatever the secret, so labels there carry
+nothing about it and are not simulated. A greedy student's rollout is informative up to and including its first wrong
+level; what it plays at off-path prefixes, visited before or not, changes nothing. So every learner that decides level
+by level has the same law on both instances and its state is a table (H, A). (LogLossBC on the hidden path decides
+over whole paths instead: nail/counting/paths.py.)
+
+Right actions are drawn uniformly per replicate and ties go to the lowest action, which in mean over secrets is the
+uniform tie split of the theory. Replicate j uses fold_in(key, j): its secret fold_in(·, 0), its episode i = 1, 2, ..
+fold_in(·, i), whatever the number of episodes run: n and n' share their first min(n, n') episodes.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from nail.checks import require
+from nail.envs.mdp import check_laws
+from nail.methods import expert_share
+from nail.noise import Huber, Temperature, sample, uniform_kernel
+from nail.policies.softmax_table import add_labels, plurality
+
+
+class Setting(NamedTuple):
+    """The numbers of a simulation; all traced, so a grid of them compiles once."""
+
+    eta: float = 0.5
+    """corruption rate η of the labels, in [0, 1)"""
+    kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | None = None
+    """noise kernel ν of the labels; None: uniform"""
+    told_eta: float = 0.05
+    """η that NAIL (wrong η) believes"""
+    told_kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | None = None
+    """ν that NAIL (wrong ν) believes; None: uniform"""
+    beta: float = 0.5
+    """weight of the reverse part of NAIL-β"""
+    decay: float = 0.9
+    """decay of DAgger's β_i (`nail.methods.expert_share`), in rounds of one episode"""
+
+
+def channel(setting: Setting, told: str = "truth") -> Huber:
+    """The channel of the labels, or what a learner takes it for: `told_eta` for its η, or `told_kernel` for its ν."""
+    return Huber(
+        setting.told_eta if told == "eta" else setting.eta,
+        setting.told_kernel if told == "kernel" else setting.kernel,
+    )
+
+
+def complete(
+    setting: Setting, n_actions: int, kernel: np.ndarray | None = None, states: tuple[int, ...] = ()
+) -> Setting:
+    """The setting with its kernels filled in (ν by `kernel`, else uniform) as float32 laws (A,) or (*states, A).
+
+    Raises `BadInput` for A < 2, η or the told η outside [0, 1), β or decay outside [0, 1], or a kernel that is not
+    made of probability vectors of length A.
+    """
+    require(n_actions >= 2, "n_actions", n_actions, "at least 2")
+    for name in ("eta", "told_eta"):
+        require(0.0 <= getattr(setting, name) < 1.0, name, getattr(setting, name), "in [0, 1)")
+    for name in ("beta", "decay"):
+        require(0.0 <= getattr(setting, name) <= 1.0, name, getattr(setting, name), "in [0, 1]")
+
+    def filled(name, given, default):
+        law = np.asarray(given if given is not None else uniform_kernel(n_actions) if default is None else default)
+        check_laws(name, law, (n_actions,), (*states, n_actions))
+        return jnp.asarray(law, jnp.float32)
+
+    return setting._replace(
+        kernel=filled("kernel", setting.kernel, kernel), told_kernel=filled("told_kernel", setting.told_kernel, None)
+    )
+
+
+class World(NamedTuple):
+    """One replicate: what is to be learned and what labels come from. The axes `*level` are (H,), one informative
+    state a level, or (H, S) in a general MDP (nail/counting/layered.py); all laws and scores work on the last axis."""
+
+    secret: Int[Array, "*level"]
+    """the clean expert's most probable action"""
+    noisy: Float[Array, "*level A"]
+    """law of a label"""
+    told: Huber
+    """the channel that a channel-aware learner believes in"""
+    beta: Float[Array, ""] | float
+    decay: Float[Array, ""] | float
+    candidates: Float[Array, "N *level A"] | None = None
+    """clean laws of a finite class Π, for `class_score`"""
+
+
+def world(
+    told: str, setting: Setting, expert: Float[Array, "*level A"], candidates: Float[Array, "N *level A"] | None = None
+) -> World:
+    """What a learner that is told `told` learns from where the clean expert's law is `expert`."""
+    noisy = channel(setting).probs(expert)
+    return World(plurality(expert), noisy, channel(setting, told), setting.beta, setting.decay, candidates)
+
+
+class Tally(NamedTuple):
+    """What a learner has gathered in one replicate."""
+
+    labels: Int[Array, "*level A"]
+    """labels by level and action; for the expert's own episodes only the first wrong label, see `_read_exits`"""
+    seen: Bool[Array, "*level A"]
+    """actions whose noisy-expert probability was queried (reverse KL)"""
+    episodes: Int[Array, ""]
+
+
+def no_data(shape: tuple[int, ...], *batch: int) -> Tally:
+    """What has been gathered before the first episode, for levels and actions of this shape."""
+    return Tally(jnp.zeros((*batch, *shape), jnp.int32), jnp.zeros((*batch, *shape), bool), jnp.zeros(batch, jnp.int32))
+
+
+class Play(NamedTuple):
+    """What a driver may use in one episode, level by level."""
+
+    greedy: Int[Array, "*level"]
+    law: Float[Array, "*level A"]
+    label: Int[Array, "*level"]
+    expert_share: Float[Array, ""]
+    uniform: Float[Array, "*level"]
+    """the driver's own randomness"""
+
+
+def _mixture_plays(play: Play) -> Int[Array, "*level"]:
+    expert = play.uniform < play.expert_share
+    return jnp.where(expert, play.label, play.greedy)
+
+
+class Driver(NamedTuple):
+    """Who drives."""
+
+    plays: Callable[[Play], Int[Array, "..."]]
+    """the actions of an episode, given what may be used"""
+    episode: Callable[..., Tally]
+    """`episode(learner, world, tally, key)`: one episode, level by level"""
+    read: Callable[[Tally, World], Tally]
+    """completes a tally before it is looked at"""
+
+
+def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
+    """A driver whose action at each on-path level is `plays`; every level up to the first wrong action is labelled."""
+
+    def episode(row, world, tally, key):
+        horizon = tally.labels.shape[0]
+        uniform = jax.random.uniform(key, (row.draws, horizon))
+        law = row.law(tally, world)
+        label = sample(world.noisy, uniform[0])
+        share = expert_share(world.decay, tally.episodes, 1)
+        action = plays(Play(plurality(row.score(tally, world)), law, label, share, uniform[row.draws // 2]))
+        wrong = jnp.append(action != world.secret, True)
+        reached = (jnp.arange(horizon) <= jnp.argmax(wrong)).astype(jnp.int32)
+        seen = tally.seen
+        if row.query is not None:
+            queried = row.query(law, action, uniform[-1])
+            seen = add_labels(seen.astype(jnp.int32), queried, reached) > 0
+        return Tally(add_labels(tally.labels, label, reached), seen, tally.episodes + 1)
+
+    return Driver(plays, episode, lambda tally, world: tally)
+
+
+def _exit_episode(row, world, tally, key):
+    """The noisy expert plays: right until its first wrong label, after which nothing is informative. So an episode is
+    one exit (level, wrong label), drawn from two 32-bit numbers; 24 bits would misplace survivals near 1e−5 by 1 %."""
+    bits = jax.random.bits(key, (2,), jnp.uint32)
+    horizon = world.secret.shape[0]
+    q = jnp.take_along_axis(world.noisy, world.secret[:, None], axis=1)[:, 0]
+    survival = jnp.cumprod(q)
+    below = jnp.minimum(survival * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)
+    level = jnp.sum((bits[0] < below) | (survival >= 1.0))
+    at = jnp.minimum(level, horizon - 1)
+    wrong = world.noisy[at] * (jnp.arange(world.noisy.shape[1]) != world.secret[at])
+    label = sample(wrong, (bits[1] >> 8) * jnp.float32(2.0**-24))
+    labels = tally.labels.at[at, label].add((level < horizon).astype(jnp.int32))
+    return Tally(labels, tally.seen, tally.episodes + 1)
+
+
+def _read_exits(tally: Tally, world: World) -> Tally:
+    """Labels from exits: right labels at level h = episodes − exits at levels 1..h."""
+    right = tally.episodes - jnp.cumsum(tally.labels.sum(1))
+    is_right = jnp.arange(tally.labels.shape[1])[None, :] == world.secret[:, None]
+    return tally._replace(labels=jnp.where(is_right, right[:, None], tally.labels))
+
+
+def repeat(
+    episode: Callable[[Tally, Key[Array, ""]], Tally], read: Callable[[Tally], Any], tally: Tally, key: Key[Array, ""],
+    stride: Int[Array, ""] | int, points: int,
+) -> tuple[Tally, Any]:  # fmt: skip
+    """`points` times: `stride` more episodes, then what `read` sees; episode number i uses fold_in(key, i)."""
+
+    def one(_, tally):
+        return episode(tally, jax.random.fold_in(key, tally.episodes + 1))
+
+    def point(tally, _):
+        tally = lax.fori_loop(0, stride, one, tally)
+        return tally, read(tally)
+
+    return lax.scan(point, tally, length=points)
+
+
+EXPERT = Driver(lambda play: play.label, _exit_episode, _read_exits)
+MIXTURE = _student(_mixture_plays)
+GREEDY = _student(lambda play: play.greedy)
+
+
+@lru_cache
+def sampled(temperature: float) -> Driver:
+    """A student that samples from its law at this temperature."""
+    tempered = (lambda law: law) if temperature == 1 else Temperature(temperature).probs
+    return _student(lambda play: sample(tempered(play.law), play.uniform))
