@@ -71,23 +71,6 @@ def uniform_kernel(n_actions: int, over: tuple[int, ...] | None = None) -> Float
     return kernel
 
 
-def table_kernel(table: Float[np.ndarray, "... A"]) -> Float[np.ndarray, "... A"]:
-    """ν as a given table, (A,) or (S, A); raises `BadInput` unless every row is a probability vector."""
-    table = np.asarray(table, float)
-    require(
-        bool(np.all(np.isfinite(table)) and np.all(table >= 0)), "noise table", "one that is not",
-        "finite and non-negative",
-    )  # fmt: skip
-    sums = np.atleast_1d(table.sum(-1))
-    worst = np.unravel_index(np.argmax(np.abs(sums - 1)), sums.shape)
-    row = ", ".join(str(int(i)) for i in worst)
-    require(
-        bool(abs(sums[worst] - 1) < 1e-6), f"row ({row}) of the noise table", sums[worst],
-        "a probability vector (sum 1)",
-    )  # fmt: skip
-    return table
-
-
 def sample(probs: Float[Array, "... A"], uniform: Float[Array, "..."]) -> Int[Array, "..."]:
     """The label that the uniform number u in [0, 1) picks from a law: min{a : u < F(a)}, F its distribution function.
 

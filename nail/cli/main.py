@@ -10,9 +10,10 @@ from typing import Annotated
 import tyro
 
 from nail.checks import BadInput, require, require_known
+from nail.cli.nstar_command import NStarCommand
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import Sweep, with_figure
-from nail.cli.theory_command import QUANTITIES, NStarCommand, Theory
+from nail.cli.theory_command import QUANTITIES, Theory
 from nail.methods import METHOD, METHODS
 from nail.training.config import PRECISIONS, TASKS, TrainConfig, check
 

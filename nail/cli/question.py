@@ -26,12 +26,12 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "eps": (lambda x: 0 < x < 1, "in (0, 1)"),
     "C": (lambda x: x >= 1 and math.isfinite(x), "a finite number of at least 1"),
     "c": (lambda x: x > 0 and math.isfinite(x), "a finite number above 0"),
-    "recovery": (lambda x: x is None or x >= 1, "an integer of at least 1"),
+    "recovery": (lambda x: x >= 1, "an integer of at least 1"),
     "replicates": (lambda x: x >= 1, "an integer of at least 1"),
     "max_episodes": (lambda x: 1 <= x <= MAX_EPISODES, f"an integer in 1..{MAX_EPISODES}"),
     "seed": (lambda x: 0 <= x < 2**31, "an integer of at least 0 and below 2^31"),
 }
-"""what each option must be, wherever it occurs"""
+"""what each option must be, wherever it occurs and is given"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,10 @@ class Question:
 
     def run(self) -> None:
         """Check the options (raises `BadInput` naming the first bad one), compute, print."""
-        inputs = self.inputs()
-        for field, value in inputs.items():
-            if field in RANGES:
-                ok, allowed = RANGES[field]
-                require(ok(value), field, value, allowed)
-        found = self.answer()
+        for field, (ok, allowed) in RANGES.items():
+            value = getattr(self, field, None)
+            require(value is None or ok(value), field, value, allowed)
+        inputs, found = self.inputs(), self.answer()
         if self.json:
             print(json.dumps({"quantity": self.name, "inputs": inputs, **found}, allow_nan=False, ensure_ascii=False))
             return

@@ -1,10 +1,5 @@
-"""`nail theory …` and `nail n-star …`: closed forms and measured sample complexities, as a table or as JSON.
+"""`nail theory …`: closed forms, as a table or as JSON. They need numpy and scipy alone."""
 
-The closed forms need numpy and scipy alone: JAX is imported by `nail n-star` only, and only when it runs.
-"""
-
-import math
-import sys
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -14,9 +9,6 @@ import tyro
 
 from nail.checks import require, require_known
 from nail.cli.question import MAX_LEVELS, Question
-
-MAX_CELLS = 2**30
-"""largest replicates × H × A of `nail n-star`"""
 
 Horizon = Annotated[int, tyro.conf.arg(help="horizon H ≥ 1, steps an episode")]
 Actions = Annotated[int, tyro.conf.arg(help="number of actions A ≥ 2")]
@@ -192,54 +184,3 @@ class Theory:
 
     def run(self) -> None:
         self.quantity.run()
-
-
-@dataclass(frozen=True, kw_only=True)
-class NStarCommand(Question):
-    """Measure n*: the smallest number of episodes with success probability ≥ 1−δ, from replicates."""
-
-    instance: str
-    """poison-chain or hidden-path"""
-    method: str
-    """count-based learner: see `nail list`"""
-    H: Horizon
-    A: Actions
-    eta: Eta
-    delta: Delta
-    replicates: int = 2000
-    """independent replicates, each with its own secret, ≥ 1"""
-    seed: int = 0
-    """seed of secrets, labels, rollouts and bootstrap, ≥ 0"""
-    max_episodes: int = 100_000
-    """episodes after which the answer is left open (censored), ≥ 1"""
-
-    name: ClassVar[str] = "n-star"
-    meaning: ClassVar[str] = "smallest number of episodes after which all H right actions are found"
-    formula: ClassVar[str] = "min{n : mean success over replicates ≥ 1−δ}; 95 % bootstrap interval over replicates"
-    source: ClassVar[str] = "docs/theory.md §4.1, §4.2, §5; uniform noise; queries = episodes × H"
-
-    def answer(self) -> dict[str, Any]:
-        cells = self.replicates * self.H * self.A
-        require(cells <= MAX_CELLS, "replicates × H × A", cells, f"at most {MAX_CELLS}")
-        if self.method == "nailgun" and self.eta >= 0.5:
-            print(f"nail: nailgun has its guarantee for eta < 1/2 only, and eta is {self.eta}", file=sys.stderr)
-        from nail.counting.nstar import n_star
-
-        found = n_star(
-            self.instance, self.method, self.H, self.A, self.eta, self.delta,
-            replicates=self.replicates, seed=self.seed, max_episodes=self.max_episodes,
-        )  # fmt: skip
-        return {
-            "value": found.value,
-            "interval": _ends(found.interval),
-            "queries": found.queries,
-            "query_interval": _ends(found.query_interval),
-            "censored": found.censored,
-            "budget": found.budget,
-            "resolution": found.resolution,
-        }
-
-
-def _ends(interval: tuple[float, float]) -> list[int | None]:
-    """An interval of counts; None for an end that is not finite."""
-    return [int(end) if math.isfinite(end) else None for end in interval]

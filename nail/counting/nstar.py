@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nail.checks import require, require_known
-from nail.counting import levels
+from nail.counting import INSTANCES, levels
 from nail.counting import paths as trie
 from nail.counting.drivers import EXPERT, Setting, complete
 from nail.counting.layered import exact_regret, greedy, simulation
@@ -33,8 +33,6 @@ TRIE_BYTES = 2**30
 """largest data set of the best-path search"""
 MDP_POINTS = 32
 """checkpoints an octave on any other instance"""
-INSTANCES = ("poison-chain", "hidden-path")
-"""instances that are simulated level by level, without tables of states"""
 Factory = Callable[[int], Instance]
 Octaves = Iterator[tuple[Int[np.ndarray, " T"], Float[np.ndarray, "R T"]]]
 
