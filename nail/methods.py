@@ -7,6 +7,8 @@ A new method is a new row. Two loops read it: the training of a network (nail/tr
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from nail.registry import Table
+
 
 class Rule(NamedTuple):
     """How a student's token is picked in a rollout, with one number of the user's."""
@@ -130,6 +132,9 @@ _ROWS: tuple[Method, ...] = (
     ),
 )  # fmt: skip
 
-METHOD: dict[str, Method] = {row.name: row for row in _ROWS}
-METHODS: tuple[Method, ...] = tuple(row for row in _ROWS if row.trains)
-"""the rows that a network can be trained by"""
+METHOD = Table("method", _ROWS)
+
+
+def trained_methods() -> list[Method]:
+    """The rows by which a network can be trained, those that were added from outside included."""
+    return [row for row in METHOD.values() if row.trains]

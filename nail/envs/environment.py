@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from nail.envs.tokens import Score
+
 Context = Any
 State = Any
 
@@ -55,3 +57,14 @@ class Environment(Protocol):
 
     def poisoned(self, context: Context, observations: Int[Array, " H"]) -> Bool[Array, " H"]:
         """`lost` at each of the H states, in one parallel pass."""
+
+    def score(self, context: Context, actions: Int[Array, " H"]) -> Score:
+        """How well an episode's actions did, each part in [0, 1]; `exact_match` with the clean actions is the usual."""
+
+
+@runtime_checkable
+class TokenTask(Environment, Protocol):
+    """An environment that a transformer can learn: a context is the prompt itself, L tokens in 0..A−1, and what is
+    observed at a step is the token before the one to be emitted (at the first step one that ends the prompt)."""
+
+    prompt_length: int

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from nail.envs.bank import Bank, make_bank
-from nail.envs.tokens import Recovery
+from nail.envs.tokens import Recovery, Score, exact_match
 
 
 class ChainState(NamedTuple):
@@ -38,6 +38,11 @@ class ModAdd(NamedTuple):
     @property
     def horizon(self) -> int:
         """H = m target tokens."""
+        return self.m
+
+    @property
+    def prompt_length(self) -> int:
+        """L = m residues, before the "=" that is observed first."""
         return self.m
 
     @property
@@ -118,6 +123,10 @@ class ModAdd(NamedTuple):
             return jnp.zeros(self.m, bool)
         wrong = observations[1:] != self.clean_actions(context)[:-1]
         return jnp.concatenate([jnp.zeros(1, bool), jnp.cumsum(wrong) > 0])
+
+    def score(self, context: Int[Array, " m"], actions: Int[Array, " m"]) -> Score:
+        """The emitted chain against the running sums."""
+        return exact_match(actions, self.clean_actions(context))
 
     def _law(self, x, first, token, clean, lost) -> Float[Array, " A"]:
         """One-hot at the right next residue, or uniform over the residues where the expert is lost."""

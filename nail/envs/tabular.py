@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from nail.envs.instances import Instance
 from nail.envs.mdp import TabularMDP
+from nail.envs.tokens import Score, exact_match
 from nail.noise import sample
 
 TRAINING, VALIDATION = 2**32 - 1, 2**32 - 2
@@ -126,6 +127,10 @@ class TabularEnvironment(NamedTuple):
     def poisoned(self, context: Chance, observations: Int[Array, " H"]) -> Bool[Array, " H"]:
         """`lost` at the H states observed."""
         return _uniform(self.laws(context, observations))
+
+    def score(self, context: Chance, actions: Int[Array, " H"]) -> Score:
+        """The actions against those of the clean expert's own path."""
+        return exact_match(actions, self.clean_actions(context))
 
     def _chance(self, stream: int, index: UInt32[Array, ""]) -> Chance:
         key = jax.random.fold_in(jax.random.key(self.bank_seed), jnp.uint32(stream))

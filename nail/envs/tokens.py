@@ -18,7 +18,7 @@ class Score(NamedTuple):
     """1 where the token at that position is right"""
 
 
-def score(emitted: Int[Array, "... H"], clean: Int[Array, "... H"]) -> Score:
+def exact_match(emitted: Int[Array, "... H"], clean: Int[Array, "... H"]) -> Score:
     """Compare an emitted chain with the clean one, position by position."""
     right = emitted == clean
     return Score(right.all(-1), right[..., -1], right.astype("float32"))

@@ -1,8 +1,9 @@
-"""Decoder transformer over a prompt of m residues, "=", and a chain of m targets (docs/paper.md).
+"""Decoder transformer over a prompt of L tokens and a chain of H targets (docs/paper.md; there L = H = m).
 
 Pre-LayerNorm with weights only, exact GELU, learned absolute positions, tied input and output embedding, no biases.
 Only what is used is computed: the last block needs keys and values at every position, but queries, MLP
-and logits at the m target positions alone.
+and logits at the H target positions alone. The token before the first target (in modular addition "=") is the first
+observation; a block has L + H positions.
 """
 
 from typing import Any, NamedTuple
@@ -59,10 +60,13 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Logits over the A = p+1 tokens at the m target positions m..2m−1 of a block of 2m tokens."""
+    """Logits over the A tokens at the H target positions L..L+H−1 of a block of L + H tokens."""
 
     n_actions: int
-    m: int
+    prompt: int
+    """L"""
+    horizon: int
+    """H"""
     width: int
     heads: int
     layers: int
@@ -74,43 +78,43 @@ class Decoder(nn.Module):
         """Embeddings N(0, init_std²)."""
         normal = nn.initializers.normal(self.init_std)
         self.tokens = self.param("tokens", normal, (self.n_actions, self.width), jnp.float32)
-        self.positions = self.param("positions", normal, (2 * self.m, self.width), jnp.float32)
+        self.positions = self.param("positions", normal, (self.prompt + self.horizon, self.width), jnp.float32)
         self.blocks = [
             Block(self.width, self.heads, self.layers, self.init_std, self.dtype, self.precision)
             for _ in range(self.layers)
         ]
         self.ln = _layer_norm(self.dtype)
 
-    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B m A"]:
-        """One parallel pass over the prompt, "=" and the first m−1 chain tokens."""
+    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B H A"]:
+        """One parallel pass over the prompt and the H observations."""
         x = self._embed(tokens, self.positions)
-        causal = jnp.tril(jnp.ones((2 * self.m, 2 * self.m), bool))
+        causal = jnp.tril(jnp.ones((tokens.shape[1], tokens.shape[1]), bool))
         for i, block in enumerate(self.blocks):
-            first = self.m if i == self.layers - 1 else 0
+            first = self.prompt if i == self.layers - 1 else 0
             x = block.attend(x[:, first:], *block.keys_values(x), causal[first:])
         return self._unembed(x)
 
-    def prefill(self, prompt: Int[Array, "B m"]) -> KVCache:
-        """The cache after the m residues, with room for the m tokens that follow."""
-        x = self._embed(prompt, self.positions[: self.m])
-        causal = jnp.tril(jnp.ones((self.m, self.m), bool))
+    def prefill(self, prompt: Int[Array, "B L"]) -> KVCache:
+        """The cache after the L tokens of the prompt, with room for the H tokens that follow."""
+        x = self._embed(prompt, self.positions[: self.prompt])
+        causal = jnp.tril(jnp.ones((self.prompt, self.prompt), bool))
         keys, values = [], []
         for i, block in enumerate(self.blocks):
             k, v = block.keys_values(x)
             if i < self.layers - 1:
                 x = block.attend(x, k, v, causal)
-            keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, self.m))))
-            values.append(jnp.pad(v, ((0, 0), (0, 0), (0, self.m), (0, 0))))
+            keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, self.horizon))))
+            values.append(jnp.pad(v, ((0, 0), (0, 0), (0, self.horizon), (0, 0))))
         return KVCache(tuple(keys), tuple(values))
 
     def decode(
         self, cache: KVCache, step: Int[Array, ""] | int, token: Int[Array, " B"]
     ) -> tuple[Float[Array, "B A"], KVCache]:
-        """Logits at target position m + step, where `token` stands, and the cache with that position filled."""
-        position = self.m + step
+        """Logits at target position L + step, where `token` stands, and the cache with that position filled."""
+        position = self.prompt + step
         row = jax.lax.dynamic_slice_in_dim(self.positions, position, 1)
         x = self._embed(token[:, None], row)
-        visible = (jnp.arange(2 * self.m) <= position)[None, :]
+        visible = (jnp.arange(self.prompt + self.horizon) <= position)[None, :]
         keys, values = [], []
         for i, block in enumerate(self.blocks):
             k, v = block.keys_values(x)
@@ -130,21 +134,22 @@ class Decoder(nn.Module):
 
 
 class TransformerPolicy(NamedTuple):
-    """`Decoder` behind the interface of `nail.policies.policy`; contexts are the prompts' residues (B, m)."""
+    """`Decoder` behind the interface of `nail.policies.policy`; contexts are the prompts' tokens (B, L)."""
 
     decoder: Decoder
 
     def init(self, key: PRNGKeyArray) -> Any:
         """Float32 parameters."""
-        return self.decoder.init(key, jnp.zeros((1, 2 * self.decoder.m), jnp.int32))
+        return self.decoder.init(key, jnp.zeros((1, self.decoder.prompt + self.decoder.horizon), jnp.int32))
 
     def logits(
-        self, params: Any, contexts: Int[Array, "B m"], observations: Int[Array, "B m"]
-    ) -> Float[Array, "B m A"]:
-        """Logits at the m target positions; `observations` = ("=", a_1, …, a_{m−1})."""
+        self, params: Any, contexts: Int[Array, "B L"], observations: Int[Array, "B H"]
+    ) -> Float[Array, "B H A"]:
+        """Logits at the H target positions; `observations` are the tokens before them, in modular addition
+        ("=", a_1, …, a_{m−1})."""
         return self.decoder.apply(params, jnp.concatenate([contexts, observations], axis=1))
 
-    def start(self, params: Any, contexts: Int[Array, "B m"]) -> KVCache:
+    def start(self, params: Any, contexts: Int[Array, "B L"]) -> KVCache:
         """The cache after the prompts."""
         return self.decoder.apply(params, contexts, method="prefill")
 
@@ -153,6 +158,16 @@ class TransformerPolicy(NamedTuple):
     ) -> tuple[Float[Array, "B A"], KVCache]:
         """Logits at target `step` and the advanced cache."""
         return self.decoder.apply(params, cache, step, observations, method="decode")
+
+
+def compute_dtype(precision: str) -> jnp.dtype:
+    """Type of activations and products; parameters, softmax, loss and optimiser are float32 in any case."""
+    return jnp.dtype("bfloat16" if precision == "bfloat16" else "float32")
+
+
+def product_precision(precision: str) -> Precision | None:
+    """XLA's precision of the products: HIGHEST for float32 on every device, the device's fast default otherwise."""
+    return Precision.HIGHEST if precision == "float32" else None
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -10,9 +10,6 @@ from typing import Any
 from nail.checks import BadInput, require, require_known
 from nail.training.config import TrainConfig, check, content_hash, run_id, static_part
 
-FIELDS = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
-"""field → type"""
-
 
 def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
     """All combinations of `axes` (field=values) around `base`, checked; the last axis varies fastest.
@@ -22,7 +19,7 @@ def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
     """
     values = {}
     for name, axis in axes.items():
-        require_known("field", name, FIELDS)
+        _type_of(base, name)
         values[name] = tuple(axis)
         require(values[name], f"the axis {name}", "none", "one value or more")
     product = itertools.product(*values.values())
@@ -61,23 +58,32 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def parse_axis(text: str) -> tuple[str, tuple[Any, ...]]:
-    """(field, values) of a text "field=v1,v2,…", or "field=a:b" for the integers a, …, b − 1.
+def _type_of(base: TrainConfig, name: str) -> Any:
+    """Type of a field that can be an axis around `base`; raises `BadInput` for any other."""
+    types_of = {field.name: field.type for field in dataclasses.fields(base) if field.name != "task"}
+    if name == "task":
+        raise BadInput("an axis must be a field other than task: tasks have different fields, so make a grid for each")
+    require_known(f"field of the task {base.task}", name, types_of)
+    return types_of[name]
 
-    Raises `BadInput` for a field that does not exist or a value that is not of its type.
+
+def parse_axis(text: str, base: TrainConfig) -> tuple[str, tuple[Any, ...]]:
+    """(field, values) of a text "field=v1,v2,…", or "field=a:b" for the integers a, …, b − 1, around `base`.
+
+    Raises `BadInput` for a field that the task does not have or a value that is not of its type.
     """
     name, equals, values = text.partition("=")
     name = name.strip().replace("-", "_")
     if not equals:
         raise BadInput(f"vary must be field=value,value,… or field=from:to, got {text}")
-    require_known("field", name, FIELDS)
+    kind = _type_of(base, name)
     found: list[Any] = []
     for part in filter(None, (part.strip() for part in values.split(","))):
         first, colon, last = part.partition(":")
-        if colon and FIELDS[name] is int:
+        if colon and kind is int:
             found += range(_value(name, int, first), _value(name, int, last))
         else:
-            found.append(_value(name, FIELDS[name], part))
+            found.append(_value(name, kind, part))
     return name, tuple(found)
 
 

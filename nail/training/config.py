@@ -4,59 +4,40 @@ Field texts are the help texts of the command line. The defaults are the paper's
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nail.checks import BadInput, require, require_known
-from nail.methods import METHOD
+from nail.envs.noises import NOISES
+from nail.envs.tasks import TASKS, Task
+from nail.methods import METHOD, trained_methods
+from nail.policies.students import STUDENTS, Student
 
-TASKS = {
-    "modadd": "modular addition with a chain of thought",
-    "poison-chain": "tabular: one wrong action leaves the path for good, and the expert is uniform there",
-    "hidden-path": "tabular: one secret path in a tree of prefixes; p^(m−1) ≤ 1024",
-    "garnet": "tabular: a random MDP with p states and 2 successors of each action; p ≤ 64",
-}
-"""task → what it is; tabular tasks have horizon H = m and A = p actions"""
-LIMITS: dict[str, tuple[tuple[str, Callable[[int, int], int], int], ...]] = {
-    "hidden-path": (("p^(m−1)", lambda p, m: p ** (m - 1), 1024), ("p^(2m−1)", lambda p, m: p ** (2 * m - 1), 2**24)),
-    "garnet": (("p", lambda p, m: p, 64), ("m·p³", lambda p, m: m * p**3, 2**24)),
-}
-"""task → sizes of its tables in p and m, and the largest that are allowed"""
-RECOVERIES = ("none", "follow")
-NOISES = {
-    "uniform": "Huber mixture with the uniform kernel",
-    "temperature": "the expert's own law, tempered",
-}
-"""noise law → what it is"""
 ESTIMATORS = ("mc", "full")
-PRECISIONS = ("float32", "fast-float32", "bfloat16")
 DECODES = ("sequential", "parallel")
-TRACED = ("seed", "eta", "beta", "temperature", "expert_temperature", "lr")
+TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run."""
+    """One training run: the fields below, and the options of its task and of the task's student.
+
+    `TrainConfig(task="modadd", p=7, m=31, width=512, …)` has p, m and recovery from the task and width, heads, layers,
+    init_std and precision from the transformer; `TrainConfig(task="garnet", S=8, A=4, H=8, …)` has S, A, H, branching
+    and no field of a network. Raises `BadInput` for an unknown task and for a field that the task does not have.
+    """
 
     task: str = "modadd"
-    """environment: modadd (modular addition with a chain of thought), or a tabular MDP with a softmax table as student:
-    poison-chain, hidden-path or garnet, whose instance is drawn from bank_seed (they ignore width, heads, layers,
-    init_std, precision and recovery)"""
-    p: int = 7
-    """modulus of the addition, p ≥ 2; the vocabulary is 0..p−1 and "=". Of a tabular task: number of actions A"""
-    m: int = 31
-    """chain length = horizon H in tokens, m ≥ 1. Of a tabular task: horizon H in steps"""
-    recovery: str = "none"
-    """clean expert after a mistake: none (uniform from there on) or follow (continues from the prefix it is given);
-    for a tabular task this is part of the instance"""
+    """environment: modadd (modular addition with a chain of thought, by a transformer), or a tabular MDP with a softmax
+    table as student, whose instance is drawn from bank_seed: poison-chain, hidden-path, garnet; see `nail list`"""
     noise: str = "uniform"
-    """corruption of the expert: uniform (Huber mixture with uniform kernel over the residues) or temperature"""
+    """corruption of the expert: uniform (Huber mixture, uniform kernel over the task's actions) or temperature"""
     eta: float = 0.2
     """corruption rate η of the uniform noise, 0 ≤ η < 1"""
     expert_temperature: float = 1.0
@@ -71,6 +52,8 @@ class TrainConfig:
     """weight β of the reverse KL in nail-beta, interpolation of jsd-beta, 0 ≤ β ≤ 1 (other methods ignore it)"""
     temperature: float | None = None
     """temperature T ≥ 0 of the student's rollout, 0 is greedy; default: the method's own"""
+    rule_number: float | None = None
+    """number of the rollout rule of a method that has one (top-p: the mass p); default: the rule's own"""
     estimator: str = "mc"
     """objective from one sampled token per prefix (mc) or from the whole law (full)"""
     channel_aware: bool = False
@@ -81,15 +64,6 @@ class TrainConfig:
     """decay of DAgger's β_i from round to round, 0 ≤ decay ≤ 1"""
     dagger_buffer: int = 0
     """DAgger's data set in episodes, the oldest replaced first; 0 holds the whole budget, batch × steps"""
-    width: int = 512
-    """model width, a multiple of heads"""
-    heads: int = 8
-    """attention heads ≥ 1"""
-    layers: int = 1
-    """decoder blocks ≥ 1"""
-    init_std: float | None = None
-    """standard deviation of the initial weights, > 0 (residual projections: divided by √(2·layers)); default:
-    0.02·√(512/width), which is the paper's 0.02 at width 512 and the same scale of activations at other widths"""
     batch: int = 64
     """episodes per update, ≥ 1"""
     steps: int = 46_875
@@ -102,9 +76,6 @@ class TrainConfig:
     """AdamW weight decay ≥ 0"""
     clip: float = 1.0
     """global-norm clip of the gradient, > 0"""
-    precision: str = "float32"
-    """float32; fast-float32: products as the device prefers them (TF32 on a recent GPU; the same as float32 on a CPU);
-    bfloat16: activations and products (parameters, softmax, loss and optimiser stay float32)"""
     decode: str = "sequential"
     """rollouts: sequential (token by token), or parallel (passes over the whole chain until it no longer changes, which
     is the same rollout: 1 pass for a student that knows the task, up to H before; `nail bench` times both)"""
@@ -117,36 +88,96 @@ class TrainConfig:
     seed: int = 0
     """seed of initialisation, noise and rollouts, ≥ 0"""
 
-    @property
-    def initial_std(self) -> float:
-        """Standard deviation of the initial weights: the configured one, or else 0.02·√(512/width)."""
-        return 0.02 * math.sqrt(512 / self.width) if self.init_std is None else self.init_std
+    def __new__(cls, *positional: Any, **fields: Any) -> "TrainConfig":
+        """An instance of the class that has the task's fields."""
+        if cls is TrainConfig:
+            cls = config_class(fields.get("task", positional[0] if positional else "modadd"))
+        _refuse_unknown(cls, fields)
+        return object.__new__(cls)
+
+    def __reduce__(self) -> Any:
+        """Classes of configurations are made on demand: pickled by their fields."""
+        return _rebuilt, (dataclasses.asdict(self),)
 
     @property
     def rollout_temperature(self) -> float:
         """The temperature that the student's rollouts have: the configured one, or else the method's own."""
         return METHOD[self.method].temperature if self.temperature is None else self.temperature
 
+    @property
+    def rollout_number(self) -> float:
+        """The number of the method's rollout rule: the configured one, or else the rule's own; 0 without a rule."""
+        rule = METHOD[self.method].rule
+        own = 0.0 if rule is None else rule.default
+        return own if self.rule_number is None else self.rule_number
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the student's rollouts are random."""
+        return METHOD[self.method].rule is not None or self.rollout_temperature > 0
+
+    def columns(self) -> dict[str, Any]:
+        """The fields as a row shows them: defaults that depend on others worked out."""
+        known = {"temperature": self.rollout_temperature}
+        if METHOD[self.method].rule is not None:
+            known["rule_number"] = self.rollout_number
+        if hasattr(self, "initial_std"):
+            known["init_std"] = self.initial_std
+        return {**vars(self), **known}
+
+
+def config_class(task: str) -> type[TrainConfig]:
+    """The class of the configurations of a task: `TrainConfig` with the task's and its student's options as fields.
+
+    Raises `BadInput` for an unknown task.
+    """
+    row = TASKS.find(task)
+    return _class_of(row, STUDENTS.find(row.student))
+
+
+@functools.cache
+def _class_of(task: Task, student: Student) -> type[TrainConfig]:
+    body = {"task": task.name, "__annotations__": {"task": str}, "__doc__": TrainConfig.__doc__}
+    bases = (student.options, task.options, TrainConfig)
+    return dataclass(frozen=True)(type("TrainConfig", bases, {**body, "__module__": __name__, "row": (task, student)}))
+
+
+def plain(config: TrainConfig) -> TrainConfig:
+    """`config` as an instance of `config_class`, without what a subclass (a command) added."""
+    names = [field.name for field in dataclasses.fields(config_class(config.task))]
+    return TrainConfig(**{name: getattr(config, name) for name in names})
+
+
+def _rebuilt(fields: dict[str, Any]) -> TrainConfig:
+    return TrainConfig(**fields)
+
+
+def _refuse_unknown(cls: type[TrainConfig], fields: dict[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(cls)]
+    unknown = [name for name in fields if name not in known]
+    if not unknown:
+        return
+    task: Task = cls.row[0]
+    renamed = dict(task.renamed)
+    if unknown[0] in renamed:
+        raise BadInput(f"{unknown[0]} is called {renamed[unknown[0]]} in the task {task.name}")
+    require_known(f"field of the task {task.name}", unknown[0], known)
+
 
 def check(config: TrainConfig) -> TrainConfig:
     """Return `config` unchanged, or raise `BadInput` naming the first field that is out of range."""
-    for name, known in [
-        ("task", TASKS), ("recovery", RECOVERIES), ("noise", NOISES),
-        ("method", [name for name, row in METHOD.items() if row.trains]),
-        ("estimator", ESTIMATORS), ("precision", PRECISIONS), ("decode", DECODES),
-    ]:  # fmt: skip
+    task, student = config_class(config.task).row
+    trained = [row.name for row in trained_methods()]
+    for name, known in [("noise", NOISES), ("method", trained), ("estimator", ESTIMATORS), ("decode", DECODES)]:
         require_known(name, getattr(config, name), known)
+    for options in (task.options, student.options):
+        getattr(options, "check", _anything)(config)
     for name, least in [
-        ("p", 2), ("m", 1), ("dagger_rounds", 1), ("dagger_buffer", 0), ("width", 1), ("heads", 1), ("layers", 1),
-        ("batch", 1), ("steps", 1), ("warmup", 0), ("eval_every", 1), ("n_validation", 1),
-        ("bank_seed", 0), ("seed", 0),
+        ("dagger_rounds", 1), ("dagger_buffer", 0), ("batch", 1), ("steps", 1), ("warmup", 0), ("eval_every", 1),
+        ("n_validation", 1), ("bank_seed", 0), ("seed", 0),
     ]:  # fmt: skip
         value = getattr(config, name)
         require(value >= least, name, value, f"an integer of at least {least}")
-    require(config.p <= 2**15, "p", config.p, "at most 32768")
-    for name, size, most in LIMITS.get(config.task, ()):
-        found = size(config.p, config.m)
-        require(found <= most, name, found, f"at most {most} for the task {config.task}")
     require(config.seed < 2**31, "seed", config.seed, "below 2^31")
     require(config.batch * config.steps < 2**32, "batch × steps", config.batch * config.steps, "below 2^32 episodes")
     require(0 <= config.eta < 1, "eta", config.eta, "in [0, 1)")
@@ -154,17 +185,33 @@ def check(config: TrainConfig) -> TrainConfig:
     require(0 <= config.dagger_decay <= 1, "dagger_decay", config.dagger_decay, "in [0, 1]")
     if config.temperature is not None:
         _require_finite(config, "temperature", lambda x: x >= 0, "a finite number of at least 0")
-    for name in ("expert_temperature", "lr", "init_std", "clip"):
-        if getattr(config, name) is not None:
-            _require_finite(config, name, lambda x: x > 0, "a finite number above 0")
+    for name in ("expert_temperature", "lr", "clip"):
+        _require_finite(config, name, lambda x: x > 0, "a finite number above 0")
     _require_finite(config, "weight_decay", lambda x: x >= 0, "a finite number of at least 0")
-    require(config.width % config.heads == 0, "heads", config.heads, f"a divisor of the width ({config.width})")
+    _check_rule(config)
     if config.dagger_buffer:
         require(
             config.dagger_buffer % config.batch == 0, "dagger_buffer", config.dagger_buffer,
             f"a multiple of the batch ({config.batch})",
         )  # fmt: skip
     return config
+
+
+def _anything(config: TrainConfig) -> None:
+    """Options without a check of their own."""
+
+
+def _check_rule(config: TrainConfig) -> None:
+    """The rollout rule's number is in its range, and is given to a method that has a rule."""
+    rule = METHOD[config.method].rule
+    if rule is None:
+        require(config.rule_number is None, "rule_number", config.rule_number,
+                f"left out: {config.method} has no rollout rule")  # fmt: skip
+    else:
+        number = config.rollout_number
+        require(rule.least <= number <= rule.most, "rule_number", number, f"in [{rule.least:g}, {rule.most:g}]")
+        require(config.temperature is None, "temperature", config.temperature,
+                f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
 
 
 def _require_finite(config: TrainConfig, name: str, ok: Any, allowed: str) -> None:
@@ -174,18 +221,20 @@ def _require_finite(config: TrainConfig, name: str, ok: Any, allowed: str) -> No
 
 def static_part(config: TrainConfig) -> dict[str, Any]:
     """What fixes the compiled program: every field but the traced ones, and whether rollouts are sampled at all."""
-    fields = dataclasses.asdict(config)
-    for name in (*TRACED, *_OUTSIDE_RUN_IDENTITY):
-        fields.pop(name)
-    return {**fields, "sampled": config.rollout_temperature > 0}
+    return {**_identity(config, TRACED), "sampled": config.sampled}
 
 
 def run_id(config: TrainConfig) -> str:
-    """Content hash of a run: 12 hexadecimal digits of SHA-256 over its configuration."""
-    fields = dataclasses.asdict(config)
-    for name in _OUTSIDE_RUN_IDENTITY:
-        fields.pop(name)
-    return content_hash(fields)
+    """Content hash of a run: 12 hexadecimal digits of SHA-256 over its fields and what was added from outside."""
+    return content_hash(_identity(config))
+
+
+def _identity(config: TrainConfig, left_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields that tell runs apart, and fingerprints of definitions that are not the package's own."""
+    fields = {k: v for k, v in vars(config).items() if k not in (*left_out, *_OUTSIDE_RUN_IDENTITY)}
+    named = ((TASKS, config.task), (NOISES, config.noise), (METHOD, config.method))
+    added = {table.kind: found for table, name in named if (found := table.fingerprint(name))}
+    return {**fields, "definitions": added} if added else fields
 
 
 def content_hash(content: Any) -> str:
@@ -199,10 +248,3 @@ def group(configs: tuple[TrainConfig, ...]) -> list[tuple[TrainConfig, ...]]:
     for config in configs:
         groups.setdefault(content_hash(static_part(config)), []).append(config)
     return [tuple(members) for members in groups.values()]
-
-
-def one_program(configs: tuple[TrainConfig, ...]) -> TrainConfig:
-    """The first of `configs`; raises `BadInput` unless all share one compiled program."""
-    if len(group(configs)) != 1:
-        raise BadInput("runs of one batch must differ in " + ", ".join(TRACED) + " only")
-    return configs[0]

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nail.envs.environment import Environment
-from nail.envs.tokens import score
 from nail.policies.policy import Policy
 from nail.training.rollout import rollout
 
@@ -46,7 +45,7 @@ def evaluate(env: Environment, policy: Policy, params: Any, parallel: bool = Fal
 def _per_context(env: Environment, policy: Policy, params: Any, contexts: Any, parallel: bool) -> Evaluation:
     """The summands of `evaluate`, one row a context."""
     clean = jax.vmap(env.clean_actions)(contexts)
-    scored = score(rollout(env, policy, params, contexts, parallel=parallel).actions, clean)
+    scored = jax.vmap(env.score)(contexts, rollout(env, policy, params, contexts, parallel=parallel).actions)
     logits = policy.logits(params, contexts, jax.vmap(env.observations)(contexts, clean))
     right = clean[..., None] == jnp.arange(env.n_actions)
     cross_entropy = -jnp.sum(jnp.where(right, jax.nn.log_softmax(logits), 0.0), axis=-1).mean(-1)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nail.envs.environment import Environment
+from nail.methods import Rule
 from nail.noise import Channel, sample
 from nail.policies.policy import Policy
 from nail.training.experts import Expert
@@ -54,7 +55,7 @@ def choose(
 ) -> Int[Array, "*n"]:
     """The student's token: argmax of logits + T·gumbel, a sample of softmax(logits/T); greedy without Gumbel noise.
 
-    Ties go to the lowest token.
+    Ties go to the lowest token. A method's own rollout rule takes the place of this one.
     """
     noisy = logits if gumbel is None else logits + temperature * gumbel
     return jnp.argmax(noisy, axis=-1).astype(jnp.int32)
@@ -69,6 +70,8 @@ def rollout(
     driver: Driver = "student",
     draws: Draws | None = None,
     temperature: Float[Array, ""] | float = 0.0,
+    rule: Rule | None = None,
+    rule_number: Float[Array, ""] | float = 0.0,
     expert: Expert | None = None,
     channel: Channel | None = None,
     expert_share: Float[Array, ""] | float = 0.0,
@@ -76,11 +79,14 @@ def rollout(
 ) -> Rollout:
     """Roll out a batch of B episodes of H steps.
 
-    driver "student" plays the policy at `temperature` (greedy where `draws` is None or holds no Gumbel noise),
-    "expert" the noisy expert, "mixture" the noisy expert with probability `expert_share` (β_i of DAgger) at each step
-    and else the student. `parallel` decodes by passes over the whole chain, which changes rounding at most.
+    driver "student" plays the policy by `rule` at the user's number, or without one at `temperature` (greedy where
+    `draws` is None or holds no Gumbel noise), "expert" the noisy expert, "mixture" the noisy expert with probability
+    `expert_share` (β_i of DAgger) at each step and else the student. `parallel` decodes by passes over the whole chain,
+    which changes rounding at most.
     """
-    players = Players(policy, params, driver, draws, temperature, expert, channel, expert_share)
+    players = Players(
+        policy, params, driver, draws, temperature, rule, rule_number, expert, channel, expert_share
+    )  # fmt: skip
     return fixed_point(env, players, contexts)[0] if parallel else _token_by_token(env, players, contexts)
 
 
@@ -92,9 +98,17 @@ class Players(NamedTuple):
     driver: Driver
     draws: Draws | None
     temperature: Float[Array, ""] | float
+    rule: Rule | None
+    rule_number: Float[Array, ""] | float
     expert: Expert | None
     channel: Channel | None
     expert_share: Float[Array, ""] | float
+
+    def own(self, logits: Float[Array, "*n A"], gumbel: Float[Array, "*n A"] | None) -> Int[Array, "*n"]:
+        """The student's tokens, by the method's rule or by temperature."""
+        if self.rule is None or gumbel is None:
+            return choose(logits, self.temperature, gumbel)
+        return self.rule.play(logits, gumbel, self.rule_number).astype(jnp.int32)
 
 
 def fixed_point(env: Environment, players: Players, contexts: Any) -> tuple[Rollout, Int[Array, ""]]:
@@ -104,16 +118,16 @@ def fixed_point(env: Environment, players: Players, contexts: Any) -> tuple[Roll
     depends on positions before it only, so after k passes the first k are final, and a chain with F(a) = a is the
     rollout. A student that knows the task confirms the clean chain in one pass.
     """
-    policy, params, driver, draws, temperature, expert, channel, _ = players
+    policy, params, draws, expert = players.policy, players.params, players.draws, players.expert
 
     def play(actions):
         observations = jax.vmap(env.observations)(contexts, actions)
         own = played = None
-        if driver != "expert":
+        if players.driver != "expert":
             logits = policy.logits(params, contexts, observations)
-            own = choose(logits, temperature, None if draws is None else draws.gumbel)
-        if driver != "student":
-            played = sample(channel.probs(expert.laws(contexts, observations)), draws.label)
+            own = players.own(logits, None if draws is None else draws.gumbel)
+        if players.driver != "student":
+            played = sample(players.channel.probs(expert.laws(contexts, observations)), draws.label)
         return _pick(players, own, played, draws)
 
     def unfinished(carry):
@@ -139,10 +153,10 @@ def _pick(players: Players, own: Array | None, played: Array | None, draws: Draw
 
 def _token_by_token(env: Environment, players: Players, contexts: Any) -> Rollout:
     """The rollout by one pass over the positions, with the policy's cache."""
-    policy, params, driver, draws, temperature, expert, channel, _ = players
+    policy, params, draws, expert = players.policy, players.params, players.draws, players.expert
     states = jax.vmap(env.start)(contexts)
-    student = policy.start(params, contexts) if driver != "expert" else None
-    noisy = expert.start(contexts) if driver != "student" else None
+    student = policy.start(params, contexts) if players.driver != "expert" else None
+    noisy = expert.start(contexts) if players.driver != "student" else None
     numbers = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), draws)
 
     def step(carry, inputs):
@@ -150,12 +164,12 @@ def _token_by_token(env: Environment, players: Players, contexts: Any) -> Rollou
         h, now = inputs
         seen = jax.vmap(env.observe)(states)
         own = played = None
-        if driver != "expert":
+        if players.driver != "expert":
             logits, student = policy.step(params, student, h, seen)
-            own = choose(logits, temperature, None if now is None else now.gumbel)
-        if driver != "student":
+            own = players.own(logits, None if now is None else now.gumbel)
+        if players.driver != "student":
             law, noisy = expert.step(noisy, h, states)
-            played = sample(channel.probs(law), now.label)
+            played = sample(players.channel.probs(law), now.label)
         action = _pick(players, own, played, now)
         return (jax.vmap(env.advance)(states, action), student, noisy), (seen, action)
 

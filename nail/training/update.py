@@ -8,13 +8,28 @@ import optax
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nail.methods import METHOD
+from nail.methods import expert_share
 from nail.noise import Channel, sample
 from nail.policies.policy import Policy
 from nail.training import losses
 from nail.training.config import TrainConfig
-from nail.training.problem import Numbers, Problem, make_channel
+from nail.training.problem import Numbers, Setup, make_channel
 from nail.training.rollout import draw, rollout
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from one update to the next."""
+
+    step: Int[Array, ""]
+    """updates done"""
+    params: Any
+    moments: Any
+    buffer: "Buffer | None"
+    loss_sum: Float[Array, ""]
+    """of the training losses since the last evaluation"""
+    loss_count: Int[Array, ""]
+    bad_step: Int[Array, ""]
+    """first update whose loss was not finite, −1 while there is none"""
 
 
 class Buffer(NamedTuple):
@@ -37,75 +52,67 @@ class Visited(NamedTuple):
     """one draw from it"""
 
 
-def buffer_shape(config: TrainConfig, problem: Problem) -> Buffer | None:
+def buffer_shape(setup: Setup) -> Buffer | None:
     """Shapes and types of the data set of methods that aggregate, else None."""
-    if not METHOD[config.method].aggregate:
+    config, env = setup.config, setup.env
+    if not setup.method.aggregate:
         return None
     capacity = config.dagger_buffer or config.batch * config.steps
-    small = problem.env.n_observations <= 256
-    rows = jax.ShapeDtypeStruct((capacity, problem.env.horizon), jnp.uint8 if small else jnp.int32)
+    small = env.n_observations <= 256
+    rows = jax.ShapeDtypeStruct((capacity, env.horizon), jnp.uint8 if small else jnp.int32)
     return Buffer(rows, rows)
 
 
 def collect(
-    config: TrainConfig,
-    problem: Problem,
-    channel: Channel,
-    numbers: Numbers,
-    params: Any,
-    step: Int[Array, ""],
-    key: PRNGKeyArray,
+    setup: Setup, channel: Channel, numbers: Numbers, params: Any, step: Int[Array, ""], key: PRNGKeyArray
 ) -> Visited:
     """Roll out the batch of update `step` and ask the noisy expert at every visited prefix (B·H expert queries)."""
-    env, policy, expert = problem
-    method = METHOD[config.method]
+    config, method, env, policy, expert = setup
     index = step.astype(jnp.uint32) * jnp.uint32(config.batch) + jnp.arange(config.batch, dtype=jnp.uint32)
     contexts = jax.vmap(env.train_context)(index)
-    sampled = method.driver != "expert" and config.rollout_temperature > 0
+    sampled = method.driver != "expert" and config.sampled
     draws = draw(key, config.batch, env, sampled, method.driver == "mixture")
     rolled = rollout(
         env, policy, params, contexts,
-        driver=method.driver, draws=draws, temperature=numbers.temperature,
-        expert=expert, channel=channel, expert_share=expert_share(config, step), parallel=config.decode == "parallel",
+        driver=method.driver, draws=draws, temperature=numbers.temperature, rule=method.rule,
+        rule_number=numbers.rule_number, expert=expert, channel=channel, expert_share=dagger_share(config, step),
+        parallel=config.decode == "parallel",
     )  # fmt: skip
     laws = channel.probs(expert.laws(contexts, rolled.observations))
     return Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label))
 
 
-def expert_share(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
-    """DAgger's β_i = decay^i in round i = ⌊step / (steps/rounds)⌋; β_0 = 1 (arXiv 1011.0686, §3)."""
-    per_round = -(-config.steps // config.dagger_rounds)
-    return jnp.float32(config.dagger_decay) ** (step // per_round)
+def dagger_share(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
+    """`expert_share` at update `step`: a round is ⌈steps/rounds⌉ updates."""
+    return expert_share(jnp.float32(config.dagger_decay), step, -(-config.steps // config.dagger_rounds))
 
 
 def aggregate(
-    config: TrainConfig, problem: Problem, channel: Channel, buffer: Buffer, new: Visited,
-    step: Int[Array, ""], key: PRNGKeyArray,
-) -> tuple[Buffer, Visited]:  # fmt: skip
+    setup: Setup, channel: Channel, buffer: Buffer, new: Visited, step: Int[Array, ""], key: PRNGKeyArray
+) -> tuple[Buffer, Visited]:
     """Append the new episodes to the buffer and draw a batch uniformly from all that it holds."""
-    capacity = buffer.labels.shape[0]
-    slot = (step * config.batch) % capacity
+    batch, capacity = setup.config.batch, buffer.labels.shape[0]
+    slot = (step * batch) % capacity
     buffer = jax.tree.map(
         lambda rows, fresh: jax.lax.dynamic_update_slice_in_dim(rows, fresh.astype(rows.dtype), slot, 0),
         buffer,
         Buffer(new.observations, new.labels),
     )
-    seen = (step + 1) * config.batch
-    pick = jax.random.randint(key, (config.batch,), 0, jnp.minimum(seen, capacity))
+    seen = (step + 1) * batch
+    pick = jax.random.randint(key, (batch,), 0, jnp.minimum(seen, capacity))
     episode = pick + capacity * ((seen - 1 - pick) // capacity)
-    contexts = jax.vmap(problem.env.train_context)(episode.astype(jnp.uint32))
+    contexts = jax.vmap(setup.env.train_context)(episode.astype(jnp.uint32))
     observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
-    laws = channel.probs(problem.expert.laws(contexts, observations))
+    laws = channel.probs(setup.expert.laws(contexts, observations))
     return buffer, Visited(contexts, observations, labels, laws, labels)
 
 
 def objective(
-    config: TrainConfig, problem: Problem, channel: Channel, numbers: Numbers, params: Any, visited: Visited,
-    key: PRNGKeyArray,
-) -> Float[Array, ""]:  # fmt: skip
+    setup: Setup, channel: Channel, numbers: Numbers, params: Any, visited: Visited, key: PRNGKeyArray
+) -> Float[Array, ""]:
     """The method's loss, a mean over the batch and the H positions, in nats."""
-    method = METHOD[config.method]
-    logits = problem.policy.logits(params, visited.contexts, visited.observations)
+    config, method = setup.config, setup.method
+    logits = setup.policy.logits(params, visited.contexts, visited.observations)
     logp = jax.nn.log_softmax(logits, axis=-1)
     if config.channel_aware:
         logp = _over_prefixes(lambda lp: losses.through_channel(lp, channel))(logp)
@@ -137,24 +144,24 @@ def learning_rate(config: TrainConfig, lr: Float[Array, ""], step: Int[Array, ""
     return 1e-6 + (lr - 1e-6) * share
 
 
-def update(
-    config: TrainConfig, problem: Problem, numbers: Numbers, step: Int[Array, ""], params: Any, moments: Any,
-    buffer: Buffer | None,
-) -> tuple[Any, Any, Buffer | None, Float[Array, ""]]:  # fmt: skip
-    """Update number `step` = 0, 1, … of a run: new parameters, optimiser moments, buffer, and the loss before it."""
+def update(setup: Setup, numbers: Numbers, state: TrainState) -> TrainState:
+    """The next update of a run: new parameters, optimiser moments, data set, and the loss before it counted."""
+    config, step = setup.config, state.step
     key = jax.random.fold_in(jax.random.key(numbers.seed), step + 1)
     k_collect, k_pick, k_loss = jax.random.split(key, 3)
-    channel = make_channel(config, problem.env, numbers)
-    visited = collect(config, problem, channel, numbers, params, step, k_collect)
+    channel = make_channel(setup, numbers)
+    visited, buffer = collect(setup, channel, numbers, state.params, step, k_collect), state.buffer
     if buffer is not None:
-        buffer, visited = aggregate(config, problem, channel, buffer, visited, step, k_pick)
+        buffer, visited = aggregate(setup, channel, buffer, visited, step, k_pick)
     visited = stop_gradient(visited)
     loss, gradient = jax.value_and_grad(
-        lambda params: objective(config, problem, channel, numbers, params, visited, k_loss)
-    )(params)
-    direction, moments = optimiser(config.clip, config.weight_decay).update(gradient, moments, params)
+        lambda params: objective(setup, channel, numbers, params, visited, k_loss)
+    )(state.params)  # fmt: skip
+    direction, moments = optimiser(config.clip, config.weight_decay).update(gradient, state.moments, state.params)
     rate = learning_rate(config, numbers.lr, step)
-    return optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, direction)), moments, buffer, loss
+    params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, direction))
+    bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), step, state.bad_step)
+    return TrainState(step + 1, params, moments, buffer, state.loss_sum + loss, state.loss_count + 1, bad_step)
 
 
 def initial_params(policy: Policy, seed: Int[Array, ""]) -> Any:

@@ -1,0 +1,177 @@
+"""Tasks by name: the options that each one has, its environment, and the finite MDP behind it if it is tabular.
+
+An option belongs to the task that reads it: runs of another task have no such field. Nothing here loads JAX before an
+environment is made: the command line is built from these rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nail.checks import require, require_known
+from nail.registry import Table
+
+RECOVERIES = ("none", "follow")
+MAX_TREE = 1024
+"""largest number of states of a hidden path built as an explicit tree"""
+MAX_ENTRIES = 2**24
+"""largest number of entries of a transition table"""
+
+
+class Task(NamedTuple):
+    """A task: what `--task NAME` stands for."""
+
+    name: str
+    summary: str
+    """one line for `nail list`"""
+    options: type
+    """frozen dataclass of the task's own options; its method `check()` raises `BadInput` for a bad one"""
+    environment: Callable[[Any, int, int], Any]
+    """(options, bank seed, held-out contexts) → `nail.envs.environment.Environment`"""
+    instance: Callable[[Any, int], Any] | None = None
+    """(options, seed) → the `nail.envs.instances.Instance` of a tabular task"""
+    student: str = "transformer"
+    """row of `nail.policies.students.STUDENTS`"""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """names that users may expect, and what they are called here"""
+
+
+@dataclass(frozen=True)
+class ModAddOptions:
+    """Options of modular addition."""
+
+    p: int = 7
+    """modulus of the addition, 2 ≤ p ≤ 32768; the vocabulary is 0..p−1 and "=" """
+    m: int = 31
+    """chain length = horizon H in tokens, m ≥ 1"""
+    recovery: str = "none"
+    """clean expert after a mistake: none (uniform from there on) or follow (continues from the prefix it is given)"""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
+        require_known("recovery", self.recovery, RECOVERIES)
+        require(2 <= self.p <= 2**15, "p", self.p, "an integer in 2..32768")
+        require(self.m >= 1, "m", self.m, "an integer of at least 1")
+
+
+@dataclass(frozen=True)
+class ChainOptions:
+    """Options of the poison chain."""
+
+    A: int = 4
+    """number of actions, A ≥ 2"""
+    H: int = 8
+    """horizon in steps, H ≥ 1"""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
+        require(2 <= self.A <= 2**15, "A", self.A, "an integer in 2..32768")
+        require(self.H >= 1, "H", self.H, "an integer of at least 1")
+
+
+@dataclass(frozen=True)
+class TreeOptions:
+    """Options of the hidden path as a tree."""
+
+    A: int = 4
+    """number of actions, A ≥ 2, with A^(H−1) ≤ 1024"""
+    H: int = 4
+    """horizon in steps, H ≥ 1"""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
+        ChainOptions.check(self)  # type: ignore[arg-type]
+        levels = min(self.H, 64)
+        require(self.A ** (levels - 1) <= MAX_TREE, "A^(H−1)", f"{self.A}^{self.H - 1}", f"at most {MAX_TREE}")
+        require(self.A ** (2 * levels - 1) <= MAX_ENTRIES, "A^(2H−1)", f"{self.A}^{2 * self.H - 1}",
+                f"at most {MAX_ENTRIES}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GarnetOptions:
+    """Options of a random MDP."""
+
+    S: int = 8
+    """states of a layer, 1 ≤ S ≤ 64"""
+    A: int = 4
+    """number of actions, A ≥ 2"""
+    H: int = 8
+    """horizon in steps, H ≥ 1"""
+    branching: int = 2
+    """successors of each state and action, 1 ≤ branching ≤ S"""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
+        ChainOptions.check(self)  # type: ignore[arg-type]
+        require(1 <= self.S <= 64, "S", self.S, "an integer in 1..64")
+        require(1 <= self.branching <= self.S, "branching", self.branching, f"an integer in 1..S = {self.S}")
+        require(self.H * self.S**2 * self.A <= MAX_ENTRIES, "H·S²·A", self.H * self.S**2 * self.A,
+                f"at most {MAX_ENTRIES}")  # fmt: skip
+
+
+def _modadd(options: Any, seed: int, n_validation: int) -> Any:
+    from nail.envs.modadd import make_modadd
+
+    return make_modadd(options.p, options.m, options.recovery, seed, n_validation)
+
+
+def _secret(options: Any, seed: int) -> Any:
+    """Right actions, uniform on A^H."""
+    import numpy as np
+
+    return np.random.default_rng(seed).integers(options.A, size=options.H)
+
+
+def _poison_chain(options: Any, seed: int) -> Any:
+    from nail.envs.instances import poison_chain
+
+    return poison_chain(options.H, options.A, _secret(options, seed))
+
+
+def _hidden_path(options: Any, seed: int) -> Any:
+    from nail.envs.instances import hidden_path
+
+    return hidden_path(options.H, options.A, _secret(options, seed))
+
+
+def _garnet(options: Any, seed: int) -> Any:
+    from nail.envs.instances import garnet
+
+    return garnet(seed, options.H, options.S, options.A, options.branching)
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """The environment of an instance: contexts from the bank seed, and the instance drawn from it too."""
+
+    instance: Callable[[Any, int], Any]
+
+    def __call__(self, options: Any, seed: int, n_validation: int) -> Any:
+        """See `Task.environment`."""
+        from nail.envs.tabular import make_tabular
+
+        return make_tabular(self.instance(options, seed), seed, n_validation)
+
+
+def tabular_task(
+    name: str, summary: str, options: type, instance: Callable[[Any, int], Any],
+    renamed: tuple[tuple[str, str], ...] = (("p", "A"), ("m", "H")),
+) -> Task:  # fmt: skip
+    """The task of a finite MDP, with a softmax table as student."""
+    return Task(name, summary, options, Tabular(instance), instance, "table", renamed)
+
+
+TASKS = Table(
+    "task",
+    [
+        Task("modadd", "modular addition with a chain of thought", ModAddOptions, _modadd),
+        tabular_task(
+            "poison-chain", "tabular: one wrong action leaves the path for good, and the expert is uniform there",
+            ChainOptions, _poison_chain,
+        ),
+        tabular_task(
+            "hidden-path", "tabular: one secret path in a tree of prefixes; A^(H−1) ≤ 1024", TreeOptions, _hidden_path
+        ),
+        tabular_task("garnet", "tabular: a random MDP, some successors of each action", GarnetOptions, _garnet),
+    ],
+)  # fmt: skip

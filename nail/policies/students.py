@@ -1,0 +1,103 @@
+"""Students by name: the options that each one has, and the policy that is made of them.
+
+Nothing here loads JAX before a policy is made: the command line is built from these rows.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nail.checks import require, require_known
+from nail.registry import Table
+
+PRECISIONS = ("float32", "fast-float32", "bfloat16")
+
+
+class Student(NamedTuple):
+    """What is trained, and the architecture of a trained expert."""
+
+    name: str
+    summary: str
+    options: type
+    """frozen dataclass of its own options; its method `check()` raises `BadInput` for a bad one"""
+    policy: Callable[[Any, Any], Any]
+    """(options, environment) → `nail.policies.policy.Policy`"""
+    shape: tuple[str, ...] = ()
+    """options that a trained expert and the student of a run must have in common"""
+
+
+@dataclass(frozen=True)
+class TransformerOptions:
+    """Options of the decoder transformer."""
+
+    width: int = 512
+    """model width, a multiple of heads"""
+    heads: int = 8
+    """attention heads ≥ 1"""
+    layers: int = 1
+    """decoder blocks ≥ 1"""
+    init_std: float | None = None
+    """standard deviation of the initial weights, > 0 (residual projections: divided by √(2·layers)); default:
+    0.02·√(512/width), which is the paper's 0.02 at width 512 and the same scale of activations at other widths"""
+    precision: str = "float32"
+    """float32; fast-float32: products as the device prefers them (TF32 on a recent GPU; the same as float32 on a CPU);
+    bfloat16: activations and products (parameters, softmax, loss and optimiser stay float32)"""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
+        require_known("precision", self.precision, PRECISIONS)
+        for name in ("width", "heads", "layers"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
+        std = self.init_std
+        require(std is None or (math.isfinite(std) and std > 0), "init_std", std, "a finite number above 0")
+        require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width ({self.width})")
+
+    @property
+    def initial_std(self) -> float:
+        """Standard deviation of the initial weights: the configured one, or else 0.02·√(512/width)."""
+        return 0.02 * math.sqrt(512 / self.width) if self.init_std is None else self.init_std
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """A softmax table has no options."""
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
+
+
+def _transformer(options: Any, env: Any) -> Any:
+    from nail.policies.transformer import Decoder, TransformerPolicy, compute_dtype, product_precision
+
+    return TransformerPolicy(
+        Decoder(
+            n_actions=env.n_actions,
+            prompt=env.prompt_length,
+            horizon=env.horizon,
+            width=options.width,
+            heads=options.heads,
+            layers=options.layers,
+            init_std=options.initial_std,
+            dtype=compute_dtype(options.precision),
+            precision=product_precision(options.precision),
+        )
+    )
+
+
+def _table(options: Any, env: Any) -> Any:
+    from nail.policies.softmax_table import SoftmaxTable
+
+    return SoftmaxTable(env.horizon, env.n_observations, env.n_actions)
+
+
+STUDENTS = Table(
+    "student",
+    [
+        Student(
+            "transformer", "decoder transformer over prompt and chain", TransformerOptions, _transformer,
+            ("width", "heads", "layers"),
+        ),
+        Student("table", "logits by step and state", TableOptions, _table),
+    ],
+)  # fmt: skip
