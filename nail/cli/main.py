@@ -11,12 +11,18 @@ import tyro
 
 from nail.checks import BadInput, require, require_known
 from nail.cli.nstar_command import NStarCommand
+from nail.cli.parse import load_plugins, parse, task_of, with_config
 from nail.cli.report_command import Log, Report
-from nail.cli.sweep_command import Sweep, with_figure
+from nail.cli.sweep_command import sweep_for, with_figure
 from nail.cli.theory_command import QUANTITIES, Theory
-from nail.methods import METHOD, METHODS
-from nail.training.config import PRECISIONS, TASKS, TrainConfig, check
+from nail.envs.noises import NOISES
+from nail.envs.tasks import TASKS
+from nail.methods import METHOD, trained_methods
+from nail.policies.students import PRECISIONS
+from nail.training.config import check, config_class, plain
 
+ABOUT = """Imitation learning from noisy experts. `--import MODULE` (anywhere) imports a module that adds tasks, noise
+laws, methods or figures; the options of train, expert and sweep grid are those of the task that --task names."""
 Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
 
 
@@ -30,11 +36,15 @@ class List:
         from nail.figures import experiment
 
         print("methods (nail train --method NAME)")
-        for row in METHODS:
+        for row in trained_methods():
             print(f"  {row.name:<12}{row.label:<14}{row.summary}")
         print("\ntasks (nail train --task NAME)")
-        for task, summary in TASKS.items():
-            print(f"  {task:<14}{summary}")
+        for task in TASKS.values():
+            options = ", ".join(field.name for field in dataclasses.fields(task.options))
+            print(f"  {task.name:<14}{task.summary}" + (f" (options: {options})" if options else ""))
+        print("\nnoise laws (nail train --noise NAME)")
+        for noise in NOISES.values():
+            print(f"  {noise.name:<14}{noise.summary}")
         print("\nquantities (nail theory QUANTITY)")
         for quantity in QUANTITIES:
             print(f"  {quantity.name:<15}{quantity.meaning}")
@@ -51,7 +61,7 @@ class List:
 
 
 @dataclass(frozen=True)
-class Train(TrainConfig):
+class Train:
     """Train one method with a number of seeds; writes DIR/rows.csv and resumes where a kill left off."""
 
     seeds: int = 1
@@ -59,28 +69,27 @@ class Train(TrainConfig):
     out: Out = Path("out")
 
     def run(self) -> None:
-        configs = seeds_of(self)
-        from nail.sweep.store import open_folder, to_csv, write_text
+        require(self.seeds >= 1, "seeds", self.seeds, "an integer of at least 1")
+        first = plain(self)
+        configs = tuple(check(dataclasses.replace(first, seed=first.seed + i)) for i in range(self.seeds))
+        from nail.sweep.store import open_folder
 
         out = open_folder(self.out)
         use_all_cores()
         from nail.sweep.plan import refuse_other_configurations
-        from nail.sweep.run import run_all
+        from nail.sweep.run import run
 
         refuse_other_configurations(out, configs)
-        rows = run_all(configs, out, keep_params=True, retry_failed=True)
-        write_text(out / "rows.csv", to_csv(rows))
-        last = [row for row in rows if int(row["step"]) == self.steps]
-        for row in last:
+        rows = run(configs, out, keep_params=True, retry_failed=True)
+        for _, row in rows[rows.step == first.steps].iterrows():
             print(
-                f"{row['method']} seed {row['seed']}: {int(row['episodes']):,} episodes, full-chain accuracy "
-                f"{float(row['full_exact']):.3f}, answer {float(row['answer_exact']):.3f}, clean loss "
-                f"{float(row['val_loss']):.4f} nats/token"
+                f"{row.method} seed {row.seed}: {row.episodes:,} episodes, full-chain accuracy {row.full_exact:.3f}, "
+                f"answer {row.answer_exact:.3f}, clean loss {row.val_loss:.4f} nats/token"
             )
 
 
 @dataclass(frozen=True)
-class Expert(TrainConfig):
+class Expert:
     """Train a clean expert (log loss on clean chains) and keep it in DIR for `nail train --expert DIR`."""
 
     method: Annotated[str, tyro.conf.Suppress] = "loglossbc"
@@ -96,11 +105,11 @@ class Expert(TrainConfig):
         out = open_folder(self.out)
         use_all_cores()
         from nail.sweep.plan import load_params, refuse_other_configurations
-        from nail.sweep.run import run_all
+        from nail.sweep.run import run
         from nail.sweep.trained_expert import measure_expert, save_expert
 
         refuse_other_configurations(out, (config,))
-        run_all((config,), out, keep_params=True, retry_failed=True)
+        run((config,), out, keep_params=True, retry_failed=True)
         params = load_params(out, config)
         seen = measure_expert(config, params)
         save_expert(out, config, params)
@@ -138,8 +147,8 @@ class Bench:
     """small: p=7, m=10, width 64, or paper: p=7, m=31, width 512, both with batch 64; smoke: tiny, for the tests;
     sweep: 45 small runs by the sweep engine, beside the same one after the other on one core;
     tabular: simulated steps per second of NAIL-F on the poison chain, beside numpy's labels"""
-    methods: str = ",".join(row.name for row in METHODS)
-    """comma-separated methods"""
+    methods: str = ""
+    """comma-separated methods; default: all"""
     precision: str = "float32"
     """float32, fast-float32 or bfloat16"""
     seconds: float = 2.0
@@ -152,8 +161,10 @@ class Bench:
         require_known("preset", self.preset, ("smoke", "small", "paper", "tabular", "sweep"))
         require_known("precision", self.precision, PRECISIONS)
         require(self.seconds > 0, "seconds", self.seconds, "above 0")
-        for name in self.methods.split(","):
-            require_known("method", name, [row.name for row in METHODS])
+        known = [row.name for row in trained_methods()]
+        methods = tuple(self.methods.split(",")) if self.methods else tuple(known)
+        for name in methods:
+            require_known("method", name, known)
         use_all_cores()
         if self.preset == "sweep":
             from nail.cli.bench.sweeps import bench_sweep
@@ -168,37 +179,28 @@ class Bench:
         if self.plan:
             from nail.cli.bench.plans import bench_plan
 
-            bench_plan(self.preset, tuple(self.methods.split(",")), self.precision, self.out)
+            bench_plan(self.preset, methods, self.precision, self.out)
             return
         from nail.cli.bench.steps import bench
 
-        bench(self.preset, tuple(self.methods.split(",")), self.precision, self.seconds, self.out)
+        bench(self.preset, methods, self.precision, self.seconds, self.out)
 
 
-COMMANDS = {
-    "list": List,
-    "train": Train,
-    "expert": Expert,
-    "figure": FigureCommand,
-    "sweep": Sweep,
-    "theory": Theory,
-    "n-star": NStarCommand,
-    "bench": Bench,
-    "report": Report,
-    "log": Log,
-}
-
-
-def plain(config: TrainConfig) -> TrainConfig:
-    """The configuration without the command's own options."""
-    return TrainConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)})
-
-
-def seeds_of(command: Train) -> tuple[TrainConfig, ...]:
-    """One checked configuration per seed."""
-    require(command.seeds >= 1, "seeds", command.seeds, "an integer of at least 1")
-    first = plain(command)
-    return tuple(check(dataclasses.replace(first, seed=first.seed + i)) for i in range(command.seeds))
+def commands(task: str) -> dict[str, type]:
+    """The commands, with the options that the configurations of a task have."""
+    config = config_class(task)
+    return {
+        "list": List,
+        "train": with_config(Train, config),
+        "expert": with_config(Expert, config),
+        "figure": FigureCommand,
+        "sweep": sweep_for(config),
+        "theory": Theory,
+        "n-star": NStarCommand,
+        "bench": Bench,
+        "report": Report,
+        "log": Log,
+    }
 
 
 def use_all_cores() -> None:
@@ -210,12 +212,9 @@ def use_all_cores() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted."""
-    given = with_figure(list(sys.argv[1:] if arguments is None else arguments))
-    command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="nail", description=__doc__, args=given, config=(tyro.conf.OmitArgPrefixes,)
-    )
     try:
-        command.run()
+        given = with_figure(load_plugins(sys.argv[1:] if arguments is None else arguments))
+        parse(commands(task_of(given)), given, ABOUT).run()
     except BadInput as error:
         print(f"nail: {error}", file=sys.stderr)
         return 2

@@ -4,13 +4,16 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from nail.checks import BadInput, require, require_known
-from nail.training.config import TrainConfig
+from nail.cli.parse import imported, with_config
+from nail.training.config import TrainConfig, config_class, plain
 
 Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
 
@@ -103,7 +106,8 @@ class How:
         out = open_folder(self.out).resolve()
         found = executor(self.cluster, out / "jobs", self.time, self.partition, options)
         parts = [out / "shards" / f"{i + 1}-of-{self.shards}" for i in range(self.shards)]
-        how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
+        modules = [part for module in imported for part in ("--import", module)]
+        how = [*modules, *self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
         commands = [
             ["sweep", *how, "--shard", f"{i + 1}/{self.shards}", "--out", str(part)] for i, part in enumerate(parts)
         ]
@@ -140,7 +144,7 @@ class FigureSweep(How):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid(How, TrainConfig):
+class Grid(How):
     """Run the product of some axes around one configuration; writes DIR/rows.csv, resumes where a kill left off."""
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -149,15 +153,17 @@ class Grid(How, TrainConfig):
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.sweep.grid import grid, parse_axis
 
-        axes = [parse_axis(text) for text in self.vary]
+        base = plain(self)
+        axes = [parse_axis(text, base) for text in self.vary]
         if len({name for name, _ in axes}) < len(axes):
             raise BadInput(f"vary must name a field once, got {', '.join(name for name, _ in axes)}")
-        base = TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})
         return grid(base, **dict(axes))
 
     def command(self) -> list[str]:
-        names = tuple(field.name for field in dataclasses.fields(TrainConfig))
-        return ["grid", *_given(self, TrainConfig, names), *(a for axis in self.vary for a in ("--vary", axis))]
+        kind = config_class(self.task)
+        names = tuple(field.name for field in dataclasses.fields(kind))
+        task = ["--task", self.task]
+        return ["grid", *task, *_given(self, kind, names), *(a for axis in self.vary for a in ("--vary", axis))]
 
 
 @dataclass(frozen=True)
@@ -213,22 +219,22 @@ class StatusCommand:
 
 
 SUBCOMMANDS = {"figure": FigureSweep, "grid": Grid, "merge": Merge, "status": StatusCommand}
-_Any = (
-    Annotated[FigureSweep, tyro.conf.subcommand("figure", prefix_name=False)]
-    | Annotated[Grid, tyro.conf.subcommand("grid", prefix_name=False)]
-    | Annotated[Merge, tyro.conf.subcommand("merge", prefix_name=False)]
-    | Annotated[StatusCommand, tyro.conf.subcommand("status", prefix_name=False)]
-)
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Run many configurations: `nail sweep NAME` for those of a figure, or grid; merge, status."""
 
-    what: _Any
-
     def run(self) -> None:
         self.what.run()
+
+
+def sweep_for(config: type[TrainConfig]) -> type:
+    """The command, with the options of a task's configurations under `grid`."""
+    kinds = {**SUBCOMMANDS, "grid": with_config(Grid, config)}
+    named = (Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in kinds.items())
+    body = {"__annotations__": {"what": reduce(or_, named)}, "__doc__": Sweep.__doc__, "__module__": __name__}
+    return dataclass(frozen=True)(type("Sweep", (Sweep,), body))
 
 
 def with_figure(arguments: list[str]) -> list[str]:

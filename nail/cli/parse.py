@@ -1,0 +1,140 @@
+"""Options → a command: built for the task that is named, errors of the option parser as one sentence."""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+import tyro
+
+from nail.checks import BadInput
+from nail.envs.tasks import TASKS
+from nail.training.config import TrainConfig
+
+imported: list[str] = []
+"""modules given by --import: other processes that this one starts import them too"""
+
+_KINDS = {"INT": "an integer", "FLOAT": "a number", "STR": "a text", "{None}": "None"}
+"""how the parser calls types"""
+
+
+def load_plugins(arguments: Sequence[str]) -> list[str]:
+    """Import the modules of --import MODULE and of the entry points `nail.plugins`; returns the other arguments.
+
+    Raises `BadInput` with one sentence for a module that cannot be imported.
+    """
+    left, modules, given = [], [], iter(arguments)
+    for argument in given:
+        if argument == "--import":
+            modules.append(next(given, ""))
+        elif argument.startswith("--import="):
+            modules.append(argument.removeprefix("--import="))
+        else:
+            left.append(argument)
+    if modules and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for plugin in entry_points(group="nail.plugins"):
+        _guarded(f"the plugin {plugin.value}", plugin.load)
+    for module in modules:
+        _guarded(f"--import {module}", lambda module=module: importlib.import_module(module))
+    imported[:] = modules
+    return left
+
+
+def _guarded(what: str, load: Callable[[], Any]) -> None:
+    try:
+        load()
+    except BadInput:
+        raise
+    except Exception as error:
+        sentence = next(iter(str(error).splitlines()), "")
+        raise BadInput(f"{what} must be a module that can be imported ({type(error).__name__}: {sentence})") from error
+
+
+def task_of(arguments: Sequence[str]) -> str:
+    """The task that the arguments name, or the default."""
+    task = TrainConfig().task
+    for here, after in zip(arguments, [*arguments[1:], ""], strict=False):
+        if here == "--task":
+            task = after
+        elif here.startswith("--task="):
+            task = here.removeprefix("--task=")
+    return task
+
+
+def with_config(command: type, config: type[TrainConfig]) -> type:
+    """`command` with the fields of a configuration as options."""
+    made = type(command.__name__, (command, config), {"__doc__": command.__doc__, "__module__": command.__module__})
+    return dataclass(frozen=True)(made)
+
+
+def parse(commands: dict[str, type], arguments: list[str], about: str) -> Any:
+    """The command that the arguments spell; raises `BadInput` with one sentence where the parser draws a box."""
+    _refuse_renamed(arguments)
+
+    def parser() -> Any:
+        return tyro.extras.subcommand_cli_from_dict(
+            commands, prog="nail", description=about, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
+        )
+
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return parser()
+    except SystemExit as end:
+        if end.code != 2:
+            raise
+    columns, wide = os.environ.get("COLUMNS"), io.StringIO()
+    os.environ["COLUMNS"] = "2000"
+    try:
+        with contextlib.suppress(SystemExit), contextlib.redirect_stderr(wide):
+            parser()
+    finally:
+        os.environ.pop("COLUMNS")
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    raise BadInput(sentence(wide.getvalue()))
+
+
+def sentence(box: str) -> str:
+    """What a box of the option parser says, as one sentence."""
+    lines = [line.strip(" │|╭╮╰╯─-") if "--" not in line else line.strip(" │") for line in box.splitlines()]
+    text = "\n".join(line for line in lines if line.strip("- ─"))
+    if bad := re.search(r"Error parsing (?:--)?(\S+?): (.*)", text):
+        kinds = re.search(rf"^(?:--)?{re.escape(bad[1])} (\S+)$", text, re.MULTILINE)
+        named = [_KINDS.get(kind, kind) for kind in kinds[1].split("|")] if kinds else ["of another type"]
+        value = re.search(r"('[^']*')\]?\.?$", bad[2])
+        return f"{bad[1].replace('-', '_')} must be {' or '.join(named)}, got {value[1] if value else bad[2]}"
+    if missing := re.search(r"Missing from (.*):", text):
+        wanted = re.findall(r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", text[missing.end() :], re.MULTILINE)
+        return (
+            f"{missing[1]} needs {', '.join(option or f'a {what}' for option, _, what in wanted if option != '--help')}"
+        )
+    if unknown := re.search(r"Unrecognized options: (.*)", text):
+        near = re.search(r"Perhaps you meant:?\n?.*?(--\S+?),?(?:\s|$)", text)
+        known = re.search(r"Available subcommands: (.*)", text)
+        hint = f"; did you mean {near[1]}?" if near else f" (known: {known[1]})" if known else ""
+        return f"unknown option or command {unknown[1]}{hint}"
+    if lacking := re.search(r"Missing value for argument '(\S+)'", text):
+        return f"{lacking[1]} needs a value"
+    if expected := re.search(r"Expected one of \{(.*)\}", text):
+        return f"a command must follow, one of {expected[1]}"
+    return text.replace("\n", " ")
+
+
+def _refuse_renamed(arguments: Sequence[str]) -> None:
+    """Raise `BadInput` that names an option's name where a task calls it differently."""
+    if not {"train", "expert", "grid"} & set(arguments[:2]):
+        return
+    row = TASKS.find(task_of(arguments))
+    renamed = dict(row.renamed)
+    for argument in arguments:
+        name = argument.removeprefix("--").split("=")[0]
+        if argument.startswith("--") and name in renamed:
+            raise BadInput(f"--{name} is called --{renamed[name]} in the task {row.name}")
