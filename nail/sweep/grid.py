@@ -7,8 +7,8 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nail.checks import BadInput, require, require_known
-from nail.training.config import TrainConfig, check, content_hash, run_id, static_part
+from nail.checks import BadInput, require
+from nail.training.config import TrainConfig, check, content_hash, refuse_unknown, run_id, static_part
 
 
 def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
@@ -60,11 +60,10 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def _type_of(base: TrainConfig, name: str) -> Any:
     """Type of a field that can be an axis around `base`; raises `BadInput` for any other."""
-    types_of = {field.name: field.type for field in dataclasses.fields(base) if field.name != "task"}
     if name == "task":
         raise BadInput("an axis must be a field other than task: tasks have different fields, so make a grid for each")
-    require_known(f"field of the task {base.task}", name, types_of)
-    return types_of[name]
+    refuse_unknown(type(base), [name])
+    return next(field.type for field in dataclasses.fields(base) if field.name == name)
 
 
 def parse_axis(text: str, base: TrainConfig) -> tuple[str, tuple[Any, ...]]:

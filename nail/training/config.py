@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,7 @@ class TrainConfig:
         """An instance of the class that has the task's fields."""
         if cls is TrainConfig:
             cls = config_class(fields.get("task", positional[0] if positional else "modadd"))
-        _refuse_unknown(cls, fields)
+        refuse_unknown(cls, fields)
         return object.__new__(cls)
 
     def __reduce__(self) -> Any:
@@ -139,7 +140,7 @@ def config_class(task: str) -> type[TrainConfig]:
 def _class_of(task: Task, student: Student) -> type[TrainConfig]:
     body = {"task": task.name, "__annotations__": {"task": str}, "__doc__": TrainConfig.__doc__}
     bases = (student.options, task.options, TrainConfig)
-    return dataclass(frozen=True)(type("TrainConfig", bases, {**body, "__module__": __name__, "row": (task, student)}))
+    return dataclass(frozen=True)(type("TrainConfig", bases, {**body, "__module__": __name__, "definitions": (task, student)}))
 
 
 def plain(config: TrainConfig) -> TrainConfig:
@@ -152,21 +153,18 @@ def _rebuilt(fields: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**fields)
 
 
-def _refuse_unknown(cls: type[TrainConfig], fields: dict[str, Any]) -> None:
-    known = [field.name for field in dataclasses.fields(cls)]
-    unknown = [name for name in fields if name not in known]
-    if not unknown:
-        return
-    task: Task = cls.row[0]
-    renamed = dict(task.renamed)
-    if unknown[0] in renamed:
-        raise BadInput(f"{unknown[0]} is called {renamed[unknown[0]]} in the task {task.name}")
-    require_known(f"field of the task {task.name}", unknown[0], known)
+def refuse_unknown(kind: type[TrainConfig], names: Iterable[str]) -> None:
+    """Raise `BadInput` for the first name that is no field of a class of configurations, with what it is called."""
+    task, known = kind.definitions[0], [field.name for field in dataclasses.fields(kind)]
+    for name in names:
+        if name in dict(task.renamed):
+            raise BadInput(f"{name} is called {dict(task.renamed)[name]} in the task {task.name}")
+        require_known(f"field of the task {task.name}", name, known)
 
 
 def check(config: TrainConfig) -> TrainConfig:
     """Return `config` unchanged, or raise `BadInput` naming the first field that is out of range."""
-    task, student = config_class(config.task).row
+    task, student = config_class(config.task).definitions
     trained = [row.name for row in trained_methods()]
     for name, known in [("noise", NOISES), ("method", trained), ("estimator", ESTIMATORS), ("decode", DECODES)]:
         require_known(name, getattr(config, name), known)

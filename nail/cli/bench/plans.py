@@ -8,13 +8,14 @@ from typing import Any
 import jax
 
 from nail.cli.bench.products import products_of, total_flops
-from nail.cli.bench.steps import SIZES, runs_at_once, step_of
+from nail.cli.bench.steps import SIZES, runs_at_once
 from nail.sweep.identity import provenance
 from nail.sweep.store import to_csv, write_text
 from nail.training.config import TrainConfig, check
 from nail.training.devices import pad_runs
-from nail.training.problem import make_problem, numbers_of
+from nail.training.problem import make_setup, numbers_of
 from nail.training.train import make_train
+from nail.training.update import update
 
 
 def bench_plan(size: str, methods: tuple[str, ...], precision: str, out: Path | None) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def bench_plan(size: str, methods: tuple[str, ...], precision: str, out: Path | 
 def _plan(config: TrainConfig) -> dict[str, Any]:
     runs = runs_at_once()
     numbers = pad_runs(numbers_of(tuple(dataclasses.replace(config, seed=seed) for seed in range(runs))))
-    program = make_train(config)
+    setup, program = make_setup(config), make_train(config)
     state = jax.eval_shape(program.init, numbers)
     begun = time.perf_counter()
     compiled = program.segment.lower(state, numbers).compile()
@@ -46,7 +47,7 @@ def _plan(config: TrainConfig) -> dict[str, Any]:
         "method": config.method,
         "precision": config.precision,
         "runs_in_batch": runs,
-        "gflop_per_step": total_flops(products_of(step_of(config, make_problem(config)), *one)) / 1e9,
+        "gflop_per_step": total_flops(products_of(lambda state, numbers: update(setup, numbers, state), *one)) / 1e9,
         "xla_gflop": cost.get("flops", float("nan")) / 1e9,
         "xla_gigabytes": cost.get("bytes accessed", float("nan")) / 1e9,
         "state_mib": memory.argument_size_in_bytes / 2**20,

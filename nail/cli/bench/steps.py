@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 
 from nail.cli.bench.products import Product, products_of, total_flops
-from nail.methods import METHOD
+from nail.policies.transformer import compute_dtype, product_precision
 from nail.sweep.identity import provenance
 from nail.sweep.store import to_csv, write_text
-from nail.training import update as learner
 from nail.training.config import TrainConfig, check
 from nail.training.devices import over_runs, pad_runs, place
 from nail.training.evaluate import evaluate
-from nail.training.problem import Problem, compute_dtype, make_channel, make_problem, numbers_of, product_precision
+from nail.training.problem import Setup, make_channel, make_setup, numbers_of
 from nail.training.rollout import Players, draw, fixed_point
 from nail.training.train import make_train
+from nail.training.update import collect, dagger_share, objective, update
 
 REPEATS = 3
 RUNS_PER_ACCELERATOR = 6
@@ -117,24 +117,15 @@ def runs_at_once() -> int:
     return jax.local_device_count() * (1 if jax.default_backend() == "cpu" else RUNS_PER_ACCELERATOR)
 
 
-def step_of(config: TrainConfig, problem: Problem) -> Callable:
-    """One update of one run: (state, numbers) → state."""
-
-    def step(state, numbers):
-        new = learner.update(config, problem, numbers, state.step, state.params, state.moments, state.buffer)
-        return state._replace(step=state.step + 1, params=new[0], moments=new[1], buffer=new[2])
-
-    return step
-
-
 def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[str, Any]:
-    problem = make_problem(config)
-    runs = runs_at_once()
+    setup, runs = make_setup(config), runs_at_once()
     numbers = pad_runs(numbers_of(tuple(dataclasses.replace(config, seed=seed) for seed in range(runs))))
     state = make_train(config).init(numbers)
     one_state, one_numbers = jax.tree.map(lambda x: jnp.asarray(x[0]), (state, numbers))
 
-    step = step_of(config, problem)
+    def step(state, numbers):
+        return update(setup, numbers, state)
+
     products = products_of(step, one_state, one_numbers)
     flops = total_flops(products)
     updates = max(1, min(50, int(5e9 * seconds) // flops))
@@ -159,7 +150,7 @@ def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[s
         "share_of_peak": flops / one / peak,
         "products_gflop_per_s": flops / plain / 1e9,
         "step_over_products": one / plain,
-        **_profile(config, problem, one_numbers, one_state, seconds, one),
+        **_profile(setup, one_numbers, one_state, seconds, one),
         "runs_in_batch": runs,
         "batch_trajectories_per_s": config.batch / batch,
         "batch_over_one": one / batch,
@@ -175,40 +166,28 @@ def _memory(program: Any) -> float:
     return float(counted or plan.argument_size_in_bytes + plan.temp_size_in_bytes)
 
 
-def _profile(
-    config: TrainConfig, problem: Problem, numbers: Any, state: Any, seconds: float, step: float
-) -> dict[str, float]:
+def _profile(setup: Setup, numbers: Any, state: Any, seconds: float, step: float) -> dict[str, float]:
     """Shares of a step of `step` seconds, each part timed alone: rollout, expert's laws and labels, loss and gradient,
     and what is left (optimiser, data set). Beside them an evaluation, and the rollout by passes over the chain."""
-    channel, key = make_channel(config, problem.env, numbers), jax.random.key(0)
-    method = METHOD[config.method]
-
-    def collect(params):
-        return learner.collect(config, problem, channel, numbers, params, state.step, key)
-
-    visited = jax.jit(collect)(state.params)
-    draws = draw(key, config.batch, problem.env, config.rollout_temperature > 0, method.driver == "mixture")
-    share = learner.expert_share(config, state.step)
-
-    def laws(_, visited):
-        return channel.probs(problem.expert.laws(visited.contexts, visited.observations))
-
-    def loss(params, visited):
-        return learner.objective(config, problem, channel, numbers, params, visited, key)
-
-    def logits(params, visited):
-        return problem.policy.logits(params, visited.contexts, visited.observations)
+    config, method, env, policy, expert = setup
+    channel, key = make_channel(setup, numbers), jax.random.key(0)
+    visited = jax.jit(lambda params: collect(setup, channel, numbers, params, state.step, key))(state.params)
+    draws = draw(key, config.batch, env, config.sampled, method.driver == "mixture")
+    share = dagger_share(config, state.step)
 
     def passes(params, visited):
-        played = (method.driver, draws, numbers.temperature, problem.expert, channel, share)
-        return fixed_point(problem.env, Players(problem.policy, params, *played), visited.contexts)[1]
+        players = Players(
+            policy, params, method.driver, draws, numbers.temperature, method.rule, numbers.rule_number, expert,
+            channel, share,
+        )  # fmt: skip
+        return fixed_point(env, players, visited.contexts)[1]
 
     parts = {
-        "collect": lambda params, _: collect(params),
-        "expert": laws,
-        "gradient": jax.grad(loss),
-        "evaluation": lambda params, _: evaluate(problem.env, problem.policy, params),
-        "pass": logits,
+        "collect": lambda params, _: collect(setup, channel, numbers, params, state.step, key),
+        "expert": lambda _, visited: channel.probs(expert.laws(visited.contexts, visited.observations)),
+        "gradient": jax.grad(lambda params, visited: objective(setup, channel, numbers, params, visited, key)),
+        "evaluation": lambda params, _: evaluate(env, policy, params),
+        "pass": lambda params, visited: policy.logits(params, visited.contexts, visited.observations),
     }
     took = {name: best_seconds(jax.jit(f), state.params, visited, seconds=seconds / 4) for name, f in parts.items()}
     return {
