@@ -1,6 +1,5 @@
 """The page about a folder of figures: complete, self-contained, escaped, tolerant of damage, and sound in a browser."""
 
-import dataclasses
 import html
 import json
 import re
@@ -9,13 +8,14 @@ import subprocess
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlparse
 
-import matplotlib.image
+import nail_experiments  # noqa: F401 (its figures are the known ones)
 import numpy as np
 import pytest
+from PIL import Image
 
 from nail.cli.main import main
 from nail.figures import experiment
-from nail.figures.report import fits_of, read_section
+from nail.figures.report import figure_names, fits_of, read_section
 from nail.sweep.store import to_csv
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -26,8 +26,16 @@ OFFLINE = (
 NASTY = '<script>alert("η & β")</script>'
 CLAIMS = [
     {"claim": "n* grows & grows", "source": "docs/theory.md §5", "measured": NASTY, "holds": "holds"},
-    {"claim": "x < y", "source": "paper, Fig. 2", "measured": "12345.678" * 30, "holds": "does not hold"},
+    {
+        "claim": "x < y",
+        "source": "paper, Fig. 2; arXiv 1011.0686",
+        "measured": "12345.678" * 30,
+        "holds": "does not hold",
+    },
 ]
+
+
+REFERS = ("src", "href", "srcset", "data", "action")
 
 
 class Page(HTMLParser):
@@ -40,7 +48,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        self.addresses += [value for name, value in attrs if name in REFERS]
         self.open.append(tag)
 
     def handle_data(self, data):
@@ -51,15 +59,18 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+def local_files(page):
+    return [unquote(a) for a in page.addresses if not a.startswith(("#", "data:", "https:"))]
+
+
 def rows(revisions=("aaa", "bbb", "bbb")):
     return [{"method": "nail-f", "git_revision": r, "device": "cpu x2", "version_jax": "1"} for r in revisions]
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Two figures, one of them the package's own, with fits, nasty texts and a name that needs escaping."""
-    out = tmp_path / "with space"
-    out.mkdir()
+    out = tmp_path_factory.mktemp("made")
     curves = [
         {"method": m, "horizon": h, "slope": s, "slope_low": s - 0.1, "slope_high": s + 0.1, "theory_slope": 1}
         for m, s in (("nail-f", 1.01), ("opd-f", 0.97))
@@ -69,8 +80,14 @@ def folder(tmp_path):
         (out / f"{name}.csv").write_text(to_csv(curves))
         (out / f"{name}_claims.csv").write_text(to_csv(CLAIMS))
         (out / f"{name}_rows.csv").write_text(to_csv(rows()))
-        matplotlib.image.imsave(out / f"{name}.png", np.linspace(0, 1, 1600).reshape(1, -1).repeat(300, 0))
+        Image.fromarray(np.linspace(0, 255, 1600).astype(np.uint8)[None].repeat(16, 0)).save(out / f"{name}.png")
     return out
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(made, tmp_path / "with space")
 
 
 def report(folder, *more):
@@ -88,9 +105,9 @@ def test_every_figure_claim_and_file_is_on_the_page(folder, capsys):
     assert "2 of 4 claims hold" in words
     assert "aaa (1 row)" in words
     assert "bbb (2 rows)" in words
-    local = [a for a in page.addresses if not a.startswith(("#", "data:"))]
+    local = local_files(page)
     assert len(local) == 8
-    assert all((folder / unquote(address)).exists() for address in local)
+    assert all((folder / address).exists() for address in local)
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert {unquote(a[1:]) for a in page.addresses if a.startswith("#")} <= set(ids)
@@ -100,7 +117,9 @@ def test_every_figure_claim_and_file_is_on_the_page(folder, capsys):
 def test_nothing_is_fetched_and_nothing_can_run(folder):
     text = report(folder).read_text()
     page = Page(text)
-    for address in page.addresses:
+    loaded = [a for tag, attrs in page.tags for n, a in attrs.items() if n in REFERS and (tag, n) != ("a", "href")]
+    assert len(loaded) == 3  # the icon and two pictures
+    for address in loaded:
         parts = urlparse(address)
         assert parts.scheme in ("", "data")
         assert not parts.netloc
@@ -110,15 +129,42 @@ def test_nothing_is_fetched_and_nothing_can_run(folder):
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(pictures) == 2
     assert all(len(attrs["alt"]) > 20 and attrs["src"].startswith("data:image/png;base64,") for attrs in pictures)
-    assert all(int(attrs["width"]) == 1400 and int(attrs["height"]) == 262 for attrs in pictures)
+    assert all(int(attrs["width"]) == 1400 and int(attrs["height"]) == 14 for attrs in pictures)
 
 
 def test_links_are_relative_to_the_page(folder, tmp_path):
     out = tmp_path / "elsewhere" / "page.html"
     assert main(["report", str(folder), "--out", str(out)]) == 0
-    local = [a for a in Page(out.read_text()).addresses if not a.startswith(("#", "data:"))]
+    local = local_files(Page(out.read_text()))
     assert len(local) == 8
-    assert all((out.parent / unquote(address)).exists() for address in local)
+    assert all((out.parent / address).exists() for address in local)
+
+
+def test_sources_are_links_where_they_can_be_followed(folder):
+    """arXiv numbers and the paper always; sections of docs/ where that folder is above the page, else they are text."""
+    arxiv = [f"https://arxiv.org/abs/{number}" for number in ("2606.30923", "1011.0686")]
+
+    def sources(page):
+        return [a for a in page.addresses if "theory.md" in a or a.startswith("http")]
+
+    assert sources(Page(report(folder).read_text())) == 2 * arxiv
+    (folder.parent / "docs").mkdir()
+    (folder.parent / "docs/theory.md").write_text("## 4. Before\n\n## 5. What n* is, and η\n")
+    page = Page(report(folder).read_text())
+    assert sources(page) == 2 * ["../docs/theory.md#5-what-n-is-and-%CE%B7", *arxiv]
+    assert page.words().count("docs/theory.md §5") == 2
+
+
+def test_figures_stand_in_reading_order(folder):
+    for name in ("fig10", "theory_garnet", "fig2", "fig1"):
+        shutil.copy(folder / "theory_horizon_claims.csv", folder / f"{name}_claims.csv")
+    known = [name for name in experiment.names() if name in ("fig1", "fig2", "theory_garnet", "theory_horizon")]
+    assert known == ["fig1", "fig2", "theory_horizon", "theory_garnet"]
+    assert figure_names(folder) == [*known, "fig10", "mine & <b>"]
+    assert [read_section(folder, name, folder).title for name in ("fig2", "theory_garnet")] == [
+        "Figure 2",
+        "Theory: garnet",
+    ]
 
 
 def test_the_same_files_give_the_same_page(folder):
@@ -155,27 +201,26 @@ def test_fits_are_one_line_a_series():
     fixed = {"slope_low": "0", "slope_high": "2", "theory_slope": "1"}
     table = [
         {"method": m, "horizon": str(h), "eta": "0.5", "episodes": str(h * 3), "slope": s, **fixed}
-        for m, s in (("a", "1.23456789"), ("b", "0.5"), ("c", ""))
+        for m, s in (("nail-f", "1.23456789"), ("b", "0.5"), ("c", ""))
         for h in (2, 4)
     ]
     fits = fits_of(table)
-    assert fits.columns == ["method", "slope", "slope_low", "slope_high", "theory_slope"]
-    assert fits.rows == [["a", "1.235", "0", "2", "1"], ["b", "0.5", "0", "2", "1"]]
+    assert fits.columns.tolist() == ["method", "slope", "interval from", "to", "theory"]
+    assert fits.to_numpy().tolist() == [["NAIL-F", "1.235", "0", "2", "1"], ["b", "0.5", "0", "2", "1"]]
     assert fits_of([{"x": "1"}]) is None
     assert fits_of([]) is None
 
 
-def test_the_preset_is_what_rows_record_or_what_their_sizes_show(folder):
-    def preset(rows):
-        (folder / "fig2_claims.csv").write_text(to_csv(CLAIMS))
-        (folder / "fig2_rows.csv").write_text(to_csv(rows))
-        return dict(read_section(folder, "fig2", folder).provenance)["command"][0].split()[-1]
+def test_the_preset_is_what_rows_record(folder):
+    def preset(*recorded):
+        (folder / "theory_horizon_rows.csv").write_text(to_csv([{"x": 1, "preset": name} for name in recorded]))
+        return [
+            words.split()[-1] for words in dict(read_section(folder, "theory_horizon", folder).provenance)["command"]
+        ]
 
-    smoke = [dataclasses.asdict(config) for config in experiment.load("fig2").runs("smoke")]
-    assert preset(smoke) == "smoke"
-    assert preset([row for row in smoke if row["seed"] != 0]) == "PRESET"
-    assert preset([{**row, "preset": "paper"} for row in smoke]) == "paper"
-    assert preset([{**row, "preset": "huge"} for row in smoke]) == "PRESET"
+    assert preset("smoke", "smoke") == ["smoke"]
+    assert preset("paper", "smoke") == ["smoke", "paper"]
+    assert preset("huge") == ["PRESET"]
 
 
 def test_bad_input_is_one_sentence(tmp_path, folder, capsys):

@@ -15,31 +15,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from nail.checks import BadInput, require
 from nail.figures import experiment
+from nail.figures.citations import linked
+from nail.methods import METHOD
 from nail.sweep.store import Damaged, read_csv, write_text
-from nail.training.config import TrainConfig
+from nail.sweep.table import typed
 
 Row = dict[str, str]
 PICTURE_WIDTH = 1400
 """pixels; larger pictures are scaled down"""
 COLOURS = 128
 """colours of an embedded picture: line drawings need few"""
-FITS = ("form", "slope", "slope_low", "slope_high", "theory_slope", "stated_slope", "exact_slope", "delta_aic")
-"""columns of NAME.csv that say how a quantity grows: fitted slope with its interval, and the theory's"""
-SIZES = ("method", "seed", "task", "p", "m", "width", "batch", "steps", "n_validation")
-"""columns by which the training runs of a preset are recognised (identities change whenever a field is added)"""
+FITS = {
+    "form": "form", "slope": "slope", "slope_low": "interval from", "slope_high": "to", "theory_slope": "theory",
+    "stated_slope": "as stated", "exact_slope": "exact", "delta_aic": "ΔAIC",
+}  # fmt: skip
+"""columns of NAME.csv that say how a quantity grows (fitted slope with its interval, the theory's) → their headings"""
 VERDICTS = ("holds", "does not hold")
-
-
-class Fits(NamedTuple):
-    """One line per fitted series: what distinguishes it, and its slopes."""
-
-    columns: list[str]
-    rows: list[list[str]]
 
 
 class Section(NamedTuple):
@@ -50,13 +47,21 @@ class Section(NamedTuple):
     picture: str | None
     """data URI"""
     size: tuple[int, int]
-    claims: list[Row]
-    fits: Fits | None
+    claims: list[dict[str, Any]]
+    """`source` is in pieces (text, address)"""
+    fits: pd.DataFrame | None
+    """one line a fitted series, as text"""
     provenance: list[tuple[str, list[str]]]
     files: list[tuple[str, str]]
     """(name, address relative to the page)"""
     problems: list[str]
     """one sentence each: what is missing or damaged"""
+
+    @property
+    def title(self) -> str:
+        """The name as a person reads it: Figure 2; Theory: rare action."""
+        words = re.sub(r"^fig(\d+)$", r"Figure \1", self.name).replace("theory_", "theory: ").replace("_", " ")
+        return words[:1].upper() + words[1:]
 
     @property
     def anchor(self) -> str:
@@ -85,17 +90,19 @@ def write_report(folder: Path, out: Path) -> list[Section]:
 
 
 def figure_names(folder: Path) -> list[str]:
-    """Names of the figures in a folder: those with claims, or with a picture and a table; sorted."""
+    """Names of the figures in a folder (claims, or picture and table): in reading order, others after them by name."""
     claims = {path.name.removesuffix("_claims.csv") for path in folder.glob("*_claims.csv")}
     drawn = {path.stem for path in folder.glob("*.png") if path.with_suffix(".csv").exists()}
-    return sorted(claims | drawn)
+    order = {name: place for place, name in enumerate(experiment.names())}
+    return sorted(claims | drawn, key=lambda name: (order.get(name, len(order)), name))
 
 
 def render(sections: list[Section]) -> str:
     """The page as text."""
     environment = Environment(
-        loader=PackageLoader("nail"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=PackageLoader("nail.figures"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
     held, total = sum(s.held for s in sections), sum(len(s.claims) for s in sections)
     page = environment.get_template("report.html")
     return page.render(sections=sections, held=held, total=total, version=metadata.version("nail")) + "\n"
@@ -110,11 +117,12 @@ def read_section(folder: Path, name: str, base: Path) -> Section:
     if any(claim["holds"] not in VERDICTS for claim in claims):
         problems.append(f"{name}_claims.csv has a verdict that is neither of: {', '.join(VERDICTS)}.")
     rows = _table(folder / f"{name}_rows.csv", problems)
-    kinds = (".csv", "_claims.csv", "_rows.csv", ".png", ".pdf")
-    files = [folder / f"{name}{kind}" for kind in kinds]
+    files = [folder / f"{name}{kind}" for kind in (".csv", "_claims.csv", "_rows.csv", ".png", ".pdf")]
     found = experiment.load(name) if name in experiment.names() else None
     return Section(
-        name, found.summary if found else "", picture, size, claims, fits_of(table), _provenance(name, found, rows),
+        name, found.summary if found else "", picture, size,
+        [{**claim, "source": linked(claim["source"], base)} for claim in claims],
+        fits_of(table), _provenance(name, found, rows),
         [(path.name, quote(os.path.relpath(path, base))) for path in files if path.exists()], problems,
     )  # fmt: skip
 
@@ -139,57 +147,46 @@ def _picture(path: Path, problems: list[str]) -> tuple[str | None, tuple[int, in
 
 def _table(path: Path, problems: list[str], needed: tuple[str, ...] = ()) -> list[Row]:
     """Rows of a CSV file; empty, with a sentence in `problems`, if it is missing, damaged or lacks a column."""
-    if not path.exists():
-        problems.append(f"{path.name} is not there.")
-        return []
+    rows: list[Row] = []
     try:
         rows = read_csv(path)
+        lacking = [column for column in needed if rows and column not in rows[0]]
+        problem = "" if rows else "is empty"
+        if lacking:
+            rows, problem = [], f"has no column {lacking[0]!r} and is left out"
+    except FileNotFoundError:
+        problem = "is not there"
     except (Damaged, OSError, UnicodeDecodeError, csv.Error):
-        problems.append(f"{path.name} is damaged and left out.")
-        return []
-    if not rows:
-        problems.append(f"{path.name} is empty.")
-        return []
-    lacking = [column for column in needed if column not in rows[0]]
-    if lacking:
-        problems.append(f"{path.name} has no column {lacking[0]!r} and is left out.")
-        return []
+        problem = "is damaged and left out"
+    problems += [f"{path.name} {problem}."] if problem else []
     return rows
 
 
-def fits_of(table: list[Row]) -> Fits | None:
+def fits_of(table: list[Row]) -> pd.DataFrame | None:
     """The fitted slopes of a figure's table beside the theory's, one line a series; None where it has none.
 
     A series is named by the columns that are constant along it and differ between series.
     """
-    if not table or not {"slope", "theory_slope"} <= set(table[0]):
+    fitted = typed([row for row in table if row.get("slope")])
+    if "theory_slope" not in fitted:
         return None
-    slopes = [name for name in FITS if name in table[0]]
-    series: dict[tuple[str, ...], list[Row]] = {}
-    for row in table:
-        if row["slope"]:
-            series.setdefault(tuple(row[name] for name in slopes), []).append(row)
-    groups = list(series.values())
-    if not groups:
-        return None
+    slopes = [name for name in FITS if name in fitted]
+    series = fitted.groupby(slopes, sort=False, dropna=False)
     labels = [
         name
-        for name in table[0]
-        if name not in FITS
-        and not name.endswith("_slope")
-        and all(len({row[name] for row in rows}) == 1 for rows in groups)
-        and len({rows[0][name] for rows in groups}) > 1
-    ]
-    lines = [[*(rows[0][name] for name in labels), *(_short(rows[0][name]) for name in slopes)] for rows in groups]
-    return Fits([*labels, *slopes], lines)
+        for name in fitted
+        if name not in FITS and not name.endswith("_slope")
+        and fitted[name].nunique(dropna=False) > 1 and (series[name].nunique(dropna=False) == 1).all()
+    ]  # fmt: skip
+    lines = fitted.drop_duplicates(slopes)[[*labels, *slopes]]
+    return lines.map(_in_words).rename(columns=lambda name: FITS.get(name, name.replace("_", " ")))
 
 
-def _short(text: str) -> str:
-    """A number to four digits; other text as it is."""
-    try:
-        return f"{float(text):.4g}"
-    except ValueError:
-        return text
+def _in_words(cell: Any) -> str:
+    """A number to four digits, a method by the paper's name, other text as it is; nothing as a dash."""
+    if isinstance(cell, float):
+        return f"{cell:.4g}" if cell == cell else "–"
+    return METHOD[cell].label if cell in METHOD else str(cell) or "–"
 
 
 def _provenance(name: str, found: experiment.Experiment | None, rows: list[Row]) -> list[tuple[str, list[str]]]:
@@ -197,40 +194,22 @@ def _provenance(name: str, found: experiment.Experiment | None, rows: list[Row])
     if not rows:
         return []
     lines = [("rows", [f"{len(rows):,}"])]
-    preset = _preset(found, rows)
     if found is not None:
-        lines.append(("command", [f"nail figure {name} --preset {preset or 'PRESET'}"]))
-        lines.append(("preset", [f"{preset}: {found.cost[preset]}" if preset else "not recorded in the rows"]))
+        presets = [preset for preset in experiment.PRESETS if any(row.get("preset") == preset for row in rows)]
+        lines.append(("command", [f"nail figure {name} --preset {preset}" for preset in presets or ["PRESET"]]))
+        words = [f"{preset}: {found.cost[preset]}" for preset in presets]
+        lines.append(("preset", words or ["not recorded in the rows"]))
     columns = [c for c in ("git_revision", "source_hash", "device") if c in rows[0]]
-    for column in columns:
-        lines.append((column.replace("_", " "), _counted(rows, column)))
-    versions: dict[str, Any] = {c: _counted(rows, c) for c in rows[0] if c.startswith("version_")}
+    lines += [(column.replace("_", " "), _counted(rows, column)) for column in columns]
+    versions = {c.removeprefix("version_"): _counted(rows, c) for c in rows[0] if c.startswith("version_")}
     if versions:
-        lines.append(("versions", [f"{c.removeprefix('version_')} {', '.join(v)}" for c, v in versions.items()]))
+        lines.append(("versions", [f"{package} {', '.join(values)}" for package, values in versions.items()]))
     return lines
 
 
 def _counted(rows: list[Row], column: str) -> list[str]:
     """The values of a column, the commonest first; with their numbers of rows if there are several."""
     counts = Counter(row[column] for row in rows).most_common()
-    return (
-        [value for value, _ in counts]
-        if len(counts) == 1
-        else [f"{value} ({n:,} row{'s' if n > 1 else ''})" for value, n in counts]
-    )
-
-
-def _preset(found: experiment.Experiment | None, rows: list[Row]) -> str | None:
-    """The preset, where rows record it, or where it alone has training runs of these sizes."""
-    if len(recorded := {row.get("preset", "") for row in rows}) == 1 and recorded != {""}:
-        preset = recorded.pop()
-        return preset if preset in experiment.PRESETS else None
-    if found is None or found.runs is None or not set(SIZES) <= set(rows[0]):
-        return None
-    seen = {tuple(row[name] for name in SIZES) for row in rows}
-    fits = [p for p in experiment.PRESETS if {_sizes(config) for config in found.runs(p)} == seen]
-    return fits[0] if len(fits) == 1 else None
-
-
-def _sizes(config: TrainConfig) -> tuple[str, ...]:
-    return tuple(str(getattr(config, name)) for name in SIZES)
+    if len(counts) == 1:
+        return [counts[0][0]]
+    return [f"{value} ({n:,} row{'s' if n > 1 else ''})" for value, n in counts]
