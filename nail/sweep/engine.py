@@ -1,6 +1,5 @@
 """The sweep engine: plan, work on lots, leave to others what they are at, keep errors, collect rows."""
 
-import datetime
 import sys
 import time
 from collections.abc import Iterable
@@ -14,13 +13,12 @@ from filelock import Timeout
 from tqdm import tqdm
 
 from nail.checks import BadInput, require
-from nail.sweep.failures import Failure
+from nail.sweep.failures import Failure, Teller
+from nail.sweep.folder import Folder
 from nail.sweep.grid import unique
-from nail.sweep.identity import git_revision, source_hash
-from nail.sweep.lot import Lot, Rows, lots_in
+from nail.sweep.lot import Lot, Rows
 from nail.sweep.memory import lot_size, most_runs
-from nail.sweep.merge import collect, of_other_sources
-from nail.sweep.plan import ask, done_runs, new_groups, plan, warn_of_other_sources
+from nail.sweep.plan import ask, plan
 from nail.sweep.program import Prepared, Programs, group_key, pad
 from nail.sweep.rows import make_row
 from nail.sweep.trained_expert import load_expert
@@ -76,29 +74,29 @@ def sweep(
     configs = unique(check(config) for config in configs)
     if options.runs_per_lot is not None:
         require(options.runs_per_lot >= 1, "runs_per_lot", options.runs_per_lot, "an integer of at least 1")
-    source, outcome, mine = source_hash(), Outcome(), configs
+    outcome, there, ids = Outcome(), Folder.read(out), [run_id(config) for config in configs]
+    done = set(there.rows(ids))
     if options.any_revision:
-        taken = of_other_sources(lots_in(out), {run_id(c) for c in configs} - done_runs(out, source), source)
-        mine = tuple(config for config in configs if run_id(config) not in taken)
+        done |= set(there.rows_of_others(set(ids) - done))
     else:
-        warn_of_other_sources(out, configs, source)
-    experts = {group_key(members[0]): load_expert(members[0]) for members in group(_unfinished(out, mine, source))}
-    ask(out, configs if whole is None else unique(whole))
-    lots = _planned(out, mine, source, experts, options)
-    todo = [lot for lot in lots if not lot.settled()]
-    if todo:
-        _work(todo, experts, options, outcome)
-    outcome.rows, outcome.failures = collect(out, configs, source, options.any_revision)
+        hint = " (nail sweep … --any-revision takes those that are done)"
+        there.warn_of_other_sources(out, ids, hint=hint)
+    if not options.retry_failed:
+        done |= set(there.failed)
+    mine = tuple(config for config, run in zip(configs, ids, strict=True) if run not in done)
+    experts = {group_key(members[0]): load_expert(members[0]) for members in group(mine)}
+    ask(out, {run_id(config): vars(config) for config in (configs if whole is None else unique(whole))})
+    if mine:
+        todo = _planned(there, out, mine, experts, options)
+        if todo:
+            _work(todo, experts, options, outcome)
+        there = Folder.read(out, source=there.source)
+    outcome.rows, outcome.failures = there.collect(ids, options.any_revision)
     return outcome
 
 
-def _unfinished(out: Path, configs: tuple[TrainConfig, ...], source: str) -> tuple[TrainConfig, ...]:
-    done = done_runs(out, source)
-    return tuple(config for config in configs if run_id(config) not in done)
-
-
 def _planned(
-    out: Path, configs: tuple[TrainConfig, ...], source: str, experts: dict[str, Any], options: Options
+    there: Folder, out: Path, configs: tuple[TrainConfig, ...], experts: dict[str, Any], options: Options
 ) -> list[Lot]:
     """The lots of `configs`. Sizes are found before the folder is locked: on an accelerator that means compiling."""
     most: dict[str, int] = {}
@@ -109,16 +107,16 @@ def _planned(
             most[key] = most_runs(members[0], experts.get(key))
         return lot_size(len(members), most[key]) if given is None else min(given, len(members))
 
-    for members in new_groups(out, configs, source):
+    for members in group(tuple(c for c in configs if run_id(c) not in there.owner)):
         size_of(members)
-    return plan(out, configs, source, size_of, options.retry_failed)
+    return plan(out, configs, there.source, size_of, options.retry_failed)
 
 
 def _work(todo: list[Lot], experts: dict[str, Any], options: Options, outcome: Outcome) -> None:
     """Every lot once, and those that another process held then a second time, now waiting."""
     programs = Programs(todo, experts)
     bar = tqdm(
-        total=sum(lot.episodes for lot in todo), unit="ep", unit_scale=True, dynamic_ncols=True, smoothing=0.1
+        total=sum(lot.episodes() for lot in todo), unit="ep", unit_scale=True, dynamic_ncols=True, smoothing=0.1
     )  # fmt: skip
     worker = Worker(programs, bar, options, outcome)
     try:
@@ -140,13 +138,16 @@ class Worker:
     options: Options
     outcome: Outcome
 
+    def __post_init__(self):
+        self.tell = Teller(self.bar.write)
+
     def run_or_leave(self, lot: Lot, patience: float) -> bool:
         """Run a lot unless another process holds it for longer than `patience` seconds (−1: wait); False if it does."""
         name = f"{lot.configs[0].method}, {len(lot.ids)} runs"
         try:
             with lot.lock.acquire(timeout=patience):
                 if lot.settled():
-                    self.bar.update(lot.episodes)
+                    self.bar.update(lot.episodes())
                     return True
                 self.outcome.lots.append(lot.folder.name)
                 self._run_keeping_errors(lot, name)
@@ -167,33 +168,30 @@ class Worker:
         except (OSError, BadInput):
             raise
         except Exception as error:
-            sentence = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-            self._fail(lot, {i: sentence for i in range(len(lot.ids))}, self._steps_done(lot))
+            self._fail(lot, error, range(len(lot.ids)), max(0, lot.parts_done() - 1) * lot.configs[0].eval_every)
 
     def _run(self, lot: Lot, program: Prepared) -> None:
         """From the newest checkpoint to the end."""
-        configs, config, numbers = lot.configs, lot.configs[0], program.numbers
+        configs, numbers = lot.configs, program.numbers
         resumed = lot.load_state(lambda: jax.eval_shape(program.init, numbers))
         if resumed is None:
             segment, state = 0, program.init(numbers)
         else:
             segment, state = resumed[0], pad(resumed[1], len(numbers.seed))
-        done = min(segment * config.eval_every, config.steps)
-        self.bar.update(len(configs) * config.batch * done)
+        self.bar.update(lot.episodes(segment + 1))
         pause, saved = self.options.checkpoint_seconds, time.monotonic()
         while segment < lot.n_segments and not self._all_failed(lot):
             state, metrics = program.segment(state, numbers)
             metrics, bad = jax.device_get((metrics, state.bad_step))
-            rows = [make_row(c, metrics, i) for i, c in enumerate(configs)]
+            rows = [make_row(c, metrics, i, program.n_validation) for i, c in enumerate(configs)]
             begun = time.monotonic()
-            self._fail(lot, _not_finite(configs, bad), int(bad.max()))
+            self._fail_not_finite(lot, bad[: len(configs)])
             if self.options.keep_params and segment == lot.n_segments - 1:
                 # before the last rows: once those are there the lot is done
                 lot.save_params(jax.tree.map(lambda x: x[: len(configs)], state.params))
             lot.write_rows(segment, rows)
             segment += 1
-            done, before = min(segment * config.eval_every, config.steps), done
-            self.bar.update(len(configs) * config.batch * (done - before))
+            self.bar.update(lot.episodes(segment + 1) - lot.episodes(segment))
             if begun - saved >= pause and segment < lot.n_segments:
                 pause, saved = self._checkpoint(lot, segment, state, pause), time.monotonic()
             self.outcome.store_seconds += time.monotonic() - begun
@@ -206,39 +204,19 @@ class Worker:
         lot.save_state(segment, state)
         return max(pause, (time.monotonic() - begun) / CHECKPOINT_SHARE) if pause > 0 else 0.0
 
-    def _fail(self, lot: Lot, errors: dict[int, str], step: int) -> None:
-        """Keep the errors of runs (by their place in the lot) that have none yet, and say them."""
-        if not errors:
-            return
+    def _fail_not_finite(self, lot: Lot, bad: np.ndarray) -> None:
+        """Fail the runs whose loss became NaN or infinite, at the update `bad` (−1 if it did not)."""
+        for i in np.flatnonzero(bad >= 0):
+            sentence = f"the training loss is not finite at update {bad[i]} (try a smaller lr)"
+            self._fail(lot, sentence, [i], int(bad[i]))
+
+    def _fail(self, lot: Lot, error: Exception | str, at: Iterable[int], step: int) -> None:
+        """Keep and say the error of the runs `at` these places in the lot, of those that have none yet."""
         known = lot.failures()
-        for i, error in errors.items():
-            if lot.ids[i] not in known:
-                lot.fail(_failure(lot, i, error, step))
-                self.bar.write(f"nail: {_name(lot.configs[i])} failed: {error}; the other runs go on", file=sys.stderr)
+        runs = {lot.ids[i]: lot.runs[lot.ids[i]] for i in at if lot.ids[i] not in known}
+        if runs:
+            self.tell.fail(lot.folder, lot.source, runs, error, step)
 
     @staticmethod
     def _all_failed(lot: Lot) -> bool:
         return set(lot.ids) <= set(lot.failures())
-
-    @staticmethod
-    def _steps_done(lot: Lot) -> int:
-        return max(0, lot.parts_done() - 1) * lot.configs[0].eval_every
-
-
-def _not_finite(configs: tuple[TrainConfig, ...], bad: np.ndarray) -> dict[int, str]:
-    """Errors of the runs whose loss became NaN or infinite."""
-    return {
-        i: f"the training loss is not finite at update {step} (try a smaller lr)"
-        for i, (_, step) in enumerate(zip(configs, bad, strict=False))
-        if step >= 0
-    }
-
-
-def _failure(lot: Lot, i: int, error: str, step: int) -> Failure:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Failure(lot.ids[i], _name(lot.configs[i]), error, step, git_revision(), lot.source, now)
-
-
-def _name(config: TrainConfig) -> str:
-    """A run for people: what sweeps usually vary."""
-    return f"{config.method}, seed {config.seed}, p {config.p}, m {config.m}, eta {config.eta}, lr {config.lr}"

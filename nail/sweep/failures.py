@@ -1,10 +1,29 @@
-"""Runs that failed: what is kept of the error, and the sentence that a command ends with."""
+"""Runs and points that failed: what is kept of the error, how it is said, and the sentence that a command ends with."""
 
+import datetime
 import json
+import sys
+import sysconfig
+import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from nail.sweep.identity import git_revision
 from nail.sweep.store import write_text
+
+COMMAND = "`nail sweep … --out {out} --retry-failed` tries again"
+PYTHON = "`run(…, {out!r}, retry_failed=True)` tries again"
+SAME = "the same command tries again"
+"""what tries again, in the words of who called"""
+NAMED = ("seed", "p", "m", "S", "A", "H", "eta", "lr")
+"""fields that tell runs from each other, for people"""
+NOT_THE_USERS = (
+    str(Path(__file__).resolve().parents[1]), "<",
+    *(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")),
+)  # fmt: skip
+"""where code lies that is this package or was installed"""
 
 
 class Failure(NamedTuple):
@@ -13,7 +32,7 @@ class Failure(NamedTuple):
     run: str
     """id of the run"""
     name: str
-    """method, seed, η and learning rate, for people"""
+    """what sweeps usually vary, for people"""
     error: str
     """one sentence"""
     step: int
@@ -22,23 +41,58 @@ class Failure(NamedTuple):
     source_hash: str
     time: str
     """UTC, ISO 8601"""
+    traceback: str = ""
+    """of an exception"""
 
 
 class RunsFailed(ArithmeticError):
     """Some runs of a sweep failed; the others are done, and all errors are kept in the folder."""
 
-    def __init__(self, failures: list[Failure], asked: int, out: Path):
+    def __init__(self, failures: list[Failure], asked: int, out: Path, again: str = COMMAND, what: str = "runs"):
         first = failures[0]
         super().__init__(
-            f"{len(failures)} of {asked} runs failed; the first is {first.name}: {first.error}; the others are done, "
-            f"and `nail sweep … --out {out} --retry-failed` tries again"
+            f"{len(failures)} of {asked} {what} failed; the first is {first.name}: {first.error}; the others are done, "
+            f"and {again.format(out=str(out))}"
         )
         self.failures = failures
 
 
-def write_failure(folder: Path, failure: Failure) -> None:
-    """Keep a failure as FOLDER/RUN.json."""
-    write_text(folder / f"{failure.run}.json", json.dumps(failure._asdict(), indent=1, ensure_ascii=False) + "\n")
+class Teller:
+    """Keeps failures of lots and says them, each traceback once; threads may share one."""
+
+    def __init__(self, write: Callable[..., Any]):
+        self.write, self.told, self.lock = write, set(), threading.Lock()
+
+    def fail(self, folder: Path, source: str, runs: dict[str, dict[str, Any]], error: Exception | str, step: int):
+        """Keep `error` as that of each of `runs` (id → fields) in the folder of their lot."""
+        trace = "" if isinstance(error, str) else "".join(traceback.format_exception(error))
+        sentence = error if isinstance(error, str) else sentence_of(error)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with self.lock:
+            if trace and trace not in self.told:
+                self.told.add(trace)
+                self.write(trace.rstrip(), file=sys.stderr)
+            for run, fields in runs.items():
+                found = Failure(run, name_of(fields), sentence, step, git_revision(), source, now, trace)
+                text = json.dumps(found._asdict(), indent=1, ensure_ascii=False) + "\n"
+                write_text(folder / "failed" / f"{run}.json", text)
+                self.write(f"nail: {found.name} failed: {sentence}; the others go on", file=sys.stderr)
+
+
+def sentence_of(error: Exception) -> str:
+    """The error's type and first line, and the last frame outside nail and installed packages, if there is one."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_THE_USERS)]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}{where}"
+
+
+def name_of(fields: dict[str, Any]) -> str:
+    """A run (or a point of a figure) for people."""
+    if "figure" in fields:
+        first, shown = fields["figure"], [k for k, v in fields.items() if k != "figure" and not isinstance(v, list)]
+    else:
+        first, shown = fields["method"], [k for k in NAMED if k in fields]
+    return ", ".join([first, *(f"{name} {fields[name]}" for name in shown)])
 
 
 def read_failures(folder: Path) -> dict[str, Failure]:

@@ -3,15 +3,22 @@
 import ast
 import functools
 import hashlib
+import importlib.util
 import platform
 import subprocess
+import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("nail", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-ROOT = "nail.training.train"
+ROOTS = ("nail.training.train",)
 """the compiled program of a run; whatever it imports can change a number"""
-HERE = Path(__file__).resolve().parent
+HOUSES = ("nail", "nail_experiments")
+"""the packages of this repository: an import of theirs is followed"""
+STORED_OR_DRAWN = ("nail.sweep", "nail.cli", "nail.figures.experiment", "nail.figures.plotting")
+"""what keeps and shows numbers and makes none: not followed"""
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
@@ -31,36 +38,61 @@ def provenance() -> dict[str, str]:
 
 
 @functools.cache
-def source_hash() -> str:
-    """12 hexadecimal digits of SHA-256 over the code that a run's numbers depend on: its revision.
+def source_hash(roots: tuple[str, ...] = ROOTS) -> str:
+    """12 hexadecimal digits of SHA-256 over the code that numbers depend on: its revision.
 
-    That code is `nail.training.train` and every module of the package that it imports, directly or not; comments, docstrings and
-    layout do not count. The commit would be the wrong measure: a word in the README, a colour of a figure or an edit of
-    the sweep engine would throw hours of finished runs away, and outside a checkout there is none.
+    That code is the modules `roots` and all that they import, directly or not, from this repository or a root's own
+    package; comments, docstrings and layout do not count. The commit would be the wrong measure: a word in the README,
+    or an edit of the sweep engine would throw hours of finished runs away, and outside a checkout there is none. A root
+    without a file (a notebook) counts for nothing.
     """
     found = hashlib.sha256()
-    for name, tree in sorted(_imported(ROOT).items()):
+    for name, tree in sorted(_imported(roots).items()):
         found.update(f"{name}\n{ast.unparse(_without_docstrings(tree))}\n".encode())
     return found.hexdigest()[:12]
 
 
-def _imported(root: str) -> dict[str, ast.Module]:
-    """The module `root` of this package and all that it imports from the package, by name."""
+def file_of(name: str) -> Path | None:
+    """The source file of a module, found without importing it; None if it has none."""
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:
+        # the program that Python was started with
+        own = getattr(sys.modules[top], "__file__", None)
+        return None if own is None or rest else Path(own)
+    if spec is None or not spec.submodule_search_locations:
+        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") and not rest else None
+    at = Path(spec.submodule_search_locations[0], *rest)
+    return next((path for path in (at.parent / f"{at.name}.py", at / "__init__.py") if path.exists()), None)
+
+
+def _imported(roots: tuple[str, ...]) -> dict[str, ast.Module]:
+    """The modules `roots` and all that they import from the houses and from their own packages, by name."""
     trees: dict[str, ast.Module] = {}
-    todo = [root]
+    houses = {*HOUSES, *(root.split(".")[0] for root in roots)}
+    todo = list(roots)
     while todo:
         name = todo.pop()
-        path = HERE.parent.joinpath(*name.split(".")).with_suffix(".py")
-        if name in trees or not path.exists():
-            continue
-        trees[name] = ast.parse(path.read_text())
-        for node in ast.walk(trees[name]):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                todo += [alias.name for alias in node.names]
-        todo = [name for name in todo if name.split(".")[0] == HERE.name]
+        skipped = name.split(".")[0] not in houses or f"{name}.".startswith(tuple(f"{s}." for s in STORED_OR_DRAWN))
+        path = None if name in trees or skipped else file_of(name)
+        if path is not None:
+            trees[name] = ast.parse(path.read_text())
+            todo += _imports(trees[name], name if path.name == "__init__.py" else name.rpartition(".")[0])
     return trees
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Names that a module of `package` imports, also inside functions: modules, and what may be one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (found, *(f"{found}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and package in HOUSES and str(node.value).startswith(f"{package}."):
+            # a name that `nail` itself loads when it is asked for
+            yield str(node.value)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -76,17 +108,16 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 @functools.cache
 def git_revision() -> str:
     """Commit of the checkout that this package runs from, "+changes" if tracked files differ; "none" outside one."""
-    root = HERE.parent
-    if not (root / ".git").exists():
+    if not (CHECKOUT / ".git").exists():
         return "none"
     try:
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "nail", "experiments").strip()
+        commit = _git("rev-parse", "HEAD").strip()
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "nail", "experiments").strip()
     except (OSError, subprocess.CalledProcessError):
         return "none"
     return commit + ("+changes" if changed else "")
 
 
-def _git(root: Path, *command: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=True)
+def _git(*command: str) -> str:
+    done = subprocess.run(["git", "-C", str(CHECKOUT), *command], capture_output=True, text=True, check=True)
     return done.stdout

@@ -21,6 +21,8 @@ class Prepared(NamedTuple):
     init: Callable[[Numbers], TrainState]
     segment: Callable[[TrainState, Numbers], tuple[TrainState, Metrics]]
     numbers: Numbers
+    n_validation: int
+    """validation contexts of an evaluation"""
 
 
 def padded(size: int) -> int:
@@ -46,7 +48,8 @@ def prepare(configs: tuple[TrainConfig, ...], expert: Any = None, size: int | No
     numbers = pad(numbers_of(configs), padded(size or len(configs)))
     state = jax.eval_shape(program.init, numbers)
     options = compiler_options(configs[0].steps)
-    return Prepared(program.init, program.segment.lower(state, numbers).compile(options), numbers)
+    compiled = program.segment.lower(state, numbers).compile(options)
+    return Prepared(program.init, compiled, numbers, program.n_validation)
 
 
 class Programs:

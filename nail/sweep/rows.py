@@ -6,15 +6,12 @@ from nail.sweep.identity import provenance
 from nail.training.config import TrainConfig, run_id
 from nail.training.train import Metrics
 
-MEASURED = ("full_exact", "answer_exact", "val_loss", "train_loss", "position_accuracy")
-"""the columns that a run computes"""
 
-
-def make_row(config: TrainConfig, metrics: Metrics, i: int) -> dict[str, Any]:
-    """The row of run `i` of a lot."""
+def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -> dict[str, Any]:
+    """The row of run `i` of a lot, evaluated on so many validation contexts."""
     step = int(metrics.step[i])
     seen = metrics.evaluation
-    fields = dict(vars(config))
+    fields = config.columns()
     episodes = step * config.batch
     return {
         "run": run_id(config),
@@ -28,6 +25,7 @@ def make_row(config: TrainConfig, metrics: Metrics, i: int) -> dict[str, Any]:
         "val_loss": float(seen.val_loss[i]),
         "train_loss": float(metrics.train_loss[i]),
         "position_accuracy": " ".join(f"{x:.6g}" for x in seen.position_accuracy[i]),
-        **{**fields, "temperature": config.rollout_temperature, "init_std": config.initial_std},
+        "validation_contexts": n_validation,
+        **fields,
         **provenance(),
     }

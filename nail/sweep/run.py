@@ -1,36 +1,64 @@
-"""`run_all(configs, out)`: run configurations to their end, and have their rows. See `nail.sweep.engine`."""
+"""`run(configs, out)`: run configurations to their end, and have their rows. See `nail.sweep.engine`."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nail.sweep.engine import CHECKPOINT_SECONDS, Options, sweep
-from nail.sweep.failures import RunsFailed
+from nail.sweep.failures import COMMAND, PYTHON, RunsFailed
 from nail.sweep.lot import Rows
 from nail.sweep.program import Prepared, prepare
+from nail.sweep.store import open_folder, write_rows
 from nail.training.config import TrainConfig
 
-__all__ = ["CHECKPOINT_SECONDS", "Prepared", "RunsFailed", "prepare", "run_all"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CHECKPOINT_SECONDS", "Prepared", "RunsFailed", "prepare", "rows_of", "run", "run_all"]
 
 
-def run_all(
-    configs: Iterable[TrainConfig],
-    out: Path,
+def run(
+    configs: TrainConfig | Iterable[TrainConfig],
+    out: Path | str,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_params: bool = False,
     *,
     retry_failed: bool = False,
     any_revision: bool = False,
     runs_per_lot: int | None = None,
-) -> Rows:
-    """Run what is missing of `configs` in the folder `out` and return all their rows, in the order given.
+) -> pd.DataFrame:
+    """Run what is missing of `configs` in the folder `out`; writes OUT/rows.csv and returns it with types.
 
-    Runs of one compiled program run as one batch. Work that another process is doing is left to it and waited for.
-    Raises `BadInput` before anything is compiled, `RunsFailed` at the end if runs failed; `retry_failed` tries
-    those again. Rows that another revision of the source computed count with `any_revision` only.
+    One row a run and evaluation, in the order given and by steps. Runs of one compiled program run as one batch. Work
+    that another process is doing is left to it and waited for; a killed call goes on from its last checkpoint.
+    Raises `BadInput` before anything is compiled, `RunsFailed` at the end if runs failed; `retry_failed` tries those
+    again. Rows that another revision of the source computed count with `any_revision` only.
+
+        base = nail.TrainConfig(task="poison-chain", A=3, H=3, batch=8, steps=20, eval_every=10, n_validation=4)
+        rows = nail.run(nail.grid(base, eta=(0.0, 0.3), seed=range(2)), "out/example")
+        rows.groupby(["eta", "step"]).full_exact.mean()
     """
-    configs = tuple(configs)
+    from nail.sweep.table import typed
+
+    configs = (configs,) if isinstance(configs, TrainConfig) else tuple(configs)
     options = Options(checkpoint_seconds, keep_params, retry_failed, any_revision, runs_per_lot)
+    return typed(_rows(configs, open_folder(Path(out)), options, PYTHON, write=True))
+
+
+def rows_of(configs: Iterable[TrainConfig], out: Path, *, retry_failed: bool = False, **options: Any) -> Rows:
+    """The rows of `run` as text, for commands: nothing but the runs is written in `out`, a folder of ours."""
+    return _rows(tuple(configs), out, Options(retry_failed=retry_failed, **options), COMMAND, write=False)
+
+
+def _rows(configs: tuple[TrainConfig, ...], out: Path, options: Options, again: str, write: bool) -> Rows:
     outcome = sweep(configs, out, options)
+    if write:
+        write_rows(out, outcome.rows)
     if outcome.failures:
-        raise RunsFailed(outcome.failures, len(configs), out)
+        raise RunsFailed(outcome.failures, len(configs), out, again)
     return outcome.rows
+
+
+run_all = rows_of

@@ -7,9 +7,10 @@ from filelock import Timeout
 
 from nail.checks import BadInput
 from nail.sweep.failures import Failure
+from nail.sweep.folder import Folder, Seen
 from nail.sweep.identity import source_hash
-from nail.sweep.lot import Lot, lots_in
-from nail.sweep.plan import asked, held
+from nail.sweep.lot import Lot
+from nail.sweep.plan import asked
 from nail.sweep.store import MARKER
 
 WINDOW = 600.0
@@ -17,7 +18,7 @@ WINDOW = 600.0
 
 
 class Status(NamedTuple):
-    """A count of runs, and the speed."""
+    """A count of runs and points, and the speed."""
 
     asked: int
     done: int
@@ -25,13 +26,13 @@ class Status(NamedTuple):
     missing: int
     failed: int
     rows: int
-    """rows on disk"""
+    """of runs, on disk"""
     episodes_per_s: float | None
     """over the last minutes; None if fewer than two rows tell"""
     seconds_left: float | None
     """at that rate; None if nothing runs"""
     source_hash: str
-    """the source that is counted"""
+    """the source whose runs are counted; of a figure's points its newest one's"""
     other_sources: int
     """runs in lots of other sources, which do not count"""
     failures: list[Failure]
@@ -42,22 +43,28 @@ def status(out: Path) -> Status:
     if not (out / MARKER).exists():
         raise BadInput(f"{out} must be an output folder of nail, and it is not")
     folders = [out, *sorted(path for path in (out / "shards").glob("*") if (path / MARKER).exists())]
-    lots = [lot for folder in folders for lot in lots_in(folder)]
-    source = _counted(lots)
-    there = held(lots, source)
-    runs = dict.fromkeys([*(run for folder in folders for run in asked(folder)), *there.owner])
-    mine = list({lot.folder: lot for lot in there.owner.values()}.values())
-    complete = {lot.folder for lot in mine if lot.parts_done() == lot.n_segments}
-    worked = {lot.folder for lot in mine if lot.folder not in complete and is_held(lot)}
-    state = {run: _state(run, there.owner.get(run), there.failed, complete, worked) for run in runs}
+    lots = Folder.read(*folders).lots
+    kinds = [[seen for seen in lots if seen.lot.figure == name] for name in dict.fromkeys(s.lot.figure for s in lots)]
+    counted = [Folder(tuple(kind), _counted(kind)) for kind in kinds]
+    owner = {run: seen for each in counted for run, seen in each.owner.items()}
+    failed = {run: failure for each in counted for run, failure in each.failed.items()}
+    runs = dict.fromkeys([*(run for folder in folders for run in asked(folder)), *owner])
+    mine = list({seen.lot.folder: seen for seen in owner.values()}.values())
+    worked = {seen.lot.folder for seen in mine if not _complete(seen) and is_held(seen.lot)}
+    state = {run: _state(owner[run], run in failed, worked) if run in owner else "missing" for run in runs}
     count = {name: sum(found == name for found in state.values()) for name in ("done", "running", "missing", "failed")}
-    speed = rate(mine)
-    left = sum(_episodes_left(lot) for lot in mine if not (lot.folder in complete or set(lot.ids) <= set(there.failed)))
+    training = [seen for seen in mine if not seen.lot.figure]
+    speed = rate([seen.lot for seen in training])
+    left = sum(
+        seen.lot.episodes() - seen.lot.episodes(seen.parts) for seen in training
+        if not (_complete(seen) or set(seen.lot.ids) <= set(failed))
+    )  # fmt: skip
     return Status(
         len(runs), count["done"], count["running"], count["missing"], count["failed"],
-        sum(lot.parts_done() * len(lot.ids) for lot in mine), speed,
-        left / speed if speed and count["running"] else None, source,
-        len({run for lot in lots if lot.source != source for run in lot.ids}), list(there.failed.values()),
+        sum(seen.parts * len(seen.lot.ids) for seen in training), speed,
+        left / speed if speed and count["running"] else None, _counted(training),
+        len({run for each in counted for seen in each.lots if seen.lot.source != each.source for run in seen.lot.ids}),
+        list(failed.values()),
     )  # fmt: skip
 
 
@@ -73,32 +80,29 @@ def is_held(lot: Lot) -> bool:
 def rate(lots: list[Lot]) -> float | None:
     """Training episodes a second, from the times at which the newest rows were written; None if they do not tell."""
     written = sorted(
-        (lot.part(k).stat().st_mtime, min(k * fields["eval_every"], fields["steps"]) - (k - 1) * fields["eval_every"]
-         if k else 0, fields["batch"] * len(lot.ids))
-        for lot in lots for fields in lot.fields[:1] for k in range(lot.n_segments) if lot.part(k).exists()
+        (lot.part(k).stat().st_mtime, lot.episodes(k + 1) - lot.episodes(k))
+        for lot in lots for k in range(lot.n_segments) if lot.part(k).exists()
     )  # fmt: skip
     recent = [entry for entry in written if entry[0] >= written[-1][0] - WINDOW]
     seconds = recent[-1][0] - recent[0][0] if recent else 0.0
-    return sum(steps * batch for _, steps, batch in recent[1:]) / seconds if seconds > 0 else None
+    return sum(episodes for _, episodes in recent[1:]) / seconds if seconds > 0 else None
 
 
-def _counted(lots: list[Lot]) -> str:
-    """The present source, or that of the newest lot if there is none of the present one."""
+def _counted(lots: list[Seen]) -> str:
+    """The present source, or that of the newest lot if there is none of the present one (as of points)."""
     present = source_hash()
-    if not lots or any(lot.source == present for lot in lots):
+    if not lots or any(seen.lot.source == present for seen in lots):
         return present
-    return max(lots, key=lambda lot: (lot.folder / "lot.json").stat().st_mtime_ns).source
+    return max(lots, key=lambda seen: seen.planned).lot.source
 
 
-def _state(run: str, lot: Lot | None, failed: dict[str, Failure], complete: set[Path], worked: set[Path]) -> str:
-    if run in failed:
+def _complete(seen: Seen) -> bool:
+    return seen.parts == seen.lot.n_segments
+
+
+def _state(seen: Seen, failed: bool, worked: set[Path]) -> str:
+    if failed:
         return "failed"
-    if lot is not None and lot.folder in complete:
+    if _complete(seen):
         return "done"
-    return "running" if lot is not None and lot.folder in worked else "missing"
-
-
-def _episodes_left(lot: Lot) -> int:
-    first = lot.fields[0]
-    done = min(max(0, lot.parts_done() - 1) * first["eval_every"], first["steps"])
-    return (first["steps"] - done) * first["batch"] * len(lot.ids)
+    return "running" if seen.lot.folder in worked else "missing"

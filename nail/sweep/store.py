@@ -87,6 +87,14 @@ def to_csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
+def write_rows(out: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write OUT/rows.csv, whole or not at all; without rows nothing is written."""
+    path = out / "rows.csv"
+    if rows:
+        write_text(path, to_csv(rows))
+    return path
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file as text values; raises `Damaged` if it is cut off or its rows are ragged."""
     text = path.read_text()

@@ -13,10 +13,12 @@ from nail.checks import BadInput
 from nail.sweep.store import load_tree, save_tree, write_text
 from nail.training.config import TrainConfig
 from nail.training.evaluate import Evaluation, evaluate
-from nail.training.problem import make_environment, make_policy, make_problem
+from nail.training.problem import make_environment, make_policy, make_setup
 
-SHAPE_FIELDS = ("task", "p", "m", "width", "heads", "layers")
-"""what a trained expert and the student of a run have in common"""
+FREE = ("recovery", "init_std", "precision")
+"""options of a task or a network in which a trained expert and the student of a run may differ"""
+COMMON = {field.name for field in dataclasses.fields(TrainConfig)}
+"""fields that every task has"""
 
 
 def save_expert(folder: Path, config: TrainConfig, params: Any) -> None:
@@ -38,11 +40,11 @@ def load_expert(config: TrainConfig) -> Any:
         made_by = json.loads((folder / "expert.json").read_text())
     except (OSError, ValueError) as error:
         raise BadInput(f"expert must be oracle or a folder with a trained expert, got {config.expert}") from error
-    for field in SHAPE_FIELDS:
-        if made_by[field] != getattr(config, field):
+    for field in ("task", *(name for name in vars(config) if name not in COMMON and name not in FREE)):
+        theirs, ours = made_by.get(field), getattr(config, field)
+        if theirs != ours:
             raise BadInput(
-                f"the expert in {config.expert} was trained with {field} {made_by[field]}, this run has "
-                f"{field} {getattr(config, field)}"
+                f"the expert in {config.expert} was trained with {field} {theirs}, this run has {field} {ours}"
             )
     policy = make_policy(config, make_environment(config))
     stored = load_tree(folder / "expert", jax.eval_shape(policy.init, jax.random.key(0)))
@@ -61,5 +63,5 @@ def load_expert(config: TrainConfig) -> Any:
 
 def measure_expert(config: TrainConfig, params: Any) -> Evaluation:
     """Accuracy and clean cross-entropy of the greedy expert on the validation prompts of `config`."""
-    env, policy, _ = make_problem(config)
-    return jax.device_get(jax.jit(lambda params: evaluate(env, policy, params))(params))
+    setup = make_setup(config)
+    return jax.device_get(jax.jit(lambda params: evaluate(setup.env, setup.policy, params))(params))

@@ -1,0 +1,118 @@
+"""What an output folder holds, read once: which lot counts for a run, rows of the done runs, errors of the failed.
+
+Other processes may write meanwhile, so what is decided is decided under a lock, on a folder that was read under it.
+"""
+
+import sys
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nail.sweep.failures import Failure
+from nail.sweep.identity import source_hash
+from nail.sweep.lot import Lot, Rows
+from nail.training.config import TrainConfig, run_id
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A lot as it lay on the disk when its folder was read."""
+
+    lot: Lot
+    failed: dict[str, Failure]
+    """run → why it failed"""
+    parts: int
+    """segments whose rows are there, judged by name alone"""
+    planned: int
+    """when it was planned, in nanoseconds"""
+
+    @cached_property
+    def rows(self) -> dict[str, Rows]:
+        """run → its rows in order of steps, of the runs that are done; read when they are first wanted."""
+        return self.lot.rows(self.failed)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing left to do: all rows are there, or all its runs failed."""
+        return set(self.lot.ids) <= set(self.failed) or bool(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """The lots of one or more output folders, as a revision of the source sees them."""
+
+    lots: tuple[Seen, ...]
+    source: str
+    """hash of the source whose runs count"""
+
+    @staticmethod
+    def read(*outs: Path, source: str | None = None) -> "Folder":
+        """Read the lots of `outs`; without `source` the present one counts."""
+        manifests = [path for out in outs for path in sorted((out / "runs").glob("*/lot.json"))]
+        lots = [(Lot.read(path.parent), path.stat().st_mtime_ns) for path in manifests]
+        seen = tuple(Seen(lot, lot.failures(), lot.parts_done(), time) for lot, time in lots)
+        return Folder(seen, source or source_hash())
+
+    @cached_property
+    def owner(self) -> dict[str, Seen]:
+        """run → the lot that counts: the latest attempt; of two such (merged folders) the more complete one."""
+        found: dict[str, Seen] = {}
+        for seen in self.lots:
+            for run in seen.lot.ids if seen.lot.source == self.source else ():
+                other = found.get(run)
+                if other is None or (seen.lot.attempt, seen.parts) > (other.lot.attempt, other.parts):
+                    found[run] = seen
+        return found
+
+    @cached_property
+    def failed(self) -> dict[str, Failure]:
+        """run → why it failed, in the lot that counts."""
+        return {run: seen.failed[run] for run, seen in self.owner.items() if run in seen.failed}
+
+    def rows(self, runs: Iterable[str]) -> dict[str, Rows]:
+        """run → its rows in order of steps, of those `runs` that are done."""
+        return {run: self.owner[run].rows[run] for run in runs if run in self.owner and run in self.owner[run].rows}
+
+    def rows_of_others(self, runs: Collection[str]) -> dict[str, Rows]:
+        """run → its finished rows, of those `runs` that another source computed; the newest such lot counts."""
+        found: dict[str, Rows] = {}
+        for seen in sorted(self._others(runs), key=lambda seen: seen.planned):
+            found |= {run: rows for run, rows in seen.rows.items() if run in runs}
+        return found
+
+    def collect(self, runs: Collection[str], any_revision: bool = False) -> tuple[Rows, list[Failure]]:
+        """Rows of the finished ones of `runs`, in their order and by steps; errors of the failed.
+
+        With `any_revision` rows of other sources count where this one has none.
+        """
+        done = self.rows(runs)
+        if any_revision:
+            done |= self.rows_of_others(set(runs) - set(done))
+        failures = [self.failed[run] for run in runs if run in self.failed and run not in done]
+        return [row for run in runs if run in done for row in done[run]], failures
+
+    def warn_of_other_sources(self, out: Path, runs: Collection[str], what: str = "runs", hint: str = "") -> None:
+        """One sentence on standard error if another source has runs that are asked for and not yet there."""
+        missing = set(runs) - set(self.owner)
+        others = self._others(missing)
+        if others:
+            count = len({run for seen in others for run in seen.lot.ids} & missing)
+            sources = ", ".join(sorted({seen.lot.source for seen in others}))
+            print(
+                f"nail: {count} of the {len(runs)} {what} lie in {out} from another revision of the source "
+                f"({sources}, now {self.source}); they are kept apart and computed again{hint}",
+                file=sys.stderr,
+            )
+
+    def _others(self, runs: Collection[str]) -> list[Seen]:
+        wanted = set(runs)
+        return [seen for seen in self.lots if seen.lot.source != self.source and wanted & set(seen.lot.ids)]
+
+
+def collect(
+    out: Path, runs: Iterable[TrainConfig | str], source: str | None = None, any_revision: bool = False
+) -> tuple[Rows, list[Failure]]:
+    """`Folder.collect` of what a folder holds now, for configurations or ids."""
+    ids = [run if isinstance(run, str) else run_id(run) for run in runs]
+    return Folder.read(out, source=source).collect(ids, any_revision)
