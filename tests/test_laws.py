@@ -46,7 +46,7 @@ def squared_hellinger(p, q):
 
 @given(laws(3), ETA)
 def test_noise_contracts_total_variation_exactly(rows, eta):
-    """§3.1: TV(π_η, π'_η) = (1−η)·TV(π, π')."""
+    """docs/theory.md §3.1: TV(π_η, π'_η) = (1−η)·TV(π, π')."""
     p, q, kernel = rows
     channel = Huber(eta, kernel)
     noisy = np.abs(through(channel, p) - through(channel, q)).sum() / 2
@@ -55,7 +55,7 @@ def test_noise_contracts_total_variation_exactly(rows, eta):
 
 @given(laws(3), ETA)
 def test_hellinger_survives_dominated_noise(rows, eta):
-    """§3.2 with the smallest C such that ν <= C·q, and with a larger one."""
+    """docs/theory.md §3.2 with the smallest C such that ν <= C·q, and with a larger one."""
     p, q, kernel = rows
     q = 0.999 * q + 0.001 / len(q)
     domination = max(1.0, float((kernel / q).max()))
@@ -86,7 +86,7 @@ def test_hellinger_constant_is_needed_and_fails_without_domination():
 
 @given(st.integers(1, 8), st.integers(2, 5), ETA)
 def test_survival(horizon, n_actions, eta):
-    """§3.3: a trajectory of the noisy expert is clean after H steps with probability q^H."""
+    """docs/theory.md §3.3: a trajectory of the noisy expert is clean after H steps with probability q^H."""
     chain = poison_chain(8, n_actions)
     mistakes = first_mistake(chain.mdp, chain.noisy(eta), chain.expert)
     np.testing.assert_allclose(1 - mistakes[:horizon].sum(), exact.survival(horizon, n_actions, eta), atol=1e-12)
@@ -108,7 +108,9 @@ def gradients(logits, t):
 @settings(max_examples=15)
 @given(laws(2, most=3), st.floats(0.01, 0.99))
 def test_score_function_gradients_have_the_exact_gradients_as_their_mean(rows, eta):
-    """§3.4 by hand: over a ~ p the mean of −log(t/p)·∇log p is ∇KL(p‖t); over y ~ t that of −∇log p is ∇KL(t‖p)."""
+    """docs/theory.md §3.4 by hand.
+
+    Over a ~ p the mean of −log(t/p)·∇log p is ∇KL(p‖t); over y ~ t that of −∇log p is ∇KL(t‖p)."""
     with jax.enable_x64(True):
         p, t = (jnp.asarray(0.99 * row + 0.01 / len(row)) for row in rows)
         t = Huber(eta, jnp.full(len(p), 1.0 / len(p))).probs(t)

@@ -145,7 +145,7 @@ def test_sources_are_links_where_they_can_be_followed(folder):
     arxiv = [f"https://arxiv.org/abs/{number}" for number in ("2606.30923", "1011.0686")]
 
     def sources(page):
-        return [a for a in page.addresses if "theory.md" in a or a.startswith("http")]
+        return [a for a in page.addresses if "docs/theory" in a or a.startswith("http")]
 
     assert sources(Page(report(folder).read_text())) == 2 * arxiv
     (folder.parent / "docs").mkdir()

@@ -83,7 +83,7 @@ def test_genie_success_and_its_inverse():
 
 
 def slow_bc(horizon, n_actions, eta, n):
-    """§4.2's dynamic programme over every count, no truncation."""
+    """The dynamic programme of docs/theory.md §4.2 over every count, no truncation."""
     q = exact.right_probability(n_actions, eta)
     mass = np.zeros(n + 1)
     mass[n] = 1.0
