@@ -140,7 +140,8 @@ def config_class(task: str) -> type[TrainConfig]:
 def _class_of(task: Task, student: Student) -> type[TrainConfig]:
     body = {"task": task.name, "__annotations__": {"task": str}, "__doc__": TrainConfig.__doc__}
     bases = (student.options, task.options, TrainConfig)
-    return dataclass(frozen=True)(type("TrainConfig", bases, {**body, "__module__": __name__, "definitions": (task, student)}))
+    body |= {"__module__": __name__, "definitions": (task, student)}
+    return dataclass(frozen=True)(type("TrainConfig", bases, body))
 
 
 def plain(config: TrainConfig) -> TrainConfig:
