@@ -110,7 +110,8 @@ def gradients(logits, t):
 def test_score_function_gradients_have_the_exact_gradients_as_their_mean(rows, eta):
     """docs/theory.md §3.4 by hand.
 
-    Over a ~ p the mean of −log(t/p)·∇log p is ∇KL(p‖t); over y ~ t that of −∇log p is ∇KL(t‖p)."""
+    Over a ~ p the mean of −log(t/p)·∇log p is ∇KL(p‖t); over y ~ t that of −∇log p is ∇KL(t‖p).
+    """
     with jax.enable_x64(True):
         p, t = (jnp.asarray(0.99 * row + 0.01 / len(row)) for row in rows)
         t = Huber(eta, jnp.full(len(p), 1.0 / len(p))).probs(t)

@@ -38,7 +38,8 @@ def phased_nail(horizon: int, n_actions: int, eta: float, delta: float) -> int:
 def general_bound(horizon: int, log_class_size: float, eta: float, eps: float, reward_range: float = 1.0) -> float:
     """n <= H·log|Π|·R²/((1−η)²ε²) episodes for regret <= ε in mean; any expert in Π, any known noise kernel.
 
-    From Σ_h E[TV²] <= log|Π|/n at the noisy level for a Bayes-mixture forecaster, docs/theory.md §3.1 and Cauchy–Schwarz.
+    From Σ_h E[TV²] <= log|Π|/n at the noisy level for a Bayes-mixture forecaster, the law of docs/theory.md §3.1
+    and Cauchy–Schwarz.
     `log_class_size` is log|Π| in nats. Raises `BadInput` for H < 1, log|Π| < 0, η outside [0, 1), ε <= 0, R
     <= 0. Source: docs/theory.md §5.
     """
