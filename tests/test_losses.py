@@ -73,7 +73,7 @@ def test_every_divergence_vanishes_at_the_expert(full, beta):
 
 
 def test_reverse_floors_the_expert():
-    """An action of expert probability 0 costs log p − log 1e−10 (docs/paper.md: −23.03)."""
+    """An action of expert probability 0 costs log p − log 1e−10 (docs/paper.md §1.2: −23.03)."""
     t = jnp.array([1.0, 0.0])
     logp = jnp.log(jnp.array([0.5, 0.5]))
     got = float(losses.reverse_mc(logp, t, jnp.int32(1)))

@@ -82,7 +82,7 @@ def test_no_position_sees_a_later_token():
 
 
 def test_the_papers_network_has_the_papers_size():
-    """12·512² weights in products, 3.15 M with embeddings and norms, besides positions (docs/paper.md)."""
+    """12·512² weights in products, 3.15 M with embeddings and norms, besides positions (docs/paper.md §1.1)."""
     config = TrainConfig()
     shapes = jax.eval_shape(make_policy(config, make_environment(config)).init, jax.random.key(0))["params"]
     sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in shapes.items()}

@@ -1,4 +1,4 @@
-"""Modular addition with a chain of thought (docs/paper.md): sum m residues mod p, one running sum at a time."""
+"""Modular addition with a chain of thought (docs/paper.md §1.1): sum m residues mod p, one running sum at a time."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Decoder transformer over a prompt of L tokens and a chain of H targets (docs/paper.md; there L = H = m).
+"""Decoder transformer over a prompt of L tokens and a chain of H targets (docs/paper.md §1.1; there L = H = m).
 
 Pre-LayerNorm with weights only, exact GELU, learned absolute positions, tied input and output embedding, no biases.
 Only what is used is computed: the last block needs keys and values at every position, but queries, MLP

@@ -1,6 +1,6 @@
 """The configuration of a run: every default in one place, checked before anything is compiled.
 
-Field texts are the help texts of the command line. The defaults are the paper's protocol (docs/paper.md).
+Field texts are the help texts of the command line. The defaults are the paper's protocol (docs/paper.md §1.1).
 """
 
 import dataclasses

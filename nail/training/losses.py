@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from nail.noise import Channel
 
 FLOOR = 1e-10
-"""smallest expert probability inside a logarithm: log = −23.03 (docs/paper.md)"""
+"""smallest expert probability inside a logarithm: log = −23.03 (docs/paper.md §1.2)"""
 
 LogLaw = Float[Array, " A"]
 Law = Float[Array, " A"]

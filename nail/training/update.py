@@ -139,7 +139,7 @@ def optimiser(clip: float, weight_decay: float) -> optax.GradientTransformation:
 
 
 def learning_rate(config: TrainConfig, lr: Float[Array, ""], step: Int[Array, ""]) -> Float[Array, ""]:
-    """1e−6 + (lr − 1e−6)(t+1)/(w+1) for t < w warm-up updates, then lr (docs/paper.md)."""
+    """1e−6 + (lr − 1e−6)(t+1)/(w+1) for t < w warm-up updates, then lr (docs/paper.md §1.2)."""
     share = jnp.minimum((step + 1) / (config.warmup + 1), 1.0)
     return 1e-6 + (lr - 1e-6) * share
 
