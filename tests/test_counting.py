@@ -1,6 +1,7 @@
 """Count-based learners against exact dynamic programmes and against enumeration over paths.
 
 Tolerances of simulations are 5 standard errors of the number of replicates: error probability 6e-7 each, fixed seeds.
+Tests share numbers of replicates, levels (up to padding) and actions where they can, and so compiled programs.
 """
 
 import itertools
@@ -21,6 +22,9 @@ from nail.noise import Huber
 from nail.policies.softmax_table import deterministic
 from nail.theory import exact
 
+RUNS = 8000
+"""replicates of simulations by level"""
+
 
 def five_errors(p, n):
     return 5 * np.sqrt(p * (1 - p) / n) + 1e-9
@@ -29,24 +33,24 @@ def five_errors(p, n):
 @pytest.mark.parametrize(
     ("horizon", "n_actions", "eta", "n"),
     [
-        (5, 3, 0.4, 20),
+        (4, 3, 0.4, 20),
         (8, 5, 0.6, 300),
-        (5, 3, 0.8, 60),
-        (5, 3, 0.0, 1),
-        (5, 3, 0.5, 0),
+        (4, 3, 0.8, 60),
+        (4, 3, 0.0, 1),
+        (4, 3, 0.5, 0),
     ],
 )
 def test_loglossbc_on_the_chain_equals_the_exact_dynamic_programme(horizon, n_actions, eta, n):
-    wins = replicates.success_at("loglossbc", horizon, n_actions, Setting(eta), n, 8000, 1)
+    wins = replicates.success_at("loglossbc", horizon, n_actions, Setting(eta), n, RUNS, 1)
     expected = exact.bc_exact(horizon, n_actions, eta, n)
-    assert abs(wins.mean() - expected) < five_errors(expected, 8000)
+    assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
 @pytest.mark.parametrize("method", ["nail-f", "dagger", "opd-f"])
 def test_one_level_is_plurality_for_every_label_learner(method):
-    wins = replicates.success_at(method, 1, 3, Setting(0.6), 9, 4000, 2)
+    wins = replicates.success_at(method, 1, 3, Setting(0.6), 9, RUNS, 2)
     expected = exact.plurality_right(3, 0.6, 9)[9]
-    assert abs(wins.mean() - expected) < five_errors(expected, 4000)
+    assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
 def two_level_nail(eta, n):
@@ -74,8 +78,8 @@ def two_level_nail(eta, n):
 @pytest.mark.parametrize("n", [1, 2, 7, 20])
 def test_greedy_nail_equals_the_exact_two_level_law(n):
     expected = two_level_nail(0.6, n)
-    wins = replicates.success_at("nail-f", 2, 2, Setting(0.6), n, 8000, 3)
-    assert abs(wins.mean() - expected) < five_errors(expected, 8000)
+    wins = replicates.success_at("nail-f", 2, 2, Setting(0.6), n, RUNS, 3)
+    assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
 def test_sampling_students_are_as_slow_as_offline_and_greedy_ones_are_not():
@@ -87,19 +91,18 @@ def test_sampling_students_are_as_slow_as_offline_and_greedy_ones_are_not():
 
 def test_common_random_numbers_are_prefixes():
     """n episodes in one go, in two, or read along the way: the same labels, bit for bit."""
-    setting = complete(Setting(0.5), 3)
+    setting = complete(Setting(0.5), 5)
     for method in ("loglossbc", "nail-r"):
-        row, empty = learner(method), replicates.begin(4, 3, 20, 5)
+        row, empty = learner(method), replicates.begin(14, 5, 200, 5)
         whole, _ = replicates.advance(row, empty, setting, 12, 1)
         half, _ = replicates.advance(row, empty, setting, 6, 1)
         parts, read = replicates.advance(row, half, setting, 6, 1)
         np.testing.assert_array_equal(whole.tally.labels, parts.tally.labels)
         np.testing.assert_array_equal(whole.tally.seen, parts.tally.seen)
-    other = replicates.advance(row, replicates.begin(4, 3, 20, 6), setting, 12, 1)[0]
+    other = replicates.advance(row, replicates.begin(14, 5, 200, 6), setting, 12, 1)[0]
     assert not np.array_equal(whole.tally.labels, other.tally.labels)
-    more = replicates.begin(4, 3, 40, 5)
-    np.testing.assert_array_equal(more.secret[:20], empty.secret)
-    assert read.shape == (20, 1)
+    np.testing.assert_array_equal(replicates.begin(14, 5, 20, 5).secret, empty.secret[:20])
+    assert read.shape == (200, 1)
 
 
 def test_nailgun_needs_no_channel_but_nail_told_a_wrong_one_fails():
@@ -107,14 +110,14 @@ def test_nailgun_needs_no_channel_but_nail_told_a_wrong_one_fails():
     different world one discounts labels of action 1 by the wrong amount; told the truth one does best."""
     kernel = np.array([0.0, 1.0, 0.0])
     setting = Setting(0.45, kernel, told_eta=0.02)
-    rate = {m: replicates.success_at(m, 3, 3, setting, 60, 2000, 7).mean()
+    rate = {m: replicates.success_at(m, 3, 3, setting, 60, RUNS, 7).mean()
             for m in ("nail-channel", "nailgun", "nail-wrong-nu", "nail-wrong-eta")}  # fmt: skip
     assert rate["nail-channel"] > 0.99
     assert rate["nailgun"] == rate["nail-wrong-nu"]
     assert 0.5 < rate["nailgun"] < rate["nail-channel"] - 0.05
     told_wrong = Setting(0.3, np.array([0.2, 0.8, 0.0]), told_kernel=np.array([0.98, 0.01, 0.01]))
-    wrong = replicates.success_at("nail-wrong-nu", 3, 3, told_wrong, 200, 2000, 8).mean()
-    right = replicates.success_at("nailgun", 3, 3, told_wrong, 200, 2000, 8).mean()
+    wrong = replicates.success_at("nail-wrong-nu", 3, 3, told_wrong, 200, RUNS, 8).mean()
+    right = replicates.success_at("nailgun", 3, 3, told_wrong, 200, RUNS, 8).mean()
     assert wrong < right - 0.2
 
 
@@ -174,19 +177,19 @@ def test_loglossbc_on_the_hidden_path_stays_below_the_genie():
 def test_general_simulator_agrees_with_the_level_one_on_both_instances():
     """Fixed secret (0, 1, 1), against the level simulator's uniform secrets restricted to that one."""
     secret, n, runs = np.array([0, 1, 1]), 6, 1500
-    state = replicates.begin(3, 2, 6000, 0)
+    state = replicates.begin(3, 2, RUNS, 0)
     same = (np.asarray(state.secret)[:, :3] == secret).all(1)
-    level = replicates.success_at("nail-f", 3, 2, Setting(0.5), n, 6000, 0)[same]
+    level = replicates.success_at("nail-f", 3, 2, Setting(0.5), n, RUNS, 0)[same]
     for build in (poison_chain, hidden_path):
-        general = 1 - learned_regret(build(3, 2, secret), "nail-f", Setting(0.5), n, 1, runs, 1)[:, 0]
+        general = 1 - learned_regret(build(3, 2, secret), "nail-f", Setting(0.5), n // 3, 3, runs, 1)[:, 2]
         p = level.mean()
         assert abs(general.mean() - p) < five_errors(p, runs) + five_errors(p, same.sum())
 
 
 def test_general_simulator_learns_garnet_and_reports_exact_regret():
     mdp = garnet(0, 3, 4, 2, 2)
-    actions = learned_policies(mdp, "nail-f", Setting(0.5), 16, 3, 40, 0)
-    regret = learned_regret(mdp, "nail-f", Setting(0.5), 16, 3, 40, 0)
+    actions = learned_policies(mdp, "nail-f", Setting(0.5), 16, 3, 1500, 0)
+    regret = learned_regret(mdp, "nail-f", Setting(0.5), 16, 3, 1500, 0)
     one = np.asarray(deterministic(jnp.asarray(actions[4, 1]), 2), float)
     assert regret[4, 1] == pytest.approx(value(mdp.mdp, mdp.expert) - value(mdp.mdp, one))
     assert regret.min() > -1e-12
@@ -197,8 +200,8 @@ def test_finite_class_learner_beats_plurality_and_needs_its_class():
     secrets = [np.array(s) for s in itertools.product(range(2), repeat=3)]
     candidates = np.stack([hidden_path(3, 2, s).expert for s in secrets])
     tree = hidden_path(3, 2, secrets[5])
-    bayes = learned_regret(tree, "nail-class", Setting(0.4), 8, 2, 400, 0, candidates).mean(0)
-    plain = learned_regret(tree, "nail-f", Setting(0.4), 8, 2, 400, 0).mean(0)
+    bayes = learned_regret(tree, "nail-class", Setting(0.4), 8, 3, 1500, 0, candidates).mean(0)
+    plain = learned_regret(tree, "nail-f", Setting(0.4), 8, 3, 1500, 0).mean(0)
     assert bayes[1] < 0.05
     assert bayes[0] <= plain[0]
     with pytest.raises(BadInput, match="candidates"):

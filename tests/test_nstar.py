@@ -1,13 +1,15 @@
 """n* against the exact dynamic programme, against known curves, and when the budget does not suffice."""
 
+import doctest
 import math
 
 import numpy as np
 import pytest
 
 from nail.checks import BadInput
+from nail.counting.drivers import Setting
 from nail.counting.nstar import crossing, n_star
-from nail.envs.instances import garnet
+from nail.envs.instances import garnet, poison_chain
 from nail.theory import exact
 
 
@@ -95,6 +97,45 @@ def test_any_mdp_by_exact_regret():
     assert n_star(instance, "nail-f", eta=0.5, delta=1e-9, replicates=40, max_episodes=16).censored
 
 
+def test_the_example_of_the_docstring():
+    """A function of the seed: 20 instances with 10 replicates each."""
+    (example,) = doctest.DocTestFinder().find(n_star, globs={"n_star": n_star})
+    done = doctest.DocTestRunner().run(example)
+    assert (done.attempted, done.failed) == (2, 0)
+
+
+def test_a_fixed_instance_profits_from_ties_and_random_ones_do_not():
+    """Right actions 0 are played before any label; random ones are found as on the chain that is simulated by level."""
+    n = {"eta": 0.0, "delta": 0.1, "replicates": 120}
+
+    def random_chain(seed):
+        return poison_chain(4, 3, np.random.default_rng(seed).integers(3, size=4))
+
+    fixed, drawn = (
+        n_star(poison_chain(4, 3), "nail-f", **{**n, "replicates": 3}),
+        n_star(random_chain, "nail-f", instances=40, **n),
+    )
+    by_level = n_star("poison-chain", "nail-f", 4, 3, **n)
+    assert fixed.value == 1 < drawn.interval[0]
+    assert drawn.interval[0] <= by_level.interval[1]
+    assert by_level.interval[0] <= drawn.interval[1]
+
+
+def test_laws_that_are_no_laws_are_refused():
+    good = poison_chain(2, 3)
+    P = good.mdp.P * np.array([1.0, 0.9])
+    for bad, words in (
+        (good._replace(expert=good.expert * 0.9), r"expert of poison-chain row \(\d, \d\)"),
+        (good._replace(expert=good.expert - 0.5 + 0.5 * np.eye(3)[0] * 3), "no negative entry"),
+        (good._replace(expert=good.expert[:1]), "shape of expert"),
+        (good._replace(kernel=np.array([0.5, 0.6, 0.0])), "kernel of poison-chain"),
+        (good._replace(kernel=np.ones(2) / 2), "shape of kernel"),
+        (good._replace(mdp=good.mdp._replace(P=P)), "P row"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            n_star(bad, "nail-f")
+
+
 def test_bad_input():
     for call in (
         lambda: n_star("poison", "nail-f", 3, 2, 0.5, 0.1),
@@ -104,6 +145,13 @@ def test_bad_input():
         lambda: n_star("hidden-path", "loglossbc", 0, 2, 0.5, 0.1),
         lambda: n_star("poison-chain", "nail-f", 3, 2, 1.0, 0.1),
         lambda: n_star("poison-chain", "nail-f", 3, 2, 0.5, 0.1, max_episodes=0),
+        lambda: n_star("poison-chain", "nail-f"),
+        lambda: n_star("poison-chain", "jsd-beta", 3, 2),
+        lambda: n_star(poison_chain(3, 2), "nail-f", 3, 2),
+        lambda: n_star(poison_chain(3, 2), "nail-f", delta=0.0),
+        lambda: n_star(poison_chain(3, 2), "nail-f", setting=Setting(kernel=np.ones(2))),
+        lambda: n_star(lambda seed: poison_chain(3 + seed, 2), "nail-f"),
+        lambda: n_star(lambda seed: poison_chain(3, 2), "nail-f", instances=0),
     ):
         with pytest.raises(BadInput):
             call()

@@ -57,8 +57,8 @@ def padded(horizon: int) -> int:
     return -(-horizon // PAD) * PAD
 
 
-@partial(jax.jit, static_argnames=("horizon", "n_actions"))
-def secrets(keys: Key[Array, " R"], horizon: int, n_actions: int) -> Int[Array, "R H"]:
+@partial(jax.jit, static_argnames="horizon")
+def secrets(keys: Key[Array, " R"], horizon: int, n_actions: int | Int[Array, ""]) -> Int[Array, "R H"]:
     """Right actions of each replicate, uniform on A^H, from its fold_in(·, 0)."""
     uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), (padded(horizon),)))(keys)
     return (uniform * n_actions).astype(jnp.int32)[:, :horizon]

@@ -194,7 +194,7 @@ def n_star(
 
     >>> from nail.envs.instances import garnet
     >>> n_star(lambda seed: garnet(seed, 4, 6, 3, 2), "nail-f", eta=0.3, delta=0.02, replicates=200).value
-    NUMBER
+    31
 
     `setting` holds the other numbers (kernel, what a learner is told, β, decay); its η is replaced by `eta`.
     `candidates` is the finite class of nail-class. Raises `BadInput` for an unknown instance or method, a method that
