@@ -13,11 +13,12 @@ import pytest
 from nail.checks import BadInput
 from nail.counting import levels as replicates
 from nail.counting import paths as trie
-from nail.counting.drivers import Setting, Tally, World, complete
+from nail.counting.drivers import Play, Setting, Tally, World, complete
 from nail.counting.layered import learned_policies, learned_regret
-from nail.counting.learners import channel_score, learner, queried_law
+from nail.counting.learners import channel_score, learner, learner_of, level_methods, queried_law
 from nail.envs.instances import garnet, hidden_path, poison_chain
 from nail.envs.mdp import value
+from nail.methods import METHOD, expert_share
 from nail.noise import Huber
 from nail.policies.softmax_table import deterministic
 from nail.theory import exact
@@ -206,6 +207,35 @@ def test_finite_class_learner_beats_plurality_and_needs_its_class():
     assert bayes[0] <= plain[0]
     with pytest.raises(BadInput, match="candidates"):
         learned_regret(tree, "nail-class", Setting(0.4), 8, 2, 4, 0)
+
+
+def test_a_method_from_outside_is_derived_from_its_row():
+    """Rows that differ in names alone are one program; a tempered student samples from law^(1/T)."""
+
+    assert learner_of(METHOD["nail-f"]._replace(name="mine")) == learner("nail-f") == learner("nailgun")
+    tempered = learner_of(METHOD["opd-f"]._replace(temperature=0.5)).driver
+    law, uniform = jnp.array([0.6, 0.3, 0.1]), jnp.linspace(0.0005, 0.9995, 1000)
+    play = Play(jnp.int32(0), jnp.broadcast_to(law, (1000, 3)), jnp.int32(0), jnp.float32(0), uniform)
+    shares = np.bincount(tempered.plays(play), minlength=3) / 1000
+    np.testing.assert_allclose(shares, np.array([0.36, 0.09, 0.01]) / 0.46, atol=2e-3)
+    assert "jsd-beta" not in level_methods()
+    assert "nail-class" not in level_methods()
+    for changed in (
+        {"divergence": "jsd"}, {"beta": 0.3}, {"rule": METHOD["opd-top-p"].rule}, {"driver": "expert", "beta": 1.0},
+        {"driver": "mixture", "temperature": 1.0},
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match="of the count-based learner mine must be"):
+            learner_of(METHOD["nail-f"]._replace(name="mine", **changed))
+
+
+def test_dagger_starts_with_the_experts_own_episode_and_ends_greedy():
+    """β_0 = 1 at every decay: one episode is LogLossBC's in law; and at decay 1 all of them are."""
+    assert [float(expert_share(0.5, episode, 3)) for episode in (0, 2, 3, 8, 9)] == [1, 1, 0.5, 0.25, 0.125]
+    one, whole = Setting(0.6, decay=0.0), Setting(0.6, decay=1.0)
+    for setting, n in ((one, 1), (whole, 20)):
+        expected = exact.bc_exact(4, 3, 0.6, n)
+        wins = replicates.success_at("dagger", 4, 3, setting, n, RUNS, 9)
+        assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
 def test_bad_input():

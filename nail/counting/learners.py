@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nail.checks import BadInput, require, require_known
+from nail.checks import BadInput, require
 from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
 from nail.methods import METHOD, Method
 from nail.noise import sample
@@ -132,8 +132,7 @@ def learner(name: str, by_level: bool = False) -> Learner:
     Raises `BadInput` for an unknown name, as `learner_of` does, and with `by_level` for a finite class, whose weights
     do not come apart by levels.
     """
-    require_known("method", name, METHOD)
-    found = learner_of(METHOD[name])
+    found = learner_of(METHOD.find(name))
     require(not by_level or found.score is not class_score, "method", name, "one that decides level by level")
     return found
 

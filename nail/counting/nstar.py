@@ -217,9 +217,11 @@ def n_star(
     else:
         require(delta > 0.0, "delta", delta, "positive")
         require(horizon is None and n_actions is None, "horizon, n_actions", (horizon, n_actions), "the instance's own")
-        require(1 <= instances <= replicates, "instances", instances, f"in 1..replicates = {replicates}")
-        fixed = isinstance(instance, Instance)
-        drawn = [instance] if fixed else [instance(seed + i) for i in range(instances)]
+        if isinstance(instance, Instance):
+            drawn = [instance]
+        else:
+            require(1 <= instances <= replicates, "instances", instances, f"in 1..replicates = {replicates}")
+            drawn = [instance(seed + i) for i in range(instances)]
         horizon = drawn[0].mdp.horizon
         require(
             all(one.mdp.horizon == horizon for one in drawn), "horizons", "different ones", "the same for all seeds"
