@@ -14,8 +14,11 @@ from nail.training.config import TrainConfig, check, content_hash, refuse_unknow
 def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
     """All combinations of `axes` (field=values) around `base`, checked; the last axis varies fastest.
 
-    Raises `BadInput` for a field that does not exist, an axis without values, a value out of range, and runs that occur
-    twice.
+        >>> len(grid(TrainConfig(m=10, width=64), eta=(0.0, 0.2), method=("nail-f", "opd-f"), seed=range(3)))
+        12
+
+    Raises `BadInput` for a field that the task does not have, an axis without values, a value out of range, and runs
+    that occur twice.
     """
     values = {}
     for name, axis in axes.items():

@@ -32,6 +32,9 @@ class TrainConfig:
     `TrainConfig(task="modadd", p=7, m=31, width=512, …)` has p, m and recovery from the task and width, heads, layers,
     init_std and precision from the transformer; `TrainConfig(task="garnet", S=8, A=4, H=8, …)` has S, A, H, branching
     and no field of a network. Raises `BadInput` for an unknown task and for a field that the task does not have.
+
+        >>> dataclasses.replace(TrainConfig(p=3, m=5), m=7).m
+        7
     """
 
     task: str = "modadd"

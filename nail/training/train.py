@@ -41,7 +41,17 @@ class Train(NamedTuple):
 
 
 def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
-    """The program of all runs that share `config` up to its traced numbers; raises `BadInput` on a bad field."""
+    """The program of all runs that share `config` up to its traced numbers; raises `BadInput` on a bad field.
+
+    One run on each device, by hand:
+
+        >>> from nail.training.problem import numbers_of
+        >>> config = TrainConfig(task="poison-chain", A=3, H=2, batch=4, steps=6, eval_every=3, n_validation=4)
+        >>> program, numbers = make_train(config), numbers_of((config,) * jax.local_device_count())
+        >>> state, metrics = program.segment(program.init(numbers), numbers)
+        >>> int(state.step[0]), int(metrics.step[0])
+        (3, 0)
+    """
     check(config)
     setup = make_setup(config, expert_params)
     env, policy = setup.env, setup.policy
