@@ -6,6 +6,7 @@ environment is made: the command line is built from these rows.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from nail.checks import require, require_known
@@ -140,17 +141,11 @@ def _garnet(options: Any, seed: int) -> Any:
     return garnet(seed, options.H, options.S, options.A, options.branching)
 
 
-@dataclass(frozen=True)
-class Tabular:
+def _tabular(instance: Callable[[Any, int], Any], options: Any, seed: int, n_validation: int) -> Any:
     """The environment of an instance: contexts from the bank seed, and the instance drawn from it too."""
+    from nail.envs.tabular import make_tabular
 
-    instance: Callable[[Any, int], Any]
-
-    def __call__(self, options: Any, seed: int, n_validation: int) -> Any:
-        """See `Task.environment`."""
-        from nail.envs.tabular import make_tabular
-
-        return make_tabular(self.instance(options, seed), seed, n_validation)
+    return make_tabular(instance(options, seed), seed, n_validation)
 
 
 def tabular_task(
@@ -158,7 +153,7 @@ def tabular_task(
     renamed: tuple[tuple[str, str], ...] = (("p", "A"), ("m", "H")),
 ) -> Task:  # fmt: skip
     """The task of a finite MDP, with a softmax table as student."""
-    return Task(name, summary, options, Tabular(instance), instance, "table", renamed)
+    return Task(name, summary, options, partial(_tabular, instance), instance, "table", renamed)
 
 
 TASKS = Table(

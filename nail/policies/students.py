@@ -23,8 +23,6 @@ class Student(NamedTuple):
     """frozen dataclass of its own options; its method `check()` raises `BadInput` for a bad one"""
     policy: Callable[[Any, Any], Any]
     """(options, environment) → `nail.policies.policy.Policy`"""
-    shape: tuple[str, ...] = ()
-    """options that a trained expert and the student of a run must have in common"""
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,7 @@ def _table(options: Any, env: Any) -> Any:
 STUDENTS = Table(
     "student",
     [
-        Student(
-            "transformer", "decoder transformer over prompt and chain", TransformerOptions, _transformer,
-            ("width", "heads", "layers"),
-        ),
+        Student("transformer", "decoder transformer over prompt and chain", TransformerOptions, _transformer),
         Student("table", "logits by step and state", TableOptions, _table),
     ],
-)  # fmt: skip
+)
