@@ -75,8 +75,7 @@ def sample(probs: Float[Array, "... A"], uniform: Float[Array, "..."]) -> Int[Ar
     """The label that the uniform number u in [0, 1) picks from a law: min{a : u < F(a)}, F its distribution function.
 
     One uniform number a label: with the same number per position, a label drawn inside a rollout and one drawn
-    afterwards from the same law are the same label. Returns int32 actions; an action of probability 0 is
-    never picked.
+    afterwards from the same law are the same label. Returns int32 actions; an action of probability 0 is never picked.
     """
     cdf = jnp.cumsum(probs, axis=-1)
     picked = jnp.sum(uniform[..., None] * cdf[..., -1:] >= cdf, axis=-1)

@@ -12,12 +12,8 @@ from jaxtyping import Float, Int
 
 from nail.checks import require
 from nail.envs.mdp import TabularMDP, check_laws, make_mdp, optimal_policy, q_values, soft_optimal_policy
+from nail.envs.tasks import MAX_ENTRIES, MAX_TREE
 from nail.noise import Huber, uniform_kernel
-
-MAX_TREE = 1024
-"""largest number of states of a hidden path built as an explicit tree"""
-MAX_ENTRIES = 2**24
-"""largest number of entries of its transition table"""
 
 
 class Instance(NamedTuple):
@@ -170,10 +166,9 @@ def garnet(
     """Garnet MDP (docs/theory.md §4.5): in every layer each (s, a) has `branching` different successors with
     Dirichlet(1) probabilities, rewards uniform on [0, 1/H] (so R = 1), s_1 uniform; a function of `seed`.
 
-    `expert`: optimal, or soft-optimal with `temperature` (in units of H·reward per step, i.e. of R). `noise`:
-    uniform, or all on the worst action argmin_a Q*(s, a) (`adversarial`, kernel (H, S, A)). Values, occupancies and
-    regret: nail/envs/mdp.py. Raises `BadInput` for H < 1, A < 2, branching outside 1..S, unknown names,
-    temperature <= 0.
+    `expert`: optimal, or soft-optimal with `temperature` (in units of H·reward per step, i.e. of R). `noise`: uniform,
+    or all on the worst action argmin_a Q*(s, a) (`adversarial`, kernel (H, S, A)). Values, occupancies and regret:
+    nail/envs/mdp.py. Raises `BadInput` for H < 1, A < 2, branching outside 1..S, unknown names, temperature <= 0.
     """
     require(n_states >= 1, "n_states", n_states, "at least 1")
     _secret(horizon, n_actions, None)

@@ -1,9 +1,8 @@
 """Finite layered MDPs, solved exactly: value, occupancy, optimal policy and regret by dynamic programming.
 
-Every public function takes float64 tables, runs in float64 whatever the package's default precision is, and
-gives float64 numpy arrays back. Leading axes broadcast: policies (N, H, S, A) on one MDP, one policy on
-instances stacked along a leading axis, or both. Inside a `jax.jit` or `jax.vmap` they run at the caller's
-precision instead.
+Every public function takes float64 tables, runs in float64 whatever the package's default precision is, and gives
+float64 numpy arrays back. Leading axes broadcast: policies (N, H, S, A) on one MDP, one policy on instances stacked
+along a leading axis, or both. Inside a `jax.jit` or `jax.vmap` they run at the caller's precision instead.
 """
 
 from collections.abc import Callable
@@ -24,8 +23,7 @@ TIE = 1e-12
 
 
 class TabularMDP(NamedTuple):
-    """A finite-horizon MDP: s_1 ~ ρ, s_{h+1} ~ P_h(·|s_h, a_h), reward r_h(s_h, a_h), h = 1..H. Build by
-    `make_mdp`."""
+    """A finite-horizon MDP: s_1 ~ ρ, s_{h+1} ~ P_h(·|s_h, a_h), reward r_h(s_h, a_h), h = 1..H. Build by `make_mdp`."""
 
     P: Float[np.ndarray, "... H S A S"] | Float[Array, "... H S A S"]
     """transition probabilities"""
@@ -67,10 +65,9 @@ def check_laws(name: str, table: np.ndarray, *shapes: tuple[int, ...]) -> None:
 def make_mdp(P: np.ndarray, r: np.ndarray, rho: np.ndarray, horizon: int | None = None) -> TabularMDP:
     """A checked `TabularMDP` in float64.
 
-    `P` (H, S, A, S) and `r` (H, S, A) by layer, or stationary (S, A, S) and (S, A), which are repeated
-    `horizon` times; `rho` (S,). `horizon` is needed only if both are stationary. Raises `BadInput` if H <
-    1, A < 2, shapes do not fit, a row of P or ρ is not a probability vector (the worst one is named), or a
-    reward is not finite.
+    `P` (H, S, A, S) and `r` (H, S, A) by layer, or stationary (S, A, S) and (S, A), which are repeated `horizon` times;
+    `rho` (S,). `horizon` is needed only if both are stationary. Raises `BadInput` if H < 1, A < 2, shapes do not fit, a
+    row of P or ρ is not a probability vector (the worst one is named), or a reward is not finite.
     """
     P, r, rho = (np.asarray(x, np.float64) for x in (P, r, rho))
     require(P.ndim in (3, 4), "shape of P", P.shape, "(H, S, A, S) or (S, A, S)")
@@ -95,14 +92,8 @@ def make_mdp(P: np.ndarray, r: np.ndarray, rho: np.ndarray, horizon: int | None 
     )
 
 
-def stack(mdps: list[TabularMDP]) -> TabularMDP:
-    """Instances of one shape along a new leading axis."""
-    return TabularMDP(*(np.stack(leaf) for leaf in zip(*mdps, strict=True)))
-
-
 def _exact(signature: str) -> Callable[[Callable], Callable]:
-    """Vectorise a core over leading axes by its `signature`, compile it, and run it in float64 outside of
-    traces."""
+    """Vectorise a core over leading axes by its `signature`, compile it, and run it in float64 outside of traces."""
 
     def wrap(core: Callable) -> Callable:
         run = jax.jit(jnp.vectorize(core, signature=signature))
@@ -202,8 +193,7 @@ def _first_mistake(P, r, rho, policy, allowed):
 
 
 def optimal_policy(mdp: TabularMDP) -> Table:
-    """π*_h(s) = argmax_a Q*_h(s, a) by backward induction, ties to the lowest action; one-hot, (..., H, S,
-    A)."""
+    """π*_h(s) = argmax_a Q*_h(s, a) by backward induction, ties to the lowest action; one-hot, (..., H, S, A)."""
     return _optimal(*mdp)
 
 
@@ -218,8 +208,7 @@ def soft_optimal_policy(mdp: TabularMDP, temperature: float) -> Table:
 
 
 def q_values(mdp: TabularMDP, policy: Table) -> Table:
-    """Q^π_h(s, a): expected reward from step h on, after playing a at s; (..., H, S, A), in units of
-    reward."""
+    """Q^π_h(s, a): expected reward from step h on, after playing a at s; (..., H, S, A), in units of reward."""
     return _q_values(*mdp, policy)
 
 
@@ -229,8 +218,7 @@ def state_values(mdp: TabularMDP, policy: Table) -> Float[Array, "... H S"] | Fl
 
 
 def occupancy(mdp: TabularMDP, policy: Table) -> Float[Array, "... H S"] | Float[np.ndarray, "... H S"]:
-    """d^π_h(s) = P(s_h = s): d_1 = ρ, d_{h+1}(t) = Σ_{s,a} d_h(s) π_h(a|s) P_h(t|s, a); each layer sums to
-    1."""
+    """d^π_h(s) = P(s_h = s): d_1 = ρ, d_{h+1}(t) = Σ_{s,a} d_h(s) π_h(a|s) P_h(t|s, a); each layer sums to 1."""
     return _occupancy(*mdp, policy)
 
 
@@ -245,10 +233,8 @@ def regret(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array, "..."]
 
 
 def first_mistake(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array, "... H"] | Float[np.ndarray, "... H"]:
-    """P(the first action outside the clean expert's support is played at step h), for h = 1..H; shape (...,
-    H).
+    """P(the first action outside the clean expert's support is played at step h), for h = 1..H; shape (..., H).
 
-    One minus its sum is the probability of an episode without a mistake: q^H for a noisy deterministic
-    expert.
+    One minus its sum is the probability of an episode without a mistake: q^H for a noisy deterministic expert.
     """
     return _first_mistake(*mdp, policy, (expert > 0) * 1.0)

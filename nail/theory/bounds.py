@@ -14,8 +14,7 @@ def _check_open(name: str, value: float) -> None:
 
 
 def phased_labels(horizon: int, n_actions: int, eta: float, delta: float) -> int:
-    """k = ⌈2·log(2AH/δ)/(1−η)²⌉ labels a level, after which all H pluralities are right with probability >=
-    1−δ.
+    """k = ⌈2·log(2AH/δ)/(1−η)²⌉ labels a level, after which all H pluralities are right with probability >= 1−δ.
 
     Per wrong action P(wrong count >= right count) <= exp(−k(1−η)²/2) (Hoeffding on differences in [−1, 1]
     of mean 1−η), then a union bound over (A−1)H. Deterministic expert, uniform noise. Raises `BadInput` for
@@ -29,8 +28,7 @@ def phased_labels(horizon: int, n_actions: int, eta: float, delta: float) -> int
 def phased_nail(horizon: int, n_actions: int, eta: float, delta: float) -> int:
     """n <= H·k episodes for NAIL that learns level by level, k = `phased_labels` (docs/theory.md §4.2).
 
-    A bound for the phased version; a guide for the plain one, which labels every level it reaches in every
-    episode.
+    A bound for the phased version; a guide for the plain one, which labels every level it reaches in every episode.
     """
     return horizon * phased_labels(horizon, n_actions, eta, delta)
 
@@ -38,10 +36,9 @@ def phased_nail(horizon: int, n_actions: int, eta: float, delta: float) -> int:
 def general_bound(horizon: int, log_class_size: float, eta: float, eps: float, reward_range: float = 1.0) -> float:
     """n <= H·log|Π|·R²/((1−η)²ε²) episodes for regret <= ε in mean; any expert in Π, any known noise kernel.
 
-    From Σ_h E[TV²] <= log|Π|/n at the noisy level for a Bayes-mixture forecaster, the law of docs/theory.md §3.1
-    and Cauchy–Schwarz.
-    `log_class_size` is log|Π| in nats. Raises `BadInput` for H < 1, log|Π| < 0, η outside [0, 1), ε <= 0, R
-    <= 0. Source: docs/theory.md §5.
+    From Σ_h E[TV²] <= log|Π|/n at the noisy level for a Bayes-mixture forecaster, the law of docs/theory.md §3.1 and
+    Cauchy–Schwarz. `log_class_size` is log|Π| in nats. Raises `BadInput` for H < 1, log|Π| < 0, η outside [0, 1), ε <=
+    0, R <= 0. Source: docs/theory.md §5.
     """
     check_setting(horizon, 2, eta)
     require(log_class_size >= 0, "log_class_size", log_class_size, "at least 0")
@@ -51,8 +48,7 @@ def general_bound(horizon: int, log_class_size: float, eta: float, eps: float, r
 
 
 def kappa(n_actions: int, eta: float) -> float:
-    """κ = 2(√q − √(η/A))²: squared Hellinger distance Σ(√p−√p')² of the noisy laws of two different clean
-    actions.
+    """κ = 2(√q − √(η/A))²: squared Hellinger distance Σ(√p−√p')² of the noisy laws of two different clean actions.
 
     Deterministic expert, uniform noise; 2 at η = 0, and 0 as η → 1. Raises `BadInput` for bad A, η.
     Source: docs/theory.md §5.
@@ -60,21 +56,8 @@ def kappa(n_actions: int, eta: float) -> float:
     return 2.0 * (math.sqrt(right_probability(n_actions, eta)) - math.sqrt(eta / n_actions)) ** 2
 
 
-def deterministic_bound(log_class_size: float, n_actions: int, eta: float, eps: float, constant: float = 1.0) -> float:
-    """n <= c·log|Π|/(κε) episodes for a deterministic class and uniform noise; c = `constant` is universal,
-    not known to us, so this is a shape to overlay.
-
-    Raises `BadInput` for log|Π| < 0, bad A or η, ε or c not positive. Source: docs/theory.md §5.
-    """
-    require(log_class_size >= 0, "log_class_size", log_class_size, "at least 0")
-    require(eps > 0, "eps", eps, "positive")
-    require(constant > 0, "constant", constant, "positive")
-    return constant * log_class_size / (kappa(n_actions, eta) * eps)
-
-
 def hellinger_constant(eta: float, domination: float) -> float:
-    """The factor of D²(p_η, q_η) >= factor·D²(p, q), D² = Σ(√p−√q)², for every p when ν(a) <= C·q(a) for
-    all a:
+    """The factor of D²(p_η, q_η) >= factor·D²(p, q), D² = Σ(√p−√q)², for every p when ν(a) <= C·q(a) for all a:
 
         factor = (1−η)² / (√(ηC) + √(1−η+ηC))².
 
@@ -107,9 +90,8 @@ def compounding_bound(horizon: int, error: float, recovery: int | None = None) -
 
 
 def rare_action_episodes(horizon: int, c: float, eta: float, delta: float) -> float:
-    """n ≈ ηH/(c²(1−η)²)·log(1/δ): the shape, up to a constant, of the episodes that uniform (undominated)
-    noise costs on the rare-action instance; linear in H. Raises `BadInput` for bad H, η, δ or c <= 0.
-    Source: docs/theory.md §4.4.
+    """n ≈ ηH/(c²(1−η)²)·log(1/δ): the shape, up to a constant, of the episodes that uniform (undominated) noise costs
+    on the rare-action instance; linear in H. Raises `BadInput` for bad H, η, δ or c <= 0. Source: docs/theory.md §4.4.
     """
     check_setting(horizon, 2, eta)
     _check_open("delta", delta)

@@ -18,26 +18,8 @@ from nail.theory.plurality import (
     plurality_right,
     right_probability,
     survival,
-    tie_split,
     vote_table,
 )
-
-__all__ = [
-    "bc_exact",
-    "binomial_head",
-    "check_setting",
-    "compounding_cost",
-    "genie_success",
-    "lrt_error",
-    "n_bc",
-    "n_offline",
-    "plurality_right",
-    "rare_label_probabilities",
-    "right_probability",
-    "smallest",
-    "survival",
-    "tie_split",
-]
 
 
 def genie_success(horizon: int, n_actions: int, eta: float, n: int, tolerance: float = 1e-12) -> float:
@@ -70,8 +52,7 @@ def smallest(good: Callable[[int], bool], least: int = 0) -> int:
 
 
 def n_offline(horizon: int, n_actions: int, eta: float, delta: float) -> int:
-    """min{n : G(n) >= 1−δ} trajectories: a lower bound for every offline learner of the hidden path, ~
-    k_δ·q^{−(H−1)}.
+    """min{n : G(n) >= 1−δ} trajectories: a lower bound for every offline learner of the hidden path, ~ k_δ·q^{−(H−1)}.
 
     Exact up to 2^53 episodes and to 16 digits beyond. Raises `BadInput` as `genie_success`, and for δ outside
     (0, 1). Source: docs/theory.md §4.1.
@@ -83,12 +64,11 @@ def n_offline(horizon: int, n_actions: int, eta: float, delta: float) -> int:
 def bc_exact(horizon: int, n_actions: int, eta: float, n: int, tolerance: float = 1e-10) -> float:
     """P(LogLossBC finds all H right actions of the poison chain from n noisy trajectories).
 
-    With n_1 = n and n_{h+1} = the right labels at level h, f_h(m) = P(n_h = m, levels before h right) obeys
-    f_{h+1} = f_h W + P(n_h > K, n_{h+1} = ·), W of `vote_table`, and success = 1 − Σ_h Σ_{m<=K} f_h(m)·(1 −
-    M_A(m)). Above K labels the plurality counts as right, which errs by at most `tolerance` over all
-    levels; the mass that crosses K is Bin(·; n, q^h) less what was below already, so the cost is O(H·K²)
-    for any n. Uniform noise, expert uniform off path, ties broken uniformly. Raises `BadInput` as
-    `genie_success`. Source: docs/theory.md §4.2.
+    With n_1 = n and n_{h+1} = the right labels at level h, f_h(m) = P(n_h = m, levels before h right) obeys f_{h+1} =
+    f_h W + P(n_h > K, n_{h+1} = ·), W of `vote_table`, and success = 1 − Σ_h Σ_{m<=K} f_h(m)·(1 − M_A(m)). Above K
+    labels the plurality counts as right, which errs by at most `tolerance` over all levels; the mass that crosses K is
+    Bin(·; n, q^h) less what was below already, so the cost is O(H·K²) for any n. Uniform noise, expert uniform off
+    path, ties broken uniformly. Raises `BadInput` as `genie_success`. Source: docs/theory.md §4.2.
     """
     check_setting(horizon, n_actions, eta)
     require(n >= 0, "n", n, "at least 0")
@@ -108,21 +88,18 @@ def bc_exact(horizon: int, n_actions: int, eta: float, n: int, tolerance: float 
 
 
 def n_bc(horizon: int, n_actions: int, eta: float, delta: float) -> int:
-    """min{n : `bc_exact` >= 1−δ}: the trajectories that LogLossBC needs on the poison chain (docs/theory.md
-    §4.2)."""
+    """min{n : `bc_exact` >= 1−δ}: the trajectories that LogLossBC needs on the poison chain (docs/theory.md §4.2)."""
     require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
     tolerance = min(1e-10, delta * 1e-4)
     return smallest(lambda n: bc_exact(horizon, n_actions, eta, n, tolerance) >= 1.0 - delta)
 
 
 def compounding_cost(horizon: int, error: float, recovery: int | None = None) -> float:
-    """Expected cost over T = `horizon` steps of a policy that errs with probability ε = `error` at on-path
-    states.
+    """Expected cost over T = `horizon` steps of a policy that errs with probability ε = `error` at on-path states.
 
-    A step costs 1 from the mistake on, until the path is regained `recovery` steps after the mistake was made
-    (u >= 1; None: never). With c_t the probability of being on path before step t,
-    c_t = (1−ε) c_{t−1} + ε c_{t−u}, c_1 = 1, and the cost is Σ_t (1 − (1−ε) c_t); without recovery that is
-    Σ_t (1 − (1−ε)^t) <= εT², with recovery at most uεT.
+    A step costs 1 from the mistake on, until the path is regained `recovery` steps after the mistake was made (u >= 1;
+    None: never). With c_t the probability of being on path before step t, c_t = (1−ε) c_{t−1} + ε c_{t−u}, c_1 = 1, and
+    the cost is Σ_t (1 − (1−ε) c_t); without recovery that is Σ_t (1 − (1−ε)^t) <= εT², with recovery at most uεT.
     Raises `BadInput` for T < 1, ε outside [0, 1], u < 1. Source: docs/theory.md §4.3.
     """
     require(horizon >= 1, "horizon", horizon, "at least 1")
@@ -139,8 +116,7 @@ def lrt_error(
     horizon: int, c: float, eta: float, n: int,
     noise: Literal["uniform", "dominated"] = "uniform", domination: float = 1.0,
 ) -> float:  # fmt: skip
-    """Mean error of the likelihood-ratio test of θ = 0 against θ = 1 from n episodes of the rare-action
-    instance.
+    """Mean error of the likelihood-ratio test of θ = 0 against θ = 1 from n episodes of the rare-action instance.
 
     Labels are Bernoulli(p_θ) at all nH steps, p_θ = (1−η)Δ(1+θ) + η ν(1), Δ = c/H, with ν(1) = 1/2
     (`uniform`) or C·Δ (`dominated`). Error = ½(P_0(choose 1) + P_1(choose 0)) = ½ Σ_k min(Bin(k; nH, p_0),

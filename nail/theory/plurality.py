@@ -5,10 +5,9 @@ wrong ones, uniformly among them. The plurality, ties broken uniformly, is right
 
     T(j, r) = E[1{max ≤ j} / (1 + #{wrong actions with j labels})],
 
-which does not depend on η. With f_j(x) = Σ_{i<j} x^i/i! the generating function of one wrong action below j
-labels, T(j, r) = r!/(A−1)^r · [x^r] (1/A) Σ_{i<A} f_{j+1}(x)^i f_j(x)^{A−1−i}: the coefficient is read off
-by a discrete Fourier transform after tilting x to a Poisson law whose mean is near r, so that no digits
-cancel.
+which does not depend on η. With f_j(x) = Σ_{i<j} x^i/i! the generating function of one wrong action below j labels,
+T(j, r) = r!/(A−1)^r · [x^r] (1/A) Σ_{i<A} f_{j+1}(x)^i f_j(x)^{A−1−i}: the coefficient is read off by a discrete
+Fourier transform after tilting x to a Poisson law whose mean is near r, so that no digits cancel.
 """
 
 from functools import lru_cache
@@ -22,8 +21,7 @@ from nail.checks import require
 MAX_LABELS = 4096
 """largest number of labels for which the plurality is tabulated"""
 BLOCK = 2.5
-"""half width, in Poisson standard deviations, of the block of r that shares one tilt: keeps T to about
-1e-12"""
+"""half width, in Poisson standard deviations, of the block of r that shares one tilt: keeps T to about 1e-12"""
 
 
 def check_setting(horizon: int = 1, n_actions: int = 2, eta: float = 0.0) -> None:
@@ -34,15 +32,13 @@ def check_setting(horizon: int = 1, n_actions: int = 2, eta: float = 0.0) -> Non
 
 
 def right_probability(n_actions: int, eta: float) -> float:
-    """q = 1 − η + η/A: the probability that a label is the clean action under uniform noise (docs/theory.md
-    §3.3)."""
+    """q = 1 − η + η/A: the probability that a label is the clean action under uniform noise (docs/theory.md §3.3)."""
     check_setting(1, n_actions, eta)
     return 1.0 - eta + eta / n_actions
 
 
 def survival(horizon: int, n_actions: int, eta: float) -> float:
-    """q^H: the probability that a trajectory is still clean after H steps; deterministic expert, uniform
-    noise.
+    """q^H: the probability that a trajectory is still clean after H steps; deterministic expert, uniform noise.
 
     Raises `BadInput` outside H >= 0, A >= 2, η in [0, 1). Source: docs/theory.md §3.3.
     """
@@ -58,8 +54,7 @@ def overlap(n_actions: int, eta: float) -> float:
 
 
 def labels_until_sure(n_actions: int, eta: float, tolerance: float) -> int:
-    """K = ⌈log((A−1)/tolerance) / −log ρ⌉: beyond K labels the plurality is wrong with probability <
-    tolerance.
+    """K = ⌈log((A−1)/tolerance) / −log ρ⌉: beyond K labels the plurality is wrong with probability < tolerance.
 
     Raises `BadInput` if K exceeds `MAX_LABELS` (η too near 1 for the exact tables).
     """
@@ -78,8 +73,7 @@ def _poisson(k: Integer[np.ndarray, " n"], mean: float) -> Float[np.ndarray, " n
 
 
 def _split_block(n_actions: int, lowest: int, highest: int, rows: int) -> Float[np.ndarray, "rows block"]:
-    """T(j, r) for j < `rows` and r in lowest..highest, by one Poisson tilt of mean near the middle of the
-    block."""
+    """T(j, r) for j < `rows` and r in lowest..highest, by one Poisson tilt of mean near the middle of the block."""
     middle = max((lowest + highest) / 2, 0.5)
     rate = middle / (n_actions - 1)
     size = int(2 * np.ceil(BLOCK * np.sqrt(middle) + 10 * np.sqrt(middle) + 40))
@@ -130,8 +124,7 @@ def binomial_rows(labels: int, p: float) -> Float[np.ndarray, "rows rows"]:
 
 
 def binomial_head(n: int, p: float, labels: int) -> Float[np.ndarray, " rows"]:
-    """Bin(k; n, p) for k = 0..`labels`; n may be as large as 1e300 (the logarithm is summed over k, not
-    over n)."""
+    """Bin(k; n, p) for k = 0..`labels`; n may be as large as 1e300 (the logarithm is summed over k, not over n)."""
     k = np.arange(labels + 1)
     if n == 0:
         return (k == 0).astype(float)
@@ -143,8 +136,7 @@ def binomial_head(n: int, p: float, labels: int) -> Float[np.ndarray, " rows"]:
 
 @lru_cache(maxsize=8)
 def vote_table(n_actions: int, eta: float, labels: int) -> Float[np.ndarray, "rows rows"]:
-    """W[m, j] = P(plurality right, j right labels | m labels) = Bin(j; m, q)·T(j, m−j), for j, m <=
-    `labels`."""
+    """W[m, j] = P(plurality right, j right labels | m labels) = Bin(j; m, q)·T(j, m−j), for j, m <= `labels`."""
     m = np.arange(labels + 1)[:, None]
     j = np.arange(labels + 1)[None, :]
     split = tie_split(n_actions, labels)[j, np.maximum(m - j, 0)]
@@ -156,10 +148,9 @@ def vote_table(n_actions: int, eta: float, labels: int) -> Float[np.ndarray, "ro
 def plurality_right(n_actions: int, eta: float, labels: int) -> Float[np.ndarray, " rows"]:
     """M_A(k) for k = 0..`labels`: the probability that the plurality of k labels is the clean action.
 
-    A label is right with probability q and each wrong action has η/A; ties are broken uniformly; M_A(0) =
-    1/A. Also M_A(k) = (1/A) Σ_{labels} max_a P(labels | a): the plurality is the Bayes rule, so M_A never
-    decreases. Accurate to 1e-10. Raises `BadInput` for A < 2, η outside [0, 1), `labels` outside
-    0..`MAX_LABELS`. Source: docs/theory.md §4.1.
+    A label is right with probability q and each wrong action has η/A; ties are broken uniformly; M_A(0) = 1/A. Also
+    M_A(k) = (1/A) Σ_{labels} max_a P(labels | a): the plurality is the Bayes rule, so M_A never decreases. Accurate to
+    1e-10. Raises `BadInput` for A < 2, η outside [0, 1), `labels` outside 0..`MAX_LABELS`. Source: docs/theory.md §4.1.
     """
     check_setting(1, n_actions, eta)
     require(0 <= labels <= MAX_LABELS, "labels", labels, f"in 0..{MAX_LABELS}")

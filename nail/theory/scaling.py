@@ -68,11 +68,10 @@ def fit_scaling(
 ) -> Scaling:  # fmt: skip
     """Fit log n* = a + bH and log n* = a + b log H and say which one holds.
 
-    `log_sd` are standard deviations of log n* (from a bootstrap); the verdict is "undecided" while
-    |ΔAIC| < `decided`. Leave censored n* out: an infinite one is refused, never fitted.
-    Raises `BadInput` for fewer than 3 points, unequal lengths, equal or non-positive horizons, n* not
-    positive and finite, a standard deviation that is not positive, a level outside (0, 1). Source:
-    docs/theory.md §5.
+    `log_sd` are standard deviations of log n* (from a bootstrap); the verdict is "undecided" while |ΔAIC| < `decided`.
+    Leave censored n* out: an infinite one is refused, never fitted. Raises `BadInput` for fewer than 3 points, unequal
+    lengths, equal or non-positive horizons, n* not positive and finite, a standard deviation that is not positive, a
+    level outside (0, 1). Source: docs/theory.md §5.
     """
     horizons, n_star = np.asarray(horizons, float), np.asarray(n_star, float)
     require(horizons.ndim == 1 and len(horizons) >= 3, "number of horizons", horizons.shape, "at least 3")
