@@ -31,7 +31,7 @@ def typed(rows: list[dict[str, str]]) -> pd.DataFrame:
 
 
 def _is_text(column: pd.Series) -> bool:
-    return str(column.name) in TEXT or str(column.name).startswith("version_") or (column == "").all()
+    return str(column.name) in TEXT or str(column.name).startswith("version_") or bool((column == "").all())
 
 
 def _numbers(column: pd.Series) -> pd.Series:
