@@ -1,1 +1,25 @@
-"""One module per figure or claim: its runs per preset, its analysis, its claims, its drawing."""
+"""One module per figure or claim: its runs per preset, its analysis, its claims, its drawing.
+
+Importing this package adds its figures to `nail figure`; a new file here is a new figure.
+"""
+
+import functools
+import importlib
+import pkgutil
+
+from nail.figures.experiment import Experiment, add_figure
+
+ORDER = (
+    "fig1", "fig2", "fig3", "fig4", "fig5", "theory_horizon", "theory_noise", "theory_compounding",
+    "theory_rare_action", "theory_unknown_noise", "theory_garnet", "estimator_variance",
+)  # fmt: skip
+"""in which the figures are read; others come after them"""
+
+
+def _load(name: str) -> Experiment:
+    return importlib.import_module(f"{__name__}.{name}").EXPERIMENT
+
+
+_found = [module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"]
+for _name in sorted(_found, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+    add_figure(_name, functools.partial(_load, _name))

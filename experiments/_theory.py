@@ -1,101 +1,52 @@
-"""What the theory figures share: points that are measured once and kept, n* as a row, fits, a policy simulator."""
+"""What the theory figures share: points as the rows of a figure, n* and the known curves as rows, fits, a simulator."""
 
-import sys
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from queue import SimpleQueue
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
-from tqdm import tqdm
+from matplotlib.figure import Figure
 
 from nail.counting.drivers import Setting
 from nail.counting.nstar import NStar, n_star
 from nail.envs.mdp import TabularMDP
-from nail.figures.experiment import Row
-from nail.sweep.identity import provenance
-from nail.sweep.store import Damaged, read_csv, to_csv, write_text
+from nail.figures.experiment import Claim, Experiment, Row
+from nail.sweep.points import run_points
+from nail.theory.bounds import phased_nail
+from nail.theory.exact import n_bc, n_offline
 from nail.theory.scaling import Scaling, fit_scaling
-from nail.training.config import content_hash
-
-from ._rows import column
 
 Point = dict[str, Any]
 NORMAL_95 = 1.959964
 """half width of a two-sided 95 % interval in standard deviations"""
+EXPONENTIAL = ("loglossbc", "opd-f", "opd-r")
+"""learners whose episodes follow the noisy expert or are sampled from a law fitted to it"""
+POLYNOMIAL = ("dagger", "nail-f", "nail-r", "nailgun")
+"""learners whose episodes are greedy in the end"""
+KNOWN = {"n_offline": n_offline, "n_bc": n_bc, "phased": phased_nail}
+"""curves that are known beside the measured n*: name → function of (H, A, η, δ)"""
 
 
-def run_points(
-    name: str,
-    out: Path,
-    series: Sequence[Sequence[Point]],
-    measure: Callable[[Point], list[Row]],
+def figure_of_points(
+    name: str, summary: str, cost: dict[str, str], series: Callable[[str], list[list[Point]]],
+    measure: Callable[[Point], list[Row]], analyse: Callable[[pd.DataFrame], pd.DataFrame],
+    claims: Callable[[pd.DataFrame], list[Claim]], draw: Callable[[pd.DataFrame], Figure],
     stop: Callable[[list[Row]], bool] = lambda rows: False,
-) -> list[Row]:
-    """Rows of all points, in order; each point is measured once and kept in OUT/runs/HASH/rows.csv.
-
-    A series is measured point by point until `stop` says so of a point's rows (the next ones would only be costlier);
-    series run side by side, one on each local device. A killed figure goes on after its last finished point. Rows of
-    one point share their keys; provenance is added to each.
-    """
-    provenance()  # worked out once, here: it reads the source, which two threads must not do at once
-    todo = sum(not _path(name, out, point).exists() for points in series for point in points)
-    devices: SimpleQueue = SimpleQueue()
-    for device in jax.local_devices():
-        devices.put(device)
-    killed = threading.Event()
-    bar = tqdm(total=sum(map(len, series)), unit="point", dynamic_ncols=True, desc=name, disable=not todo)
-
-    def run(points: Sequence[Point]) -> list[Row]:
-        device, rows = devices.get(), []
-        try:
-            with jax.default_device(device):
-                for i, point in enumerate(points):
-                    if killed.is_set():
-                        break
-                    found = _stored(name, out, point, measure)
-                    rows += found
-                    bar.update(1)
-                    if stop(found):
-                        bar.update(len(points) - i - 1)
-                        break
-        finally:
-            devices.put(device)
-        return rows
-
-    with bar, ThreadPoolExecutor(max_workers=jax.local_device_count()) as pool:
-        jobs = [pool.submit(run, points) for points in series]
-        try:
-            return [row for job in jobs for row in job.result()]
-        except BaseException:
-            killed.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _path(name: str, out: Path, point: Point) -> Path:
-    return out / "runs" / content_hash({"figure": name, **point}) / "rows.csv"
-
-
-def _stored(name: str, out: Path, point: Point, measure: Callable[[Point], list[Row]]) -> list[Row]:
-    """Rows of a point as text values: read back, or measured and written."""
-    path = _path(name, out, point)
-    if path.exists():
-        try:
-            return read_csv(path)
-        except Damaged as damage:
-            print(f"nail: {damage}; its point is computed again", file=sys.stderr)
-    write_text(path, to_csv([{**row, **provenance()} for row in measure(point)]))
-    return read_csv(path)
+) -> Experiment:  # fmt: skip
+    """A figure whose rows are those of points, measured series by series: `series` gives them for a preset."""
+    return Experiment(
+        name, summary, cost, lambda preset, out: run_points(name, out, series(preset), measure, stop), analyse, claims,
+        draw,
+    )  # fmt: skip
 
 
 def measure_n_star(point: Point) -> list[Row]:
-    """n* of `point` (instance, method, horizon, n_actions, eta, delta, replicates, seed, budget; and what the learner
-    is told, where that matters) as one row."""
+    """n* of `point` as one row: of a curve of `KNOWN`, or measured (instance, method, horizon, n_actions, eta, delta,
+    replicates, seed, budget; and what the learner is told, where that matters)."""
+    if known := KNOWN.get(point["method"]):
+        value = known(point["horizon"], point["n_actions"], point["eta"], point["delta"])
+        return [{**point, **exact_columns(value)}]
     told = {name: point[name] for name in ("kernel", "told_eta", "told_kernel") if name in point}
     setting = Setting(**{k: np.asarray(v) if isinstance(v, list) else v for k, v in told.items()})
     found = n_star(
@@ -128,23 +79,40 @@ def exact_columns(value: float) -> Row:
 
 
 def censored(rows: list[Row]) -> bool:
-    """Whether the budget did not suffice at any of these points."""
+    """Whether the budget did not suffice at any of these points (rows as text)."""
     return any(int(row["censored"]) for row in rows)
 
 
-def log_sd(rows: Sequence[Row]) -> Float[np.ndarray, " n"]:
+def reached(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """The points within the budget, of those with the `wanted` values."""
+    return rows[(rows.censored == 0) & (rows[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+
+def with_known(rows: pd.DataFrame, on: str) -> pd.DataFrame:
+    """The measured points with the known curves at the same value of the column `on` beside them, as columns."""
+    curves = {name: rows[rows.method == name].set_index(on).n_star for name in KNOWN}
+    measured = rows[~rows.method.isin(KNOWN)]
+    return measured.assign(**{name: measured[on].map(curve) for name, curve in curves.items()})
+
+
+def episodes(rows: pd.DataFrame) -> pd.Series:
+    """n*, or the budget where it did not suffice."""
+    return rows.n_star.where(rows.censored == 0, rows.allowed)
+
+
+def log_sd(rows: pd.DataFrame) -> Float[np.ndarray, " n"]:
     """Standard deviations of log n* that the bootstrap intervals imply, at least half the grid's resolution."""
-    value, low, high = column(rows, "n_star"), column(rows, "low"), column(rows, "high")
-    width = np.where(np.isfinite(high), np.log(np.where(np.isfinite(high), high, value) / low) / 2, np.log(value / low))
-    return np.maximum(width / NORMAL_95, 0.5 * column(rows, "resolution") / value)
+    value, high = rows.n_star, rows.high.where(np.isfinite(rows.high))
+    width = (np.log(high / rows.low) / 2).fillna(np.log(value / rows.low))
+    return np.maximum(width / NORMAL_95, 0.5 * rows.resolution / value).to_numpy()
 
 
-def fit_n_star(rows: Sequence[Row]) -> Scaling | None:
+def fit_n_star(rows: pd.DataFrame) -> Scaling | None:
     """Exponential and polynomial fits of n*(H) over the points that are not censored; None for fewer than 3."""
-    kept = [row for row in rows if not int(row["censored"])]
+    kept = reached(rows)
     if len(kept) < 3:
         return None
-    return fit_scaling(column(kept, "horizon"), column(kept, "n_star"), log_sd(kept))
+    return fit_scaling(kept.horizon.to_numpy(float), kept.n_star.to_numpy(float), log_sd(kept))
 
 
 def simulate(

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from nail.figures.experiment import Row
+from nail.figures.experiment import Claim, Experiment
+from nail.figures.plotting import Look
 from nail.figures.survival import Median, Solved, median
+from nail.sweep.run import rows_of
 from nail.training.config import TrainConfig
-
-from ._rows import column, select
 
 SOLVED = 0.95
 """full-chain accuracy from which on a run counts as having solved its task"""
@@ -32,68 +34,79 @@ BASE = {"smoke": SMOKE, "cpu": CPU, "paper": PAPER}
 """preset → NAIL-F at the preset's high noise; figures vary it, and share the runs that they have in common"""
 
 
+def figure_of_runs(
+    name: str, summary: str, cost: dict[str, str], runs: Callable[[str], tuple[TrainConfig, ...]],
+    analyse: Callable[[pd.DataFrame], pd.DataFrame], claims: Callable[[pd.DataFrame], list[Claim]],
+    draw: Callable[[pd.DataFrame], Figure],
+) -> Experiment:  # fmt: skip
+    """A figure whose rows are those of training runs: `runs` gives them for a preset."""
+    return Experiment(
+        name, summary, cost, lambda preset, out: rows_of(runs(preset), out), analyse, claims, draw, runs
+    )  # fmt: skip
+
+
 def seeds(config: TrainConfig) -> tuple[TrainConfig, ...]:
     """The configuration with each of the figures' seeds."""
     return tuple(dataclasses.replace(config, seed=seed) for seed in range(SEEDS))
 
 
-def over_seeds(rows: Iterable[Row], metric: str) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, "seeds T"]]:
-    """Episodes at the evaluations, and a metric of each seed there. The rows are one setting's."""
-    rows = list(rows)
-    by_seed = [
-        sorted(select(rows, seed=s), key=lambda r: int(r["step"])) for s in sorted({int(r["seed"]) for r in rows})
-    ]
-    return column(by_seed[0], "episodes"), np.stack([column(run, metric) for run in by_seed])
+def over_seeds(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A metric by episodes (index) and seed (columns). The rows are one setting's."""
+    return rows.pivot(index="episodes", columns="seed", values=metric)
 
 
-def final(rows: Iterable[Row], metric: str) -> Float[np.ndarray, " seeds"]:
+def final(rows: pd.DataFrame, metric: str) -> Float[np.ndarray, " seeds"]:
     """A metric of each seed after the whole budget. The rows are one setting's."""
-    return over_seeds(rows, metric)[1][:, -1]
+    return over_seeds(rows, metric).to_numpy()[-1]
 
 
-def times_to_solve(rows: Iterable[Row]) -> list[Solved]:
+def times_to_solve(rows: pd.DataFrame) -> list[Solved]:
     """Per seed, the first evaluation with full-chain accuracy ≥ `SOLVED`, or the budget, censored.
 
     A run solved between this evaluation and the one before it: times are late by at most one evaluation interval.
     """
-    episodes, accuracy = over_seeds(rows, "full_exact")
-    found = []
-    for run in accuracy:
-        hits = np.flatnonzero(run >= SOLVED)
-        found.append(Solved(float(episodes[hits[0]]), False) if len(hits) else Solved(float(episodes[-1]), True))
-    return found
+    solved = over_seeds(rows, "full_exact") >= SOLVED
+    budget = solved.index[-1]
+    return [Solved(float(hit.idxmax() if hit.any() else budget), not hit.any()) for _, hit in solved.items()]
 
 
-def to_solve(rows: Iterable[Row]) -> Median:
+def to_solve(rows: pd.DataFrame) -> Median:
     """Kaplan–Meier median of `times_to_solve` with its 95 % interval."""
     return median(times_to_solve(rows))
 
 
-COLUMNS = ("kind", "metric", "episodes", "mean", "sd", "low", "high", "censored", "n_seeds")
+def tabulate(
+    rows: pd.DataFrame, by: list[str], metrics: Iterable[str] = ("full_exact",), times: bool = True
+) -> pd.DataFrame:
+    """The table of a figure: for each setting (values of the columns `by`, in order of appearance) a curve over
+    episodes of each metric, and its episodes-to-solve."""
+    parts = []
+    for values, chosen in rows.groupby(by, sort=False):
+        found = [curve_rows(chosen, metric) for metric in metrics] + ([solve_rows(chosen)] if times else [])
+        parts += [part.assign(**dict(zip(by, values, strict=True))) for part in found]
+    columns = [*by, "kind", "metric", "episodes", "mean", "sd", "low", "high", "censored", "n_seeds"]
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
 
-def curve_rows(rows: list[Row], metric: str, **keys: Any) -> list[Row]:
+def curve_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row an evaluation: mean and standard deviation (of the sample, n − 1) over seeds."""
-    episodes, values = over_seeds(rows, metric)
-    empty = dict.fromkeys(COLUMNS, "")
-    return [
-        {**keys, **empty, "kind": "curve", "metric": metric, "episodes": n, "mean": at.mean(), "sd": at.std(ddof=1),
-         "n_seeds": len(at)}
-        for n, at in zip(episodes, values.T, strict=True)
-    ]  # fmt: skip
+    values = over_seeds(rows, metric)
+    at = values.to_numpy()
+    numbers = {"mean": at.mean(1), "sd": at.std(1, ddof=1), "n_seeds": at.shape[1]}
+    return pd.DataFrame({"kind": "curve", "metric": metric, "episodes": values.index, **numbers})
 
 
-def solve_rows(rows: list[Row], **keys: Any) -> list[Row]:
+def solve_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Episodes-to-solve: a row per seed (kind "seed") and one of the median (kind "median"; the budget if censored)."""
-    times, empty = times_to_solve(rows), {**dict.fromkeys(COLUMNS, ""), "metric": "episodes_to_solve"}
+    times = times_to_solve(rows)
     middle, budget = median(times), max(t.episodes for t in times)
-    found = [{**keys, **empty, "kind": "seed", "episodes": t.episodes, "censored": int(t.censored)} for t in times]
     unsolved = math.isinf(middle.value)
+    found = [{"kind": "seed", "episodes": t.episodes, "censored": int(t.censored)} for t in times]
     found.append(
-        {**keys, **empty, "kind": "median", "episodes": budget if unsolved else middle.value, "low": middle.low,
-         "high": middle.high, "censored": int(unsolved), "n_seeds": len(times)}
+        {"kind": "median", "episodes": budget if unsolved else middle.value, "low": middle.low, "high": middle.high,
+         "censored": int(unsolved), "n_seeds": len(times)}
     )  # fmt: skip
-    return found
+    return pd.DataFrame(found).assign(metric="episodes_to_solve")
 
 
 def per_seed(values: Iterable[float]) -> str:
@@ -115,35 +128,42 @@ def thousands(axes: Axes, axis: str = "x") -> None:
 
 
 def draw_curves(
-    axes: Axes, table: list[Row], by: str, colour: Callable[[float], Any], label: Callable[[float], str]
+    axes: Axes, table: pd.DataFrame, by: str, colour: Callable[[float], Any], label: Callable[[float], str]
 ) -> None:
     """Full-chain accuracy against training trajectories: a curve and a band (± 1 standard deviation) each `by`."""
-    for value in sorted({float(row[by]) for row in table}):
-        chosen = select(table, **{by: value})
-        x, mean, sd = (column(chosen, name) for name in ("episodes", "mean", "sd"))
-        band = np.clip(mean - sd, 0, 1), np.clip(mean + sd, 0, 1)
-        axes.fill_between(x, *band, color=colour(value), alpha=0.13, linewidth=0)
+    for value, points in table[table.kind == "curve"].groupby(by):
+        x, mean, sd = points["episodes"], points["mean"], points["sd"]
+        axes.fill_between(
+            x, (mean - sd).clip(0, 1), (mean + sd).clip(0, 1), color=colour(value), alpha=0.13, linewidth=0
+        )
         axes.plot(x, mean, color=colour(value), label=label(value))
+    accuracy_axes(axes)
+
+
+def accuracy_axes(axes: Axes) -> None:
+    """Limits and label of accuracy against training trajectories."""
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlim(left=0)
     axes.set_xlabel("training trajectories (thousands)")
     thousands(axes)
 
 
-def draw_times(axes: Axes, table: list[Row], x: str, look: Any, label: str, shift: float = 0.0) -> None:
+def draw_times(axes: Axes, table: pd.DataFrame, x: str, look: Look, label: str, shift: float = 0.0) -> None:
     """Episodes-to-solve against `x`: a small mark per seed (open with an arrow where it never solved), and a line
     through the medians, dotted to where they are censored."""
-    medians = sorted(select(table, kind="median"), key=lambda r: float(r[x]))
-    at, value = column(medians, x) + shift, column(medians, "episodes")
-    beyond = column(medians, "censored").astype(bool)
+    medians = table[table.kind == "median"].sort_values(x)
+    at, value = medians[x] + shift, medians.episodes
     axes.plot(at, value, color=look.colour, linestyle=":", linewidth=0.9)
     axes.plot(
-        at, np.where(beyond, np.nan, value), color=look.colour, linestyle=look.line, label=label, marker=look.mark
+        at, value.where(medians.censored == 0), color=look.colour, linestyle=look.line, label=label, marker=look.mark
     )
-    for row in select(table, kind="seed"):
-        never = int(row["censored"])
-        face = "white" if never else look.colour
+    for (never,), seeds in table[table.kind == "seed"].groupby(["censored"]):
         axes.plot(
-            float(row[x]) + shift, float(row["episodes"]), marker="^" if never else look.mark, color=look.colour,
-            markerfacecolor=face, markersize=3.6 if never else 2.6, linestyle="none", alpha=0.8,
+            seeds[x] + shift, seeds.episodes, marker="^" if never else look.mark, color=look.colour,
+            markerfacecolor="white" if never else look.colour, markersize=3.6 if never else 2.6, linestyle="none",
+            alpha=0.8,
         )  # fmt: skip
+    axes.set_title(f"episodes until accuracy ≥ {SOLVED}")
+    axes.set_ylabel("trajectories (thousands)")
+    axes.set_ylim(bottom=0)
+    thousands(axes, "y")

@@ -5,24 +5,21 @@ all sequences too, and by Monte Carlo with standard errors. Three problems: inde
 the terms of the token-level gradient add up; the same branch with sequences of a stale student, where the scores do.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
-from nail.sweep.identity import provenance
 from nail.theory import estimator
 from nail.theory.scaling import LineFit, fit_line
 
-from ._rows import column, select
-from ._theory import Point, run_points
+from ._theory import Point, figure_of_points
 
-NAME = "estimator_variance"
 GAMMAS = (0.0, 0.5, 0.9, 0.99, 1.0)
 PROBLEMS = {
     "independent": estimator.independent_tokens(),
@@ -42,6 +39,12 @@ NEAR = 0.1
 ERRORS = 5.0
 """standard errors within which Monte Carlo counts as exact (error probability 6e-7 a number, if normal)"""
 ROUNDING = 1e-9
+KEPT = [
+    "problem", "gamma", "horizon", "episodes", "gradient", "bias", "enumerated_bias", "variance",
+    "enumerated_variance", "simulated_variance", "simulated_variance_se", "stated_bound", "martingale_bound",
+]  # fmt: skip
+"""columns of the rows that are columns of the table"""
+CROSS = {"markersize": 6.5, "markeredgewidth": 0.8}
 
 
 class Size(NamedTuple):
@@ -62,8 +65,9 @@ SIZES = {
 }
 
 
-def series(size: Size) -> list[list[Point]]:
+def series(preset: str) -> list[list[Point]]:
     """One series of growing T for each problem."""
+    size = SIZES[preset]
     rest = {"episodes": size.episodes, "fit_from": size.fit_from}
     return [
         [
@@ -105,10 +109,8 @@ def _enumerated_columns(problem: estimator.SequenceProblem, gamma: float, horizo
     listed = estimator.enumerated_moments(problem, gamma, horizon)
     with jax.enable_x64(True):
         differentiated = np.asarray(jax.grad(estimator.sequence_kl)(problem.theta, problem, horizon))
-    return {
-        "enumerated_bias": float(np.linalg.norm(listed.mean - differentiated)),
-        "enumerated_variance": listed.variance,
-    }
+    bias = float(np.linalg.norm(listed.mean - differentiated))
+    return {"enumerated_bias": bias, "enumerated_variance": listed.variance}
 
 
 def _simulated_columns(drawn: np.ndarray, exact: estimator.Moments) -> Row:
@@ -124,114 +126,90 @@ def _simulated_columns(drawn: np.ndarray, exact: estimator.Moments) -> Row:
     }
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all points of a preset."""
-    provenance()  # once, before threads ask for it together: reading source is not safe to do in two at a time
-    return run_points(NAME, out, series(SIZES[preset]), measure)
-
-
-def fit_exponent(rows: list[Row], name: str) -> LineFit | None:
+def fit_exponent(points: pd.DataFrame, name: str) -> LineFit | None:
     """Exponent of a column in T from `fit_from` on; Monte Carlo is weighted by its standard errors. None where the
     column is zero up to rounding."""
-    chosen = [row for row in rows if int(row["horizon"]) >= int(row["fit_from"])]
-    values = column(chosen, name)
-    if np.any(values <= ROUNDING * np.maximum(column(chosen, "gradient"), 1.0)):
+    chosen = points[points.horizon >= points.fit_from]
+    values = chosen[name].to_numpy()
+    if np.any(values <= ROUNDING * chosen.gradient.clip(1.0)):
         return None
-    sd = column(chosen, "simulated_variance_se") / values if name == "simulated_variance" else None
-    return fit_line(np.log(column(chosen, "horizon")), np.log(values), sd)
+    sd = chosen.simulated_variance_se.to_numpy() / values if name == "simulated_variance" else None
+    return fit_line(np.log(chosen.horizon.to_numpy()), np.log(values), sd)
 
 
-def analyse(rows: list[Row]) -> list[Row]:
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """Per problem, γ and T: bias relative to the gradient, and variance; per series: exponents in T of the simulated
     variance (with 95 % interval), of the exact variance and bias, in theory and as the stated worst case."""
-    table = []
-    for name in PROBLEMS:
-        for gamma in GAMMAS:
-            chosen = select(rows, problem=name, gamma=gamma)
-            drawn, exact, bias = (fit_exponent(chosen, c) for c in ("simulated_variance", "variance", "bias"))
-            fits = {
-                "slope": drawn.slope, "slope_low": drawn.interval[0], "slope_high": drawn.interval[1],
-                "theory_slope": THEORY.get((name, gamma), ""), "stated_slope": STATED.get(gamma, ""),
-                "exact_slope": exact.slope, "bias_slope": bias.slope if bias else "",
-            }  # fmt: skip
-            table += [{**_drawn_columns(row), **fits} for row in chosen]
-    return table
+    parts = []
+    for (name, gamma), points in rows.sort_values("gamma", kind="stable").groupby(["problem", "gamma"], sort=False):
+        drawn, exact, bias = (fit_exponent(points, c) for c in ("simulated_variance", "variance", "bias"))
+        fits = {
+            "slope": drawn.slope, "slope_low": drawn.interval[0], "slope_high": drawn.interval[1],
+            "theory_slope": THEORY.get((name, gamma)), "stated_slope": STATED.get(gamma),
+            "exact_slope": exact.slope, "bias_slope": bias and bias.slope,
+        }  # fmt: skip
+        parts.append(points[KEPT].assign(**fits))
+    return pd.concat(parts).sort_values("problem", key=lambda c: c.map([*PROBLEMS].index), kind="stable")
 
 
-def _drawn_columns(row: Row) -> Row:
-    kept = (
-        "problem", "gamma", "horizon", "episodes", "gradient", "bias", "enumerated_bias", "variance",
-        "enumerated_variance", "simulated_variance", "simulated_variance_se", "stated_bound", "martingale_bound",
-    )  # fmt: skip
-    return {name: row[name] for name in kept}
-
-
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """Three computations agree; γ = 1 is unbiased and γ = 0 is not; the bounds hold; the orders are as derived."""
-    found = [_enumeration_claim(rows), _simulation_claim(rows), _bias_claim(rows), _bounds_claim(rows)]
-    found += [_order_claim(rows, name, gamma) for name, gamma in THEORY]
-    own = [fit_exponent(select(rows, problem=name, gamma=1.0), "variance") for name in ("independent", "branch")]
-    worst = max(fit.slope for fit in own)
-    stale = fit_exponent(select(rows, problem="stale", gamma=1.0), "variance").slope
-    found.append(
+    of = dict(iter(rows.groupby(["problem", "gamma"])))
+    own = pd.concat([of["independent", 1.0], of["branch", 1.0]])
+    *slopes, stale = (fit_exponent(of[name, 1.0], "variance").slope for name in PROBLEMS)
+    return [
+        _enumeration_claim(rows), _simulation_claim(rows), _bias_claim(own, of["branch", 0.0]), _bounds_claim(rows),
+        *(_order_claim(of[name, gamma], name, gamma) for name, gamma in THEORY),
         Claim(
             "γ = 1, the student's own sequences: the variance is of order T³ at most, and the stated O(T⁴) not reached",
             "arXiv 2603.25562 states O(T⁴); the order T³ is derived in nail/theory/estimator.py",
-            f"largest exact exponent {worst:.3f} of two problems; {stale:.3f} with stale rollouts",
-            worst <= 3 + NEAR,
-        )
-    )
-    return found
+            f"largest exact exponent {max(slopes):.3f} of two problems; {stale:.3f} with stale rollouts",
+            max(slopes) <= 3 + NEAR,
+        ),
+    ]  # fmt: skip
 
 
-def _enumeration_claim(rows: list[Row]) -> Claim:
-    listed = [row for row in rows if row["enumerated_variance"] != ""]
-    scale = np.maximum(column(listed, "variance"), 1e-12)
-    far = np.max(np.abs(column(listed, "enumerated_variance") - column(listed, "variance")) / scale)
-    size = np.maximum(column(listed, "gradient"), 1.0)
-    off = np.max(np.abs(column(listed, "enumerated_bias") - column(listed, "bias")) / size)
+def _enumeration_claim(rows: pd.DataFrame) -> Claim:
+    listed = rows.dropna(subset="enumerated_variance")
+    far = ((listed.enumerated_variance - listed.variance).abs() / listed.variance.clip(1e-12)).max()
+    off = ((listed.enumerated_bias - listed.bias).abs() / listed.gradient.clip(1.0)).max()
     return Claim(
         "the recursion's bias and variance are those of the enumeration of all sequences (relative 1e-9)",
         "docs/theory.md §6",
         f"largest relative difference {far:.1e} of the variance, {off:.1e} of the bias, {len(listed)} points, "
-        f"T ≤ {int(column(listed, 'horizon').max())}",
+        f"T ≤ {listed.horizon.max()}",
         bool(far < ROUNDING and off < ROUNDING),
     )
 
 
-def _simulation_claim(rows: list[Row]) -> Claim:
-    se, away = column(rows, "simulated_variance_se"), column(rows, "mean_errors")
-    spread = np.abs(column(rows, "simulated_variance") - column(rows, "variance"))
-    far = np.max(spread[se > 0] / se[se > 0])
+def _simulation_claim(rows: pd.DataFrame) -> Claim:
+    away, drawn = rows.mean_errors.max(), rows[rows.simulated_variance_se > 0]
+    far = ((drawn.simulated_variance - drawn.variance).abs() / drawn.simulated_variance_se).max()
     return Claim(
         f"Monte Carlo mean and variance are the exact ones (within {ERRORS:g} standard errors at every point)",
         "docs/theory.md §6",
-        f"farthest: mean {away.max():.2f}, variance {far:.2f} standard errors; {len(rows)} points of "
-        f"{int(rows[0]['episodes']):,} sequences",
-        bool(away.max() < ERRORS and far < ERRORS),
+        f"farthest: mean {away:.2f}, variance {far:.2f} standard errors; {len(rows)} points of "
+        f"{rows.episodes.iloc[0]:,} sequences",
+        bool(away < ERRORS and far < ERRORS),
     )
 
 
-def _bias_claim(rows: list[Row]) -> Claim:
-    own = [row for row in rows if row["problem"] != "stale"]
-    listed = [row for row in select(own, gamma=1.0) if row["enumerated_bias"] != ""]
-    unbiased = np.max(column(listed, "enumerated_bias") / column(listed, "gradient"))
-    last = max(int(row["horizon"]) for row in rows)
-    (row,) = select(rows, problem="branch", gamma=0.0, horizon=last)
-    relative = float(row["bias"]) / float(row["gradient"])
+def _bias_claim(own: pd.DataFrame, token: pd.DataFrame) -> Claim:
+    """At γ = 1 on the student's own sequences, and at γ = 0."""
+    unbiased = (own.enumerated_bias / own.gradient).max()
+    *_, last = token.itertuples()
     return Claim(
         "γ = 1 is unbiased for the gradient of the sequence-level reverse KL, γ = 0 is biased (early branch)",
         "docs/theory.md §6 (arXiv 2603.25562)",
         f"bias/gradient: at most {unbiased:.1e} at γ = 1 (all sequences, gradient by automatic differentiation); "
-        f"{relative:.3f} at γ = 0, T = {last}",
-        bool(unbiased < ROUNDING and relative > 0.1),
+        f"{last.bias / last.gradient:.3f} at γ = 0, T = {last.horizon}",
+        bool(unbiased < ROUNDING and last.bias / last.gradient > 0.1),
     )
 
 
-def _bounds_claim(rows: list[Row]) -> Claim:
-    own = [row for row in rows if row["problem"] != "stale"]
-    stated = np.max(column(rows, "second_moment") / column(rows, "stated_bound"))
-    derived = np.max(column(own, "second_moment") / column(own, "martingale_bound"))
+def _bounds_claim(rows: pd.DataFrame) -> Claim:
+    stated = (rows.second_moment / rows.stated_bound).max()
+    derived = (rows.second_moment / rows.martingale_bound)[rows.problem != "stale"].max()
     return Claim(
         "second moments are within the stated bound, and with the student's own sequences within the martingale bound",
         "arXiv 2603.25562; nail/theory/estimator.py",
@@ -240,27 +218,26 @@ def _bounds_claim(rows: list[Row]) -> Claim:
     )
 
 
-def _order_claim(rows: list[Row], name: str, gamma: float) -> Claim:
-    chosen = select(rows, problem=name, gamma=gamma)
-    exact, drawn = fit_exponent(chosen, "variance"), fit_exponent(chosen, "simulated_variance")
+def _order_claim(points: pd.DataFrame, name: str, gamma: float) -> Claim:
+    exact, drawn = fit_exponent(points, "variance"), fit_exponent(points, "simulated_variance")
     order = THEORY[name, gamma]
     return Claim(
         f"{TITLES[name]}, γ = {gamma:g}: variance grows as T^{order} (exact exponent within {NEAR})",
         f"derived in nail/theory/estimator.py; stated worst case T^{STATED[gamma]}",
         f"exponent {exact.slope:.3f} exact; {drawn.slope:.3f}, 95 % interval [{drawn.interval[0]:.3f}, "
-        f"{drawn.interval[1]:.3f}] simulated; T = {chosen[0]['fit_from']}–{chosen[-1]['horizon']}",
+        f"{drawn.interval[1]:.3f}] simulated; T = {points.fit_from.iloc[0]}–{points.horizon.max()}",
         abs(exact.slope - order) < NEAR,
     )
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """A column per problem: variance above, bias relative to the gradient below, both on logarithmic axes."""
     figure = Figure(figsize=(TEXT_WIDTH, 5.0), layout="constrained")
     grid = figure.subplots(2, len(PROBLEMS), sharex=True, height_ratios=[1.45, 1])
     for at, name in enumerate(PROBLEMS):
-        rows = select(table, problem=name)
-        _variance_panel(grid[0, at], rows)
-        _bias_panel(grid[1, at], rows)
+        points = table[table.problem == name]
+        _variance_panel(grid[0, at], points)
+        _bias_panel(grid[1, at], points)
         grid[0, at].set_title(TITLES[name])
         grid[1, at].set_xlabel("horizon T (tokens)")
     for axes in grid[0, 1:]:
@@ -271,67 +248,53 @@ def draw(table: list[Row]) -> Figure:
     figure.legend(handles, [label.split(":")[0] for label in labels], loc="outside upper center", ncols=7,
                   columnspacing=1.0, handlelength=1.6)  # fmt: skip
     note(
-        figure, f"lines: exact; marks: {int(table[0]['episodes']):,} sequences a point, bars ± 1.96 standard errors; "
+        figure, f"lines: exact; marks: {table.episodes.iloc[0]:,} sequences a point, bars ± 1.96 standard errors; "
         "crosses: all sequences enumerated; numbers: fitted exponents",
     )  # fmt: skip
     return figure
 
 
-def _variance_panel(axes: Axes, rows: list[Row]) -> None:
-    t = column(select(rows, gamma=0.0), "horizon")
-    for gamma, kind in ((1.0, "stated_bound"), (1.0, "martingale_bound")):
-        if kind == "martingale_bound" and rows[0]["problem"] == "stale":
-            continue
-        label, line = ("bounds at γ = 1, stated", "upper") if kind == "stated_bound" else ("martingale", "lower")
-        axes.plot(t, column(select(rows, gamma=gamma), kind), label=label, **REFERENCE[line])
-    for look, gamma in zip(CASES, GAMMAS, strict=True):
-        chosen = select(rows, gamma=gamma)
-        simulated, se = column(chosen, "simulated_variance"), column(chosen, "simulated_variance_se")
-        slope = float(chosen[0]["slope"])
-        axes.plot(t, column(chosen, "variance"), color=look.colour, linewidth=1.0)
+def _variance_panel(axes: Axes, table: pd.DataFrame) -> None:
+    whole = table[table.gamma == 1.0]
+    axes.plot(whole.horizon, whole.stated_bound, label="bounds at γ = 1, stated", **REFERENCE["upper"])
+    if (table.problem != "stale").all():
+        axes.plot(whole.horizon, whole.martingale_bound, label="martingale", **REFERENCE["lower"])
+    for look, (gamma, points) in zip(CASES, table.groupby("gamma"), strict=True):
+        fit = next(points.itertuples())
+        axes.plot(points.horizon, points.variance, color=look.colour, linewidth=1.0)
         axes.errorbar(
-            t, simulated, 1.96 * se, color=look.colour, marker=look.mark, linestyle="none", elinewidth=0.9,
-            markersize=3.5, label=f"γ = {gamma:g}: {slope:.2f} [{float(chosen[0]['slope_low']):.2f}, "
-            f"{float(chosen[0]['slope_high']):.2f}]",
+            points.horizon, points.simulated_variance, 1.96 * points.simulated_variance_se, color=look.colour,
+            marker=look.mark, linestyle="none", elinewidth=0.9, markersize=3.5,
+            label=f"γ = {gamma:g}: {fit.slope:.2f} [{fit.slope_low:.2f}, {fit.slope_high:.2f}]",
         )  # fmt: skip
-        listed = [row for row in chosen if row["enumerated_variance"] != ""]
-        axes.plot(column(listed, "horizon"), column(listed, "enumerated_variance"), "x", color=look.colour,
-                  markersize=6.5, markeredgewidth=0.8)  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+        axes.plot(points.horizon, points.enumerated_variance, "x", color=look.colour, **CROSS)
+    axes.set(xscale="log", yscale="log")
     handles, labels = axes.get_legend_handles_labels()
     kept = [(h, label.replace("γ = ", "")) for h, label in zip(handles, labels, strict=True) if ":" in label]
     axes.legend(*zip(*kept, strict=True), loc="upper left", fontsize=5.8, title="γ: exponent [95 %]",
                 title_fontsize=5.8, handlelength=0.8, labelspacing=0.25, borderaxespad=0.1)  # fmt: skip
 
 
-def _bias_panel(axes: Axes, rows: list[Row]) -> None:
+def _bias_panel(axes: Axes, table: pd.DataFrame) -> None:
     """Exact bias; values that are rounding alone are drawn as zero."""
-    for look, gamma in zip(CASES, GAMMAS, strict=True):
-        chosen = select(rows, gamma=gamma)
-        t, relative = column(chosen, "horizon"), column(chosen, "bias") / column(chosen, "gradient")
-        axes.plot(t, np.where(relative < ROUNDING, 0.0, relative), color=look.colour, marker=look.mark, markersize=3.5,
-                  linewidth=1.0)  # fmt: skip
-        listed = [row for row in chosen if row["enumerated_bias"] != ""]
-        shown = column(listed, "enumerated_bias") / column(listed, "gradient")
-        axes.plot(column(listed, "horizon"), np.where(shown < ROUNDING, 0.0, shown), "x", color=look.colour,
-                  markersize=6.5, markeredgewidth=0.8)  # fmt: skip
-    if rows[0]["problem"] == "stale":
+    for look, (_, points) in zip(CASES, table.groupby("gamma"), strict=True):
+        exact, listed = (points[c] / points.gradient for c in ("bias", "enumerated_bias"))
+        axes.plot(points.horizon, exact.mask(exact < ROUNDING, 0.0), color=look.colour, marker=look.mark,
+                  markersize=3.5, linewidth=1.0)  # fmt: skip
+        axes.plot(points.horizon, listed.mask(listed < ROUNDING, 0.0), "x", color=look.colour, **CROSS)
+    if (table.problem == "stale").all():
         axes.set_yscale("log")
     else:
         axes.set_ylim(-0.04, 0.7)
 
 
-EXPERIMENT = Experiment(
-    name=NAME,
-    summary="bias and variance of the return-to-go estimator of the reverse KL: γ from token level to sequence level",
-    cost={
+EXPERIMENT = figure_of_points(
+    "estimator_variance",
+    "bias and variance of the return-to-go estimator of the reverse KL: γ from token level to sequence level",
+    {
         "smoke": "seconds",
         "cpu": "T up to 1,024, 20,000 sequences a point; under a minute on two cores",
         "paper": "T up to 16,384, 100,000 sequences a point; not timed yet",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-)
+    series, measure, analyse, claims, draw,
+)  # fmt: skip

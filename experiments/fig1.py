@@ -6,20 +6,18 @@ with greedy ones. The curves are runs of figure 2 at high noise; in one output f
 
 import dataclasses
 import itertools
-from pathlib import Path
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from nail.figures.experiment import Claim, Experiment, Row
-from nail.figures.plotting import LOOK, TEXT_WIDTH, curve, handle, note
+from nail.figures.experiment import Claim
+from nail.figures.plotting import TEXT_WIDTH, curve, handle, look, note
 from nail.methods import METHOD
-from nail.sweep.run import run_all
 from nail.training.config import TrainConfig
 
-from ._rows import column, select
-from ._training import BASE, SOLVED, curve_rows, final, per_seed, seeds, thousands
+from ._training import BASE, SOLVED, accuracy_axes, figure_of_runs, final, per_seed, seeds, tabulate
 
 SCHEMES = {
     "loglossbc": ("Offline behaviour cloning", "noisy expert", "drives and labels"),
@@ -34,24 +32,14 @@ def runs(preset: str) -> tuple[TrainConfig, ...]:
     return tuple(run for method in SCHEMES for run in seeds(dataclasses.replace(BASE[preset], method=method)))
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all runs of a preset."""
-    return run_all(runs(preset), out)
-
-
-def analyse(rows: list[Row]) -> list[Row]:
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """Full-chain accuracy: mean and standard deviation over seeds at each evaluation."""
-    keys = {name: rows[0][name] for name in ("p", "m", "eta")}
-    return [
-        row
-        for method in SCHEMES
-        for row in curve_rows(select(rows, method=method), "full_exact", method=method, **keys)
-    ]
+    return tabulate(rows, ["method", "p", "m", "eta"], times=False)
 
 
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """Who solves the task from the same number of noisy labels."""
-    accuracy = {method: final(select(rows, method=method), "full_exact") for method in SCHEMES}
+    accuracy = {method: final(rows[rows.method == method], "full_exact") for method in SCHEMES}
     measured = "final full-chain accuracy per seed: " + "; ".join(
         f"{METHOD[method].label} {per_seed(values)}" for method, values in accuracy.items()
     )
@@ -68,7 +56,7 @@ def claims(rows: list[Row]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Three schemes above, their curves below."""
     figure = Figure(figsize=(TEXT_WIDTH, 4.3), layout="constrained")
     panels = figure.subplot_mosaic([[*SCHEMES], ["curves"] * len(SCHEMES)], height_ratios=[1, 1.25])
@@ -76,19 +64,15 @@ def draw(table: list[Row]) -> Figure:
         _scheme(panels[method], method)
     axes = panels["curves"]
     for method in SCHEMES:
-        chosen = select(table, method=method)
-        curve(axes, method, *(column(chosen, name) for name in ("episodes", "mean", "sd")), clip=(0.0, 1.0))
-    axes.set_ylim(-0.03, 1.05)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("training trajectories (thousands)")
+        curve(axes, method, table[table.method == method], clip=(0.0, 1.0))
+    accuracy_axes(axes)
     axes.set_ylabel("full-chain accuracy")
     axes.legend(handles=[handle(method, METHOD[method].label) for method in SCHEMES], loc="center right")
-    thousands(axes)
-    first = table[0]
-    q = 1 - float(first["eta"]) + float(first["eta"]) / int(first["p"])
+    row = next(table.itertuples())
+    q = 1 - row.eta + row.eta / row.p
     note(
-        figure, f"modular addition, p = {first['p']}, m = {first['m']}, η = {float(first['eta']):g}, "
-        f"$q^m$ = {q ** int(first['m']):.2g}; mean of {first['n_seeds']} seeds, band: ± 1 standard deviation",
+        figure, f"modular addition, p = {row.p}, m = {row.m}, η = {row.eta:g}, $q^m$ = {q**row.m:.2g}; "
+        f"mean of {row.n_seeds:g} seeds, band: ± 1 standard deviation",
     )  # fmt: skip
     return figure
 
@@ -96,7 +80,7 @@ def draw(table: list[Row]) -> Figure:
 def _scheme(axes: Axes, method: str) -> None:
     """Who drives the episode, who labels it, and what it ends in."""
     title, driver, does = SCHEMES[method]
-    colour = LOOK[method].colour
+    colour = look(method).colour
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
@@ -116,7 +100,7 @@ def _scheme(axes: Axes, method: str) -> None:
         axes.text(0.5, 0.2, "a wrong label is fed back:\nthe chain is poisoned from there on",
                   ha="center", va="center", fontsize=7, color="#444444")  # fmt: skip
         return
-    _box(axes, (0.5, 0.14), "noisy expert", LOOK["loglossbc"].colour)
+    _box(axes, (0.5, 0.14), "noisy expert", look("loglossbc").colour)
     for x in states:
         _arrow(axes, (0.5 + (x - 0.5) * 0.55, 0.235), (x, 0.43), "#777777", dashed=True)
     axes.text(0.97, 0.3, "labels", fontsize=7, color="#444444", va="center", ha="right")
@@ -134,17 +118,13 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], col
     axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7, color=colour, **line))
 
 
-EXPERIMENT = Experiment(
-    name="fig1",
-    summary="the three ways to learn from a noisy expert: who drives, who labels, what comes of it",
-    cost={
+EXPERIMENT = figure_of_runs(
+    "fig1",
+    "the three ways to learn from a noisy expert: who drives, who labels, what comes of it",
+    {
         "smoke": "9 runs of figure 2: seconds on two cores",
         "cpu": "9 runs of figure 2 (none of its own in the same folder)",
         "paper": "9 runs of figure 2, an accelerator",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-    runs=runs,
-)
+    runs, analyse, claims, draw,
+)  # fmt: skip

@@ -7,29 +7,28 @@ rate, so that a small network leaves its plateaus sooner.
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, curve, handle
 from nail.methods import METHOD
-from nail.sweep.run import run_all
 from nail.training.config import TrainConfig
 
-from ._rows import column, select
 from ._training import (
     BASE,
     SOLVED,
     UNSOLVED,
-    curve_rows,
+    accuracy_axes,
+    figure_of_runs,
     final,
     in_words,
     per_seed,
     seeds,
-    thousands,
+    tabulate,
     to_solve,
 )
 
@@ -47,40 +46,21 @@ def runs(preset: str) -> tuple[TrainConfig, ...]:
     return tuple(run for setting in settings for run in seeds(setting))
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all runs of a preset."""
-    return run_all(runs(preset), out)
-
-
-def analyse(rows: list[Row]) -> list[Row]:
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation (of the sample, n − 1) over seeds of each metric at each evaluation."""
-    return [
-        row
-        for eta in etas(rows)
-        for method in ORDER
-        for metric in METRICS
-        for row in curve_rows(
-            select(rows, eta=eta, method=method), metric, eta=eta, method=method, p=rows[0]["p"], m=rows[0]["m"]
-        )
-    ]
+    return tabulate(rows.sort_values("eta", kind="stable"), ["eta", "method", "p", "m"], METRICS, times=False)
 
 
-def etas(rows: list[Row]) -> list[float]:
-    """The noise levels of the figure, clean first."""
-    return sorted({float(row["eta"]) for row in rows})
-
-
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """The captions' claims, each with its numbers (docs/paper.md, "What the captions claim")."""
-    clean, noisy = (select(rows, eta=eta) for eta in etas(rows))
-    found = [claim for method in NAIL for claim in _clean_claims(clean, method)]
-    found += [_plateau_claim(clean), _fastest_claim(clean)]
-    return found + [_noisy_claim(noisy, method) for method in NAIL + OTHERS]
+    clean, noisy = (dict(iter(level.groupby("method"))) for _, level in rows.groupby("eta"))
+    found = [claim for method in NAIL for claim in _clean_claims(clean[method], METHOD[method].label)]
+    found += [_plateau_claim(clean["opd-f"]), _fastest_claim(clean)]
+    return found + [_noisy_claim(noisy[method], method) for method in NAIL + OTHERS]
 
 
-def _clean_claims(clean: list[Row], method: str) -> list[Claim]:
-    label, source = METHOD[method].label, "paper, Fig. 2"
-    loss, accuracy = (final(select(clean, method=method), metric) for metric in ("val_loss", "full_exact"))
+def _clean_claims(rows: pd.DataFrame, label: str) -> list[Claim]:
+    source, loss, accuracy = "paper, Fig. 2", final(rows, "val_loss"), final(rows, "full_exact")
     return [
         Claim(
             f"η=0: {label} drives the clean loss to zero (below {ZERO_LOSS} nats/token, every seed)", source,
@@ -93,8 +73,8 @@ def _clean_claims(clean: list[Row], method: str) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _plateau_claim(clean: list[Row]) -> Claim:
-    loss, accuracy = (final(select(clean, method="opd-f"), metric) for metric in ("val_loss", "full_exact"))
+def _plateau_claim(rows: pd.DataFrame) -> Claim:
+    loss, accuracy = final(rows, "val_loss"), final(rows, "full_exact")
     return Claim(
         f"η=0: OPD-F plateaus (clean validation loss above {ZERO_LOSS} nats/token at the end, every seed)",
         "paper, Fig. 2",
@@ -103,9 +83,9 @@ def _plateau_claim(clean: list[Row]) -> Claim:
     )
 
 
-def _fastest_claim(clean: list[Row]) -> Claim:
+def _fastest_claim(clean: dict[str, pd.DataFrame]) -> Claim:
     """Episodes-to-solve is censored at the budget: Kaplan–Meier median."""
-    times = {method: to_solve(select(clean, method=method)) for method in ORDER}
+    times = {method: to_solve(clean[method]) for method in ORDER}
     fastest = min(found.value for found in times.values())
     return Claim(
         f"η=0: LogLossBC learns fastest (Kaplan–Meier median of episodes to full chain ≥ {SOLVED})",
@@ -115,47 +95,43 @@ def _fastest_claim(clean: list[Row]) -> Claim:
     )
 
 
-def _noisy_claim(noisy: list[Row], method: str) -> Claim:
+def _noisy_claim(rows: pd.DataFrame, method: str) -> Claim:
     label, solves = METHOD[method].label, method in NAIL
-    accuracy = final(select(noisy, method=method), "full_exact")
+    accuracy = final(rows, "full_exact")
     what = f"solves the task (full chain ≥ {SOLVED}" if solves else f"does not solve the task (full chain < {UNSOLVED}"
     return Claim(
-        f"η={float(noisy[0]['eta']):g}: {label} {what}, every seed)",
+        f"η={rows.eta.iloc[0]:g}: {label} {what}, every seed)",
         "paper, Fig. 2",
         f"final full-chain accuracy per seed: {label} {per_seed(accuracy)}",
         bool(np.all(accuracy >= SOLVED) if solves else np.all(accuracy < UNSOLVED)),
     )
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Two noise levels side by side; clean validation loss above, full-chain accuracy below."""
-    levels = sorted({float(r["eta"]) for r in table})
-    p, m = int(table[0]["p"]), int(table[0]["m"])
+    row, levels = next(table.itertuples()), table.groupby("eta")
     figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
     grid = figure.subplots(2, len(levels), sharex=True, squeeze=False)
-    for side, eta in enumerate(levels):
-        q = 1 - eta + eta / p
-        loss, accuracy = grid[:, side]
+    for (loss, accuracy), (eta, level) in zip(grid.T, levels, strict=True):
+        q = 1 - eta + eta / row.p
         for method in ORDER:
-            curve(loss, method, *_series(table, eta, method, "val_loss"), clip=(1e-5, np.inf))
-            curve(accuracy, method, *_series(table, eta, method, "full_exact"), clip=(0.0, 1.0))
-        loss.set_title(f"η = {eta:g},  $q^m$ = {q**m:.2g}")
+            chosen = level[level.method == method]
+            curve(loss, method, chosen[chosen.metric == "val_loss"], clip=(1e-5, np.inf))
+            curve(accuracy, method, chosen[chosen.metric == "full_exact"], clip=(0.0, 1.0))
+        loss.set_title(f"η = {eta:g},  $q^m$ = {q**row.m:.2g}")
         if eta == 0:
             loss.set_yscale("log")
             loss.set_ylim(bottom=1e-5)
         else:
             _mark_exact_fit(loss, -math.log(q))
-        accuracy.set_ylim(-0.03, 1.03)
-        accuracy.set_xlabel("training trajectories (thousands)")
-        thousands(accuracy)
-        accuracy.set_xlim(left=0)
+        accuracy_axes(accuracy)
     grid[0, 0].set_ylabel("clean validation loss\n(nats/token)")
     grid[1, 0].set_ylabel("full-chain accuracy")
     handles = [handle(method, METHOD[method].label) for method in ORDER]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(ORDER), columnspacing=1.2)
     note = (
-        f"mean of {table[0]['n_seeds']} seeds, band: ± 1 standard deviation; p = {p}, m = {m}; "
+        f"mean of {row.n_seeds:g} seeds, band: ± 1 standard deviation; p = {row.p}, m = {row.m}; "
         "$q^m$: chance that an expert's trajectory is clean to its end"
     )
     figure.text(0.995, 0.008, note, ha="right", va="bottom", fontsize=6.5, color="#555555")
@@ -172,22 +148,13 @@ def _mark_exact_fit(axes: Axes, level: float) -> None:
     )  # fmt: skip
 
 
-def _series(table: list[Row], eta: float, method: str, metric: str) -> tuple[np.ndarray, ...]:
-    chosen = select(table, eta=eta, method=method, metric=metric)
-    return tuple(column(chosen, name) for name in ("episodes", "mean", "sd"))
-
-
-EXPERIMENT = Experiment(
-    name="fig2",
-    summary="modular addition at η = 0 and high noise: clean validation loss and full-chain accuracy",
-    cost={
+EXPERIMENT = figure_of_runs(
+    "fig2",
+    "modular addition at η = 0 and high noise: clean validation loss and full-chain accuracy",
+    {
         "smoke": "36 runs of 40 updates, about 25 seconds on two cores",
         "cpu": "36 runs of 2,500 updates, about 9 minutes on two cores",
         "paper": "36 runs of 46,875 updates of a 3.15 M-parameter student, an accelerator",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-    runs=runs,
-)
+    runs, analyse, claims, draw,
+)  # fmt: skip

@@ -6,23 +6,22 @@ q = 1 − η + η/p (docs/theory.md §3): what offline learning depends on.
 
 import dataclasses
 import math
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from scipy import stats
 
-from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, note
 from nail.methods import METHOD
-from nail.sweep.run import run_all
 from nail.training.config import TrainConfig
 
-from ._rows import select
-from ._training import BASE, SOLVED, in_words, seeds, solve_rows, thousands, to_solve
+from ._training import BASE, SOLVED, figure_of_runs, in_words, seeds, tabulate, thousands, to_solve
 
 METHODS = ("loglossbc", "opd-f", "nail-f")
 GRID = {
@@ -48,43 +47,25 @@ def runs(preset: str) -> tuple[TrainConfig, ...]:
     return tuple(run for setting in settings for run in seeds(setting))
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all runs of a preset."""
-    return run_all(runs(preset), out)
-
-
-def analyse(rows: list[Row]) -> list[Row]:
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """Episodes-to-solve of each seed and their Kaplan–Meier median, for each method, m and η."""
-    return [
-        row
-        for method, m, eta in cells(rows)
-        for row in solve_rows(
-            select(rows, method=method, m=m, eta=eta), method=method, m=m, eta=eta, p=rows[0]["p"],
-            clean_chance=clean_chance(int(rows[0]["p"]), m, eta),
-        )
-    ]  # fmt: skip
+    rows = rows.assign(clean_chance=list(map(clean_chance, rows.p, rows.m, rows.eta)))
+    return tabulate(rows, ["method", "m", "eta", "p", "clean_chance"], metrics=())
 
 
-def cells(rows: list[Row]) -> list[tuple[str, int, float]]:
-    """Method, m and η of every cell."""
-    found = {(row["method"], int(row["m"]), float(row["eta"])) for row in rows}
-    return sorted(found, key=lambda cell: (METHODS.index(cell[0]), *cell[1:]))
-
-
-def clean_chance(p: int, m: float, eta: float) -> float:
+def clean_chance(p: Any, m: Any, eta: Any) -> Any:
     """q^m, q = 1 − η + η/p (docs/theory.md §3)."""
     return (1 - eta + eta / p) ** m
 
 
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """Where each method solves, beside the chance of a clean trajectory."""
-    p = int(rows[0]["p"])
-    found = {cell: to_solve(select(rows, method=cell[0], m=cell[1], eta=cell[2])) for cell in cells(rows)}
-    chance = {cell: clean_chance(p, *cell[1:]) for cell in found}
+    found = {cell: to_solve(chosen) for cell, chosen in rows.groupby(["method", "m", "eta"], sort=False)}
+    chance = {cell: clean_chance(rows.p.iloc[0], *cell[1:]) for cell in found}
     of = {method: [cell for cell in found if cell[0] == method] for method in METHODS}
     rare = [cell for cell in of["loglossbc"] if chance[cell] < RARE]
-    worst = max(of["opd-f"], key=lambda cell: -chance[cell])
-    budget = max(float(row["episodes"]) for row in rows)
+    worst = min(of["opd-f"], key=chance.__getitem__)
+    budget = rows.episodes.max()
     times = [min(found[cell].value, budget) for cell in of["loglossbc"]]
     varied = len(set(times)) > 1
     falls = stats.spearmanr([chance[cell] for cell in of["loglossbc"]], times).statistic if varied else 0.0
@@ -114,15 +95,15 @@ def claims(rows: list[Row]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """A heat map a method: m across, η upwards, the median in each cell, contours of q^m."""
     figure = Figure(figsize=(TEXT_WIDTH, 2.7), layout="constrained")
     panels = figure.subplots(1, len(METHODS), sharey=True)
-    medians = select(table, kind="median")
-    solved = [float(row["episodes"]) for row in medians if not int(row["censored"])]
-    norm = LogNorm(min(solved, default=1.0), max(float(row["episodes"]) for row in medians))
+    medians = table[table.kind == "median"]
+    solved = medians.episodes[medians.censored == 0]
+    norm = LogNorm(min(solved, default=1.0), medians.episodes.max())
     for axes, method in zip(panels, METHODS, strict=True):
-        mesh = _map(axes, select(medians, method=method), norm)
+        mesh = _map(axes, medians[medians.method == method], norm)
         axes.set_title(METHOD[method].label)
         axes.set_xlabel("chain length m")
     panels[0].set_ylabel("corruption rate η")
@@ -132,7 +113,7 @@ def draw(table: list[Row]) -> Figure:
     bar.ax.yaxis.set_minor_locator(NullLocator())
     thousands(bar.ax, "y")
     note(
-        figure, f"p = {table[0]['p']}; cells: Kaplan–Meier median of {medians[0]['n_seeds']} seeds, in thousands; "
+        figure, f"p = {table.p[0]}; cells: Kaplan–Meier median of {medians.n_seeds.iloc[0]:g} seeds, in thousands; "
         "hatched: not within the budget for half of the seeds; lines: chance $q^m$ of a clean expert trajectory",
     )  # fmt: skip
     return figure
@@ -144,12 +125,10 @@ def _edges(centres: np.ndarray) -> np.ndarray:
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
-def _map(axes: Axes, medians: list[Row], norm: LogNorm):
-    lengths, etas = (np.array(sorted({float(row[name]) for row in medians})) for name in ("m", "eta"))
-    values, never = np.full((len(etas), len(lengths)), np.nan), np.zeros((len(etas), len(lengths)), bool)
-    for row in medians:
-        at = np.searchsorted(etas, float(row["eta"])), np.searchsorted(lengths, float(row["m"]))
-        values[at], never[at] = float(row["episodes"]), bool(int(row["censored"]))
+def _map(axes: Axes, medians: pd.DataFrame, norm: LogNorm):
+    cells = medians.pivot(index="eta", columns="m", values=["episodes", "censored"])
+    values, never = cells["episodes"].to_numpy(), cells["censored"].to_numpy() == 1
+    etas, lengths = cells.index.to_numpy(), cells["episodes"].columns.to_numpy()
     x, y = _edges(lengths), _edges(etas)
     mesh = axes.pcolormesh(x, y, np.where(never, np.nan, values), cmap="YlGnBu", norm=norm, edgecolors="white")
     blank = np.where(never, 1.0, np.nan)
@@ -161,7 +140,7 @@ def _map(axes: Axes, medians: list[Row], norm: LogNorm):
             lengths[j], etas[i], f"{'> ' if never[i, j] else ''}{value / 1000:.3g}", ha="center", va="center",
             fontsize=7.5, color="white" if dark else "#222222", bbox=plate if never[i, j] else None,
         )  # fmt: skip
-    p = int(medians[0]["p"])
+    p = medians.p.iloc[0]
     fine = np.meshgrid(np.linspace(x[0], x[-1], 100), np.clip(np.linspace(y[0], y[-1], 100), 0, None))
     lines = axes.contour(*fine, clean_chance(p, *fine), levels=sorted(CONTOURS), colors="#D55E00", linewidths=0.9)
     places = [place for level in lines.levels if (place := _on_a_border(x, y, p, level))]
@@ -182,17 +161,13 @@ def _on_a_border(x: np.ndarray, y: np.ndarray, p: int, level: float) -> tuple[fl
     return None
 
 
-EXPERIMENT = Experiment(
-    name="fig4",
-    summary="episodes-to-solve over chain length m × corruption rate η, with contours of q^m",
-    cost={
+EXPERIMENT = figure_of_runs(
+    "fig4",
+    "episodes-to-solve over chain length m × corruption rate η, with contours of q^m",
+    {
         "smoke": "36 runs of 40 updates, seconds on two cores",
         "cpu": "81 runs of 2,500 updates, 18 of them figure 2's; the others take about 11 minutes on two cores",
         "paper": "225 runs of 46,875 updates, an accelerator",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-    runs=runs,
-)
+    runs, analyse, claims, draw,
+)  # fmt: skip

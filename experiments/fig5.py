@@ -6,28 +6,25 @@ ends are runs of figure 2: NAIL-β with β = 0 is NAIL-F and with β = 1 NAIL-R,
 
 import dataclasses
 import math
-from pathlib import Path
 
 import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 
-from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, Look, note
-from nail.sweep.run import run_all
 from nail.training.config import TrainConfig
 
-from ._rows import select
 from ._training import (
     BASE,
     SOLVED,
-    curve_rows,
     draw_curves,
     draw_times,
+    figure_of_runs,
     final,
     in_words,
     seeds,
-    solve_rows,
-    thousands,
+    tabulate,
     to_solve,
 )
 
@@ -51,42 +48,25 @@ def runs(preset: str) -> tuple[TrainConfig, ...]:
     return tuple(found)
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all runs of a preset."""
-    return run_all(runs(preset), out)
+def with_beta(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows, sorted by η and β, whose column `beta` is the weight of the reverse KL that the method has: 0 and 1 at the
+    ends."""
+    return rows.assign(beta=rows.method.map(ENDS).fillna(rows.beta)).sort_values(["eta", "beta"], kind="stable")
 
 
-def with_beta(rows: list[Row]) -> list[Row]:
-    """Rows whose column `beta` is the weight of the reverse KL that the method has: 0 and 1 at the ends."""
-    return [{**row, "beta": ENDS.get(row["method"], row["beta"])} for row in rows]
-
-
-def analyse(rows: list[Row]) -> list[Row]:
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """Curves of full-chain accuracy, and episodes-to-solve, for each noise level and β."""
-    table, rows = [], with_beta(rows)
-    for eta in levels(rows, "eta"):
-        for beta in levels(rows, "beta"):
-            chosen = select(rows, eta=eta, beta=beta)
-            keys = {"eta": eta, "beta": beta, "p": rows[0]["p"], "m": rows[0]["m"]}
-            table += curve_rows(chosen, "full_exact", **keys) + solve_rows(chosen, **keys)
-    return table
+    return tabulate(with_beta(rows), ["eta", "beta", "p", "m"])
 
 
-def levels(rows: list[Row], name: str) -> list[float]:
-    """The values of a column, in order."""
-    return sorted({float(row[name]) for row in rows})
-
-
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """Every mixture solves the task; speed depends on β."""
-    rows = with_beta(rows)
-    return [claim for eta in levels(rows, "eta") for claim in _claims_at(select(rows, eta=eta), eta)]
+    return [claim for eta, level in with_beta(rows).groupby("eta") for claim in _claims_at(level, eta)]
 
 
-def _claims_at(rows: list[Row], eta: float) -> list[Claim]:
-    betas = levels(rows, "beta")
-    worst = {beta: final(select(rows, beta=beta), "full_exact").min() for beta in betas}
-    times = {beta: to_solve(select(rows, beta=beta)) for beta in betas}
+def _claims_at(rows: pd.DataFrame, eta: float) -> list[Claim]:
+    worst = {beta: final(chosen, "full_exact").min() for beta, chosen in rows.groupby("beta")}
+    times = {beta: to_solve(chosen) for beta, chosen in rows.groupby("beta")}
     slowest, fastest = (pick(x.value for x in times.values()) for pick in (max, min))
     ratio = slowest / fastest if fastest < math.inf else math.nan
     return [
@@ -104,47 +84,37 @@ def _claims_at(rows: list[Row], eta: float) -> list[Claim]:
     ]  # fmt: skip
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Curves of each noise level by β, and episodes-to-solve against β."""
     figure = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained")
     *panels, times = figure.subplots(1, 3)
-    etas, colours = levels(table, "eta"), matplotlib.colormaps["viridis"]
-    for axes, eta in zip(panels, etas, strict=True):
+    colours = matplotlib.colormaps["viridis"]
+    for i, (axes, look, (eta, level)) in enumerate(zip(panels, REGIMES, table.groupby("eta"), strict=True)):
         draw_curves(
-            axes, select(table, eta=eta, kind="curve"), "beta", lambda beta: colours(0.9 * beta),
+            axes, level, "beta", lambda beta: colours(0.9 * beta),
             lambda beta: f"β = {beta:g}" + {0.0: " (NAIL-F)", 1.0: " (NAIL-R)"}.get(beta, ""),
         )  # fmt: skip
         axes.set_title(f"η = {eta:g}")
+        draw_times(times, level, "beta", look, f"η = {eta:g}", shift=0.012 * (2 * i - 1))
     panels[0].set_ylabel("full-chain accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=7)
-    for i, (eta, look) in enumerate(zip(etas, REGIMES, strict=True)):
-        chosen = [row for row in select(table, eta=eta) if row["kind"] != "curve"]
-        draw_times(times, chosen, "beta", look, f"η = {eta:g}", shift=0.012 * (2 * i - 1))
-    times.set_title(f"episodes until accuracy ≥ {SOLVED}")
     times.set_xlabel("β (0: forward, 1: reverse KL)")
-    times.set_ylabel("trajectories (thousands)")
-    times.set_ylim(bottom=0)
-    thousands(times, "y")
     times.legend()
-    first = next(row for row in table if row["kind"] == "curve")
+    row = next(table.itertuples())
     note(
-        figure, f"p = {first['p']}, m = {first['m']}; left: mean of {first['n_seeds']} seeds, band: ± 1 standard "
+        figure, f"p = {row.p}, m = {row.m}; left: mean of {row.n_seeds:g} seeds, band: ± 1 standard "
         "deviation; right: Kaplan–Meier median, and each seed (△: not within the budget)",
     )  # fmt: skip
     return figure
 
 
-EXPERIMENT = Experiment(
-    name="fig5",
-    summary="NAIL-β from forward to reverse KL, without noise and at high noise",
-    cost={
+EXPERIMENT = figure_of_runs(
+    "fig5",
+    "NAIL-β from forward to reverse KL, without noise and at high noise",
+    {
         "smoke": "18 runs, seconds on two cores",
         "cpu": "30 runs of 2,500 updates, 12 of them figure 2's; the others take about 5 minutes on two cores",
         "paper": "42 runs of 46,875 updates, 12 of them figure 2's, an accelerator",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-    runs=runs,
-)
+    runs, analyse, claims, draw,
+)  # fmt: skip

@@ -1,14 +1,14 @@
-"""Regret against episodes on random (Garnet) MDPs, with a deterministic and with a stochastic expert (docs/theory.md §4.5).
+"""Regret against episodes on random (Garnet) MDPs, with a deterministic and a stochastic expert (docs/theory.md §4.5).
 
 The expert answers everywhere, so nothing here is lost for good after a mistake. Deterministic expert: the learner
 plays the plurality of its labels. Stochastic (soft-optimal) expert: it plays its fitted law with the known channel
 taken out; the loss is then |J(π*) − J(π̂)|, since the value of a law may err either way.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from nail.counting.drivers import Setting
@@ -16,17 +16,15 @@ from nail.counting.laws import learned_laws
 from nail.counting.layered import learned_regret
 from nail.envs.instances import garnet
 from nail.envs.mdp import regret
-from nail.figures.experiment import Claim, Experiment, Row
-from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
-from nail.figures.stats import Interval, bootstrap_interval
+from nail.figures.experiment import Claim, Row
+from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
+from nail.figures.stats import bootstrap_interval
 from nail.methods import METHOD
 from nail.theory.bounds import general_bound
 from nail.theory.scaling import fit_line
 
-from ._rows import column, select
-from ._theory import Point, run_points
+from ._theory import Point, figure_of_points
 
-NAME = "theory_garnet"
 ORDER = ("loglossbc", "dagger", "opd-f", "opd-r", "nail-f", "nail-r")
 EXPERTS = {"optimal": "deterministic expert (optimal)", "soft": "stochastic expert (soft-optimal)"}
 
@@ -55,9 +53,9 @@ SIZES = {
 }
 
 
-def series(size: Size) -> list[list[Point]]:
+def series(preset: str) -> list[list[Point]]:
     """One series of instances for each expert and learner."""
-    fields = size._asdict()
+    fields = SIZES[preset]._asdict()
     count = fields.pop("instances")
     return [
         [{"expert": expert, "method": method, "instance": i, **fields, "seed": 1000 + i} for i in range(count)]
@@ -87,93 +85,70 @@ def measure(point: Point) -> list[Row]:
     ]
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all instances of a preset."""
-    return run_points(NAME, out, series(SIZES[preset]), measure)
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss over instances with its 95 % bootstrap interval at each evaluation, in units of R = 1, and the general
+    bound, ε(n) = R·√(H·log|Π|/n)/(1−η) of docs/theory.md §5, Π all deterministic policies: log|Π| = HS·log A."""
+    table = pd.concat([_mean_loss(points) for _, points in rows.groupby(["expert", "method"], sort=False)])
+    row = next(rows.itertuples())
+    size = row.horizon * row.n_states * np.log(row.n_actions)
+    limit = np.sqrt(general_bound(row.horizon, size, row.eta, 1.0) / table.episodes)
+    same = ["replicates", "horizon", "n_states", "n_actions", "branching", "eta", "temperature"]
+    return table.assign(
+        bound=limit.where(table.expert == "optimal"), instances=rows.instance.nunique(),
+        **{name: getattr(row, name) for name in same},
+    )  # fmt: skip
 
 
-def over_instances(rows: list[Row], expert: str, method: str) -> tuple[np.ndarray, Interval]:
-    """Evaluations (episodes), and mean loss over instances with its 95 % bootstrap interval."""
-    chosen = select(rows, expert=expert, method=method)
-    episodes = np.unique(column(chosen, "episodes"))
-    loss = column(chosen, "loss").reshape(-1, len(episodes))
-    return episodes, bootstrap_interval(loss, np.random.default_rng(0))
+def _mean_loss(points: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss of one learner over instances with its interval, at each evaluation."""
+    loss = points.pivot(index="instance", columns="episodes", values="loss").loc[points.instance.unique()]
+    found = bootstrap_interval(loss.to_numpy(), np.random.default_rng(0))
+    numbers = {"episodes": loss.columns, "loss": found.estimate, "low": found.low, "high": found.high}
+    return pd.DataFrame({"expert": points.expert.iloc[0], "method": points.method.iloc[0], **numbers})
 
 
-def bound(row: Row, episodes: np.ndarray) -> np.ndarray:
-    """ε(n) = R·√(H·log|Π|/n)/(1−η) of docs/theory.md §5 with R = 1, Π all deterministic policies: log|Π| = HS·log A."""
-    horizon, n_states, n_actions = (int(row[k]) for k in ("horizon", "n_states", "n_actions"))
-    size = horizon * n_states * np.log(n_actions)
-    return np.sqrt(general_bound(horizon, size, float(row["eta"]), 1.0) / episodes)
-
-
-def analyse(rows: list[Row]) -> list[Row]:
-    """Mean loss over instances with its interval, in units of R = 1, and the general bound."""
-    table = []
-    for expert in EXPERTS:
-        for method in ORDER:
-            episodes, loss = over_instances(rows, expert, method)
-            limits = bound(rows[0], episodes) if expert == "optimal" else np.full(len(episodes), np.nan)
-            for n, mean, low, high, limit in zip(episodes, *loss, limits, strict=True):
-                table.append(
-                    {
-                        "expert": expert, "method": method, "episodes": int(n), "loss": mean, "low": low, "high": high,
-                        "bound": limit, "instances": len({r["instance"] for r in rows}),
-                        **{k: rows[0][k] for k in
-                           ("replicates", "horizon", "n_states", "n_actions", "branching", "eta", "temperature")},
-                    }
-                )  # fmt: skip
-    return table
-
-
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """Losses fall for both experts, the general bound holds, and offline learning is not ruled out here."""
-    found = []
-    for expert, title in EXPERTS.items():
-        for method in ("nail-f", "nail-r"):
-            found.append(_falling_claim(rows, expert, title, method))
-    found.append(_bound_claim(rows))
-    return [*found, *(_offline_claim(rows, expert, title) for expert, title in EXPERTS.items())]
+    table = analyse(rows)
+    losses = dict(iter(table.groupby(["expert", "method"])))
+    found = [_falling_claim(losses[e, m], EXPERTS[e], METHOD[m].label) for e in EXPERTS for m in ("nail-f", "nail-r")]
+    found.append(_bound_claim(table[table.expert == "optimal"]))
+    return found + [_offline_claim(losses[e, "loglossbc"], losses[e, "nail-f"], EXPERTS[e]) for e in EXPERTS]
 
 
-def _falling_claim(rows: list[Row], expert: str, title: str, method: str) -> Claim:
-    episodes, loss = over_instances(rows, expert, method)
-    seen = loss.estimate > 0
-    slope = fit_line(np.log(episodes[seen]), np.log(loss.estimate[seen])).slope
+def _falling_claim(points: pd.DataFrame, title: str, label: str) -> Claim:
+    seen = points[points.loss > 0]
+    slope = fit_line(np.log(seen.episodes.to_numpy()), np.log(seen.loss.to_numpy())).slope
+    first, *_, last = points.itertuples()
     return Claim(
-        f"{title}: the loss of {METHOD[method].label} falls at least as n^(−1/2) (fitted exponent ≤ −0.4)",
+        f"{title}: the loss of {label} falls at least as n^(−1/2) (fitted exponent ≤ −0.4)",
         "docs/theory.md §5 (general polynomial bound)",
-        f"exponent {slope:.2f}; from {loss.estimate[0]:.4f} at n = {episodes[0]:.0f} to {loss.estimate[-1]:.5f} "
-        f"[{loss.low[-1]:.5f}, {loss.high[-1]:.5f}] at n = {episodes[-1]:.0f}",
+        f"exponent {slope:.2f}; from {first.loss:.4f} at n = {first.episodes} to {last.loss:.5f} "
+        f"[{last.low:.5f}, {last.high:.5f}] at n = {last.episodes}",
         bool(slope <= -0.4),
     )
 
 
-def _bound_claim(rows: list[Row]) -> Claim:
-    worst = {}
-    for method in ("nail-f", "nail-r"):
-        episodes, loss = over_instances(rows, "optimal", method)
-        worst[method] = float(np.max(loss.high / bound(rows[0], episodes)))
+def _bound_claim(table: pd.DataFrame) -> Claim:
+    worst = (table.high / table.bound).groupby(table.method).max()[["nail-f", "nail-r"]]
     return Claim(
         f"{EXPERTS['optimal']}: NAIL stays below the general bound at every n (upper end of its interval)",
         "docs/theory.md §5",
         "largest loss/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in worst.items()),
-        max(worst.values()) < 1,
+        bool(worst.max() < 1),
     )
 
 
-def _offline_claim(rows: list[Row], expert: str, title: str) -> Claim:
+def _offline_claim(offline: pd.DataFrame, greedy: pd.DataFrame, title: str) -> Claim:
     """An expert that answers everywhere leaves offline learning polynomial: no gap that is exponential in H."""
-    episodes, offline = over_instances(rows, expert, "loglossbc")
-    _, greedy = over_instances(rows, expert, "nail-f")
-    half = len(episodes) // 2
+    both = offline.merge(greedy, on="episodes", suffixes=("", "_greedy"))
+    shown = zip(both.iloc[[0, len(both) // 2, -1]].itertuples(), (4, 4, 5), strict=True)
     return Claim(
         f"{title}: where the expert answers everywhere, LogLossBC is within a factor 10 of NAIL-F at every n",
         "docs/theory.md §4.5",
-        f"loss of LogLossBC / NAIL-F: {offline.estimate[0]:.4f}/{greedy.estimate[0]:.4f} at n = {episodes[0]:.0f}, "
-        f"{offline.estimate[half]:.4f}/{greedy.estimate[half]:.4f} at n = {episodes[half]:.0f}, "
-        f"{offline.estimate[-1]:.5f}/{greedy.estimate[-1]:.5f} at n = {episodes[-1]:.0f}",
-        bool(np.all(offline.estimate <= 10 * greedy.estimate + 1e-3)),
+        "loss of LogLossBC / NAIL-F: "
+        + ", ".join(f"{at.loss:.{d}f}/{at.loss_greedy:.{d}f} at n = {at.episodes}" for at, d in shown),
+        bool((both.loss <= 10 * both.loss_greedy + 1e-3).all()),
     )
 
 
@@ -181,22 +156,18 @@ SMALLEST = 1e-7
 """lower end of the figure's regrets: what is below it is rounding, or a curve that has left the picture"""
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Loss against episodes on logarithmic axes, one panel an expert."""
     figure = Figure(figsize=(TEXT_WIDTH, 3.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    kept = [float(row["loss"]) for row in table if float(row["loss"]) > 0]
-    floor = min(kept) / 2
+    floor = table.loss[table.loss > 0].min() / 2
     for axes, (expert, title) in zip(panels, EXPERTS.items(), strict=True):
         for method in ORDER:
-            rows = select(table, expert=expert, method=method)
-            n, mean, low, high = (column(rows, c) for c in ("episodes", "loss", "low", "high"))
-            shown = mean > 0
-            measured(axes, LOOK[method], n[shown], mean[shown], np.maximum(low, floor)[shown], high[shown],
-                     label=METHOD[method].label)  # fmt: skip
-        limit = column(rows, "bound")
-        if np.isfinite(limit).all():
-            axes.plot(n, limit, label="general bound R√(H·log|Π|/n)/(1−η)", **REFERENCE["upper"])
+            points = table[(table.expert == expert) & (table.method == method)]
+            shown = points[points.loss > 0].assign(low=points.low.clip(floor))
+            measured(axes, look(method), shown, "episodes", "loss", label=METHOD[method].label)
+        if points.bound.notna().all():
+            axes.plot(points.episodes, points.bound, label="general bound R√(H·log|Π|/n)/(1−η)", **REFERENCE["upper"])
         axes.set_title(title)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -206,25 +177,22 @@ def draw(table: list[Row]) -> Figure:
     panels[0].set_ylabel("regret J(π*) − J(π̂), in units of R")
     panels[1].set_ylabel("|J(π*) − J(π̂)|, in units of R")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
-    row = table[0]
+    row = next(table.itertuples())
     note(
-        figure, f"Garnet, H = {row['horizon']}, S = {row['n_states']}, A = {row['n_actions']}, b = {row['branching']}, "
-        f"uniform noise η = {row['eta']}, soft expert τ = {row['temperature']}; mean over {row['instances']} instances "
-        f"× {row['replicates']} replicates,\nbands: 95 % bootstrap intervals over instances",
+        figure, f"Garnet, H = {row.horizon}, S = {row.n_states}, A = {row.n_actions}, b = {row.branching}, "
+        f"uniform noise η = {row.eta}, soft expert τ = {row.temperature}; mean over {row.instances} instances "
+        f"× {row.replicates} replicates,\nbands: 95 % bootstrap intervals over instances",
     )  # fmt: skip
     return figure
 
 
-EXPERIMENT = Experiment(
-    name=NAME,
-    summary="regret against episodes on random MDPs, deterministic and stochastic expert, with the general bound",
-    cost={
+EXPERIMENT = figure_of_points(
+    "theory_garnet",
+    "regret against episodes on random MDPs, deterministic and stochastic expert, with the general bound",
+    {
         "smoke": "about 25 seconds on two cores",
         "cpu": "about 1.5 minutes on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-)
+    series, measure, analyse, claims, draw,
+)  # fmt: skip

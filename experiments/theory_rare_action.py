@@ -3,24 +3,22 @@
 Exact binomial sums, and the test run on simulated labels, drawn one by one from the instance's noisy law.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from nail.envs.instances import rare_action
-from nail.figures.experiment import Claim, Experiment, Row
+from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
 from nail.figures.stats import proportion_interval
 from nail.theory.bounds import rare_action_episodes
 from nail.theory.exact import lrt_error, smallest
 from nail.theory.scaling import fit_scaling
 
-from ._rows import column, select
-from ._theory import Point, run_points
+from ._theory import Point, figure_of_points
 
-NAME = "theory_rare_action"
 CASE = {
     "clean": ("uniform", 1.0, "no noise (η = 0)"),
     "dominated-1": ("dominated", 1.0, "dominated, C = 1"),
@@ -53,8 +51,9 @@ SIZES = {
 }
 
 
-def series(size: Size) -> list[list[Point]]:
+def series(preset: str) -> list[list[Point]]:
     """One series of growing H for each case."""
+    size = SIZES[preset]
     return [
         [
             {
@@ -116,46 +115,40 @@ def simulate_test(point: Point, n: int) -> int:
     return wrong
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all points of a preset."""
-    return run_points(NAME, out, series(SIZES[preset]), measure)
+def simulated(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The rows where the test was simulated, with its error and a Clopper–Pearson interval of it."""
+    found = rows[rows.replicates > 0].astype({"wrong": int})
+    seen = [proportion_interval(wrong, runs, level) for wrong, runs in zip(found.wrong, found.replicates, strict=True)]
+    return found.assign(**pd.DataFrame(seen, found.index, ["simulated", "simulated_low", "simulated_high"]))
 
 
-def analyse(rows: list[Row]) -> list[Row]:
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """Episodes that the exact error needs, and the simulated error there with its interval."""
-    table = []
-    for row in rows:
-        runs = int(row["replicates"])
-        seen = proportion_interval(int(row["wrong"]), runs, 0.95, "clopper-pearson") if runs else ("", "", "")
-        table.append(
-            {
-                **{k: row[k] for k in ("case", "horizon", "eta", "c", "delta", "replicates", "episodes", "error")},
-                "simulated": seen[0], "simulated_low": seen[1], "simulated_high": seen[2], "guide": row["guide"],
-            }
-        )  # fmt: skip
-    return table
+    kept = ["case", "horizon", "eta", "c", "delta", "replicates", "episodes", "error"]
+    seen = simulated(rows, 0.95)[["simulated", "simulated_low", "simulated_high"]]
+    return rows[kept].join(seen).assign(guide=rows.guide)
 
 
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """Constant with domination, linear without, and the simulated test errs as often as the binomial sum says."""
-    found = []
-    for case in ("clean", "dominated-1", "dominated-4"):
-        later = [row for row in select(rows, case=case) if int(row["horizon"]) >= 16]
-        n = column(later, "episodes")
-        found.append(
-            Claim(
-                f"{CASE[case][2]}: episodes do not grow with H (within 20 % from H = 16 on)",
-                "docs/theory.md §4.4",
-                f"n = {n.min():.0f}–{n.max():.0f} for H = {later[0]['horizon']}–{later[-1]['horizon']}",
-                bool(n.max() <= 1.2 * n.min()),
-            )
-        )
-    return [*found, _linear_claim(rows), _guide_claim(rows), _simulation_claim(rows)]
+    of = dict(iter(rows.groupby("case")))
+    found = [_constant_claim(of[case], CASE[case][2]) for case in ("clean", "dominated-1", "dominated-4")]
+    return [*found, _linear_claim(of["uniform"]), _guide_claim(of["uniform"]), _simulation_claim(rows)]
 
 
-def _linear_claim(rows: list[Row]) -> Claim:
-    chosen = select(rows, case="uniform")
-    fit = fit_scaling(column(chosen, "horizon"), column(chosen, "episodes"))
+def _constant_claim(points: pd.DataFrame, title: str) -> Claim:
+    later = points[points.horizon >= 16]
+    n, h = later.episodes, later.horizon
+    return Claim(
+        f"{title}: episodes do not grow with H (within 20 % from H = 16 on)",
+        "docs/theory.md §4.4",
+        f"n = {n.min()}–{n.max()} for H = {h.min()}–{h.max()}",
+        bool(n.max() <= 1.2 * n.min()),
+    )
+
+
+def _linear_claim(points: pd.DataFrame) -> Claim:
+    fit = fit_scaling(points.horizon.to_numpy(float), points.episodes.to_numpy(float))
     low, high = fit.polynomial.interval
     return Claim(
         "uniform noise: episodes grow linearly in H (exponent within 0.1 of 1, polynomial by AIC)",
@@ -166,48 +159,43 @@ def _linear_claim(rows: list[Row]) -> Claim:
     )
 
 
-def _guide_claim(rows: list[Row]) -> Claim:
-    chosen = select(rows, case="uniform")
-    ratio = column(chosen, "episodes") / column(chosen, "guide")
+def _guide_claim(points: pd.DataFrame) -> Claim:
+    ratio = points.episodes / points.guide
     return Claim(
         "uniform noise: n is ηH/(c²(1−η)²)·log(1/δ) up to a constant (n/formula varies by less than a factor 2)",
         "docs/theory.md §4.4",
-        f"n/formula from {ratio.min():.3f} to {ratio.max():.3f}, {ratio[-1]:.3f} at the largest H",
+        f"n/formula from {ratio.min():.3f} to {ratio.max():.3f}, {ratio.iloc[-1]:.3f} at the largest H",
         bool(ratio.max() < 2 * ratio.min()),
     )
 
 
-def _simulation_claim(rows: list[Row]) -> Claim:
-    simulated = [row for row in rows if int(row["replicates"])]
-    hits, worst = 0, 0.0
-    for row in simulated:
-        runs, p = int(row["replicates"]), float(row["error"])
-        seen = proportion_interval(int(row["wrong"]), runs, LEVEL, "clopper-pearson")
-        hits += seen.low <= p <= seen.high
-        worst = max(worst, abs(seen.estimate - p) / np.sqrt(p * (1 - p) / runs))
+def _simulation_claim(rows: pd.DataFrame) -> Claim:
+    seen = simulated(rows, LEVEL)
+    hits = seen.error.between(seen.simulated_low, seen.simulated_high).sum()
+    away = (seen.simulated - seen.error).abs() / np.sqrt(seen.error * (1 - seen.error) / seen.replicates)
     return Claim(
         f"the simulated test errs as often as the exact sum says ({LEVEL:.1%} Clopper–Pearson intervals)",
         "docs/theory.md §4.4",
-        f"{hits} of {len(simulated)} intervals contain the exact error; farthest {worst:.2f} standard errors",
-        hits == len(simulated),
+        f"{hits} of {len(seen)} intervals contain the exact error; farthest {away.max():.2f} standard errors",
+        bool(hits == len(seen)),
     )
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Episodes against H on logarithmic axes; to the right the simulated error over the exact one."""
     figure = Figure(figsize=(TEXT_WIDTH, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
     for i, (look, (case, (_, _, label))) in enumerate(zip(CASES, CASE.items(), strict=False)):
-        rows = select(table, case=case)
-        left.plot(column(rows, "horizon"), column(rows, "episodes"), color=look.colour, marker=look.mark, label=label)
-        seen = [row for row in rows if row["simulated"]]
-        exact, mean, low, high = (column(seen, c) for c in ("error", "simulated", "simulated_low", "simulated_high"))
+        points = table[table.case == case]
+        left.plot(points.horizon, points.episodes, color=look.colour, marker=look.mark, label=label)
+        seen = points.dropna(subset="simulated")
+        mean, low, high = (seen[c] / seen.error for c in ("simulated", "simulated_low", "simulated_high"))
         right.errorbar(
-            column(seen, "horizon") * 1.06 ** (i - 1.5), mean / exact, np.stack([mean - low, high - mean]) / exact,
-            color=look.colour, marker=look.mark, linestyle="none", elinewidth=0.9,
+            seen.horizon * 1.06 ** (i - 1.5), mean, (mean - low, high - mean), color=look.colour, marker=look.mark,
+            linestyle="none", elinewidth=0.9,
         )  # fmt: skip
-    guide = [row for row in table if row["guide"]]
-    left.plot(column(guide, "horizon"), column(guide, "guide"), label="ηH/(c²(1−η)²)·log(1/δ)", **REFERENCE["upper"])
+    guide = table.dropna(subset="guide")
+    left.plot(guide.horizon, guide.guide, label="ηH/(c²(1−η)²)·log(1/δ)", **REFERENCE["upper"])
     right.axhline(1.0, label="exact", **REFERENCE["exact"])
     left.set_yscale("log")
     for axes in (left, right):
@@ -217,25 +205,21 @@ def draw(table: list[Row]) -> Figure:
     left.set_ylabel("episodes until the test's error ≤ δ (exact)")
     right.set_ylabel("simulated error / exact error")
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, columnspacing=1.2)
-    last = table[-1]
-    runs = max(int(row["replicates"]) for row in table)
+    *_, last = table.itertuples()
     note(
-        figure, f"rare action, HΔ = {last['c']}, η = {last['eta']}, δ = {last['delta']}; right: {runs:,} simulated "
-        "experiments a point with the n of the left panel, bars: 95 % Clopper–Pearson intervals",
+        figure, f"rare action, HΔ = {last.c}, η = {last.eta}, δ = {last.delta}; right: {table.replicates.max():,} "
+        "simulated experiments a point with the n of the left panel, bars: 95 % Clopper–Pearson intervals",
     )  # fmt: skip
     return figure
 
 
-EXPERIMENT = Experiment(
-    name=NAME,
-    summary="episodes of a likelihood-ratio test: free of the horizon if the expert dominates the noise, else linear",
-    cost={
+EXPERIMENT = figure_of_points(
+    "theory_rare_action",
+    "episodes of a likelihood-ratio test: free of the horizon if the expert dominates the noise, else linear",
+    {
         "smoke": "about 5 seconds on two cores",
         "cpu": "about 10 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-)
+    series, measure, analyse, claims, draw,
+)  # fmt: skip

@@ -1,27 +1,25 @@
 """Unknown corruption: NAILGUN, which needs no η and no ν, against NAIL told the truth, a wrong η or a wrong ν.
 
-docs/theory.md §4.6, on the poison chain (the right actions are uniform, ν does not know them). Two kernels: adversarial (all
-noise on one action, so that labels of a wrong action reach the right one's share at η = 1/2), and skewed. With a
+docs/theory.md §4.6, on the poison chain (the right actions are uniform, ν does not know them). Two kernels: adversarial
+(all noise on one action, so that labels of a wrong action reach the right one's share at η = 1/2), and skewed. With a
 uniform kernel every told η gives the plurality, so it would compare nothing.
 """
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.figures.experiment import Claim, Experiment, Row
-from nail.figures.plotting import LOOK, REFERENCE, TEXT_WIDTH, measured, note
+from nail.figures.experiment import Claim
+from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.methods import METHOD
 from nail.theory.bounds import phased_labels
 
-from ._rows import column, select
-from ._theory import Point, measure_n_star, run_points
+from ._theory import Point, episodes, figure_of_points, measure_n_star, reached
 
-NAME = "theory_unknown_noise"
 ORDER = ("nail-channel", "nailgun", "nail-wrong-eta", "nail-wrong-nu")
 KERNELS = {"adversarial": [0.0, 1.0, 0.0, 0.0], "skewed": [0.05, 0.6, 0.25, 0.1]}
 TOLD_KERNELS = {"adversarial": [0.0, 0.0, 1.0, 0.0], "skewed": [0.6, 0.05, 0.1, 0.25]}
@@ -48,8 +46,9 @@ SIZES = {
 }
 
 
-def series(size: Size) -> list[list[Point]]:
+def series(preset: str) -> list[list[Point]]:
     """One series of growing η for each kernel and learner."""
+    size = SIZES[preset]
     return [
         [
             {
@@ -64,11 +63,6 @@ def series(size: Size) -> list[list[Point]]:
     ]  # fmt: skip
 
 
-def compute(preset: str, out: Path) -> list[Row]:
-    """Rows of all points of a preset."""
-    return run_points(NAME, out, series(SIZES[preset]), measure_n_star)
-
-
 def gap(noise: str, eta: float) -> float:
     """Least margin of the right action's label probability over another's: (1−η) + η·min_{a≠b}(ν(a) − ν(b))."""
     kernel = KERNELS[noise]
@@ -76,106 +70,96 @@ def gap(noise: str, eta: float) -> float:
 
 
 def phased_nailgun(horizon: int, n_actions: int, noise: str, eta: float, delta: float) -> float:
-    """H·k episodes, k = ⌈2·log(2AH/δ)/gap²⌉ labels a level: the bound of docs/theory.md §4.2 with the margin of an unknown
-    kernel in place of 1−η; infinite where the margin is not positive."""
+    """H·k episodes, k = ⌈2·log(2AH/δ)/gap²⌉ labels a level: the bound of docs/theory.md §4.2 with the margin of an
+    unknown kernel in place of 1−η; infinite where the margin is not positive."""
     margin = gap(noise, eta)
     return horizon * phased_labels(horizon, n_actions, 1.0 - margin, delta) if margin > 1e-12 else math.inf
 
 
-def analyse(rows: list[Row]) -> list[Row]:
+def bounds(rows: pd.DataFrame) -> list[float]:
+    """`phased_nailgun` of each row."""
+    return list(map(phased_nailgun, rows.horizon, rows.n_actions, rows.noise, rows.eta, rows.delta))
+
+
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """n* in episodes with its interval (the budget where censored), the mean loss there, and the bound for NAILGUN."""
-    return [
-        {
-            "noise": row["noise"], "method": row["method"], "eta": row["eta"],
-            "episodes": row["allowed"] if int(row["censored"]) else row["n_star"],
-            **{k: row[k] for k in ("low", "high", "censored", "mean_loss", "horizon", "n_actions", "delta")},
-            "replicates": row["replicates"], "told_eta": row["told_eta"],
-            "bound": phased_nailgun(int(row["horizon"]), int(row["n_actions"]), row["noise"], float(row["eta"]),
-                                    float(row["delta"])),
-        }
-        for row in rows
-    ]  # fmt: skip
+    kept = ["low", "high", "censored", "mean_loss", "horizon", "n_actions", "delta", "replicates", "told_eta"]
+    table = rows.assign(episodes=episodes(rows), bound=bounds(rows))
+    return table[["noise", "method", "eta", "episodes", *kept, "bound"]]
 
 
-def claims(rows: list[Row]) -> list[Claim]:
+def claims(rows: pd.DataFrame) -> list[Claim]:
     """NAILGUN up to η near 1/2 and no further, what wrong beliefs cost, what the truth is worth."""
-    found = [_nailgun_claim(rows, noise) for noise in KERNELS]
-    found.append(_bound_claim(rows))
-    found.append(_beyond_claim(rows))
+    inside = rows[rows.eta < 0.5]
+    learners = {noise: dict(iter(points.groupby("method"))) for noise, points in inside.groupby("noise")}
+    found = [_nailgun_claim(noise, learners[noise]["nailgun"]) for noise in KERNELS]
+    found += [_bound_claim(inside[inside.method == "nailgun"]), _beyond_claim(rows[rows.eta > 0.5])]
     for noise in KERNELS:
-        found += [_worse_claim(rows, noise, "nail-wrong-nu"), _worse_claim(rows, noise, "nail-wrong-eta")]
-    return [*found, _truth_claim(rows)]
+        found += [_worse_claim(noise, learners[noise], method) for method in ("nail-wrong-nu", "nail-wrong-eta")]
+    return [*found, _truth_claim(reached(inside))]
 
 
-def _numbers(rows: list[Row]) -> str:
+def _numbers(points: pd.DataFrame) -> str:
     return ", ".join(
-        f"η={r['eta']} " + (f"not within {r['allowed']}" if int(r["censored"]) else r["n_star"]) for r in rows
+        f"η={p.eta} " + (f"not within {p.allowed}" if p.censored else f"{p.n_star:.0f}") for p in points.itertuples()
     )
 
 
-def _inside(rows: list[Row], noise: str, method: str) -> list[Row]:
-    return [row for row in select(rows, noise=noise, method=method) if float(row["eta"]) < 0.5]
-
-
-def _nailgun_claim(rows: list[Row], noise: str) -> Claim:
-    chosen = _inside(rows, noise, "nailgun")
+def _nailgun_claim(noise: str, points: pd.DataFrame) -> Claim:
     return Claim(
         f"{noise} ν: NAILGUN, told nothing, succeeds at every η < 1/2 of the grid",
         "paper, abstract; docs/theory.md §4.6",
-        f"n*: {_numbers(chosen)}",
-        not any(int(row["censored"]) for row in chosen),
+        f"n*: {_numbers(points)}",
+        not points.censored.any(),
     )
 
 
-def _bound_claim(rows: list[Row]) -> Claim:
-    chosen = [row for row in rows if row["method"] == "nailgun" and float(row["eta"]) < 0.5]
-    ratios = [float(r["n_star"]) / phased_nailgun(int(r["horizon"]), int(r["n_actions"]), r["noise"], float(r["eta"]),
-                                                  float(r["delta"])) for r in chosen]  # fmt: skip
+def _bound_claim(points: pd.DataFrame) -> Claim:
+    worst = (points.n_star / bounds(points)).max()
     return Claim(
         "NAILGUN stays below the phased bound with the margin of its kernel (1−2η for the adversarial one)",
         "docs/theory.md §4.2 with the margin of §4.6",
-        f"largest n*/bound {max(ratios):.3f}",
-        max(ratios) < 1,
+        f"largest n*/bound {worst:.3f}",
+        bool(worst < 1),
     )
 
 
-def _beyond_claim(rows: list[Row]) -> Claim:
-    chosen = [row for row in select(rows, noise="adversarial", method="nailgun") if float(row["eta"]) > 0.5]
-    losses = ", ".join(f"η={r['eta']} {float(r['mean_loss']):.2f}" for r in chosen)
+def _beyond_claim(beyond: pd.DataFrame) -> Claim:
+    points = beyond[(beyond.noise == "adversarial") & (beyond.method == "nailgun")]
+    losses = ", ".join(f"η={p.eta} {p.mean_loss:.2f}" for p in points.itertuples())
     return Claim(
         "adversarial ν, η > 1/2: NAILGUN fails, being outside its guarantee",
         "docs/theory.md §4.6",
         f"mean loss at the end of the budget: {losses}",
-        bool(chosen) and all(int(r["censored"]) for r in chosen),
+        len(points) > 0 and bool(points.censored.all()),
     )
 
 
-def _worse_claim(rows: list[Row], noise: str, method: str) -> Claim:
+def _worse_claim(noise: str, learners: dict[str, pd.DataFrame], method: str) -> Claim:
     """Strictly more episodes than NAILGUN: the intervals are apart, or the budget does not suffice."""
-    theirs, nailgun = _inside(rows, noise, method), _inside(rows, noise, "nailgun")
-    worse = [float(t["low"]) > float(g["high"]) for t, g in zip(theirs, nailgun, strict=True)]
+    theirs, nailgun = learners[method], learners["nailgun"]
+    worse = theirs.low.to_numpy() > nailgun.high.to_numpy()
     return Claim(
         f"{noise} ν: {METHOD[method].label} needs more episodes than NAILGUN at every η < 1/2 (intervals apart)",
         "docs/theory.md §4.6",
-        f"more at {sum(worse)} of {len(worse)} η; its n*: {_numbers(theirs)}; NAILGUN's: {_numbers(nailgun)}",
-        all(worse),
+        f"more at {worse.sum()} of {len(worse)} η; its n*: {_numbers(theirs)}; NAILGUN's: {_numbers(nailgun)}",
+        bool(worse.all()),
     )
 
 
-def _truth_claim(rows: list[Row]) -> Claim:
+def _truth_claim(found: pd.DataFrame) -> Claim:
     """The Bayes rule of the true channel is never much worse than the plurality."""
-    ratios = [float(t["n_star"]) / float(g["n_star"]) for noise in KERNELS
-              for t, g in zip(_inside(rows, noise, "nail-channel"), _inside(rows, noise, "nailgun"), strict=True)
-              if not int(t["censored"]) and not int(g["censored"])]  # fmt: skip
+    n = found.pivot(index=["noise", "eta"], columns="method", values="n_star")
+    ratios = (n["nail-channel"] / n["nailgun"]).dropna()
     return Claim(
         "NAIL told the true η and ν needs no more episodes than NAILGUN (up to 10 %)",
         "docs/theory.md §4.6",
-        f"n*(NAIL)/n*(NAILGUN) from {min(ratios):.3f} to {max(ratios):.3f} over {len(ratios)} pairs",
-        max(ratios) <= 1.1,
+        f"n*(NAIL)/n*(NAILGUN) from {ratios.min():.3f} to {ratios.max():.3f} over {len(ratios)} pairs",
+        bool(ratios.max() <= 1.1),
     )
 
 
-def draw(table: list[Row]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Episodes on a logarithmic axis against η, one panel a kernel; beyond η = 1/2 nothing is guaranteed."""
     figure = Figure(figsize=(TEXT_WIDTH, 3.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -184,39 +168,35 @@ def draw(table: list[Row]) -> Figure:
         law = ", ".join(f"{x:g}" for x in KERNELS[noise])
         axes.set_title(f"{noise} ν = ({law})")
     panels[0].set_ylabel("episodes n* until P(all H right) ≥ 1 − δ")
-    panels[0].set_ylim(min(column(table, "low")) / 1.5, max(column(table, "episodes")) * 3)
+    panels[0].set_ylim(table.low.min() / 1.5, table.episodes.max() * 3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, columnspacing=1.2)
-    row = table[0]
+    row = next(table.itertuples())
     note(
-        figure, f"poison chain, H = {row['horizon']}, A = {row['n_actions']}, δ = {row['delta']}; wrong η: told "
-        f"{row['told_eta']}; wrong ν: told the mass on another action; {row['replicates']} replicates a point,\nbands: "
+        figure, f"poison chain, H = {row.horizon}, A = {row.n_actions}, δ = {row.delta}; wrong η: told {row.told_eta}; "
+        f"wrong ν: told the mass on another action; {row.replicates} replicates a point,\nbands: "
         "95 % bootstrap intervals; open marks with arrows: beyond the budget; shaded: outside NAILGUN's guarantee",
     )  # fmt: skip
     return figure
 
 
-def _panel(axes: Axes, table: list[Row], noise: str) -> None:
+def _panel(axes: Axes, table: pd.DataFrame, noise: str) -> None:
     for method in ORDER:
-        rows = select(table, noise=noise, method=method)
-        eta, value, low, high, beyond = (column(rows, c) for c in ("eta", "episodes", "low", "high", "censored"))
-        measured(axes, LOOK[method], eta, value, low, high, beyond, method == "nailgun", METHOD[method].label)
-    bound = [row for row in select(table, noise=noise, method="nailgun") if np.isfinite(float(row["bound"]))]
-    axes.plot(column(bound, "eta"), column(bound, "bound"), label="phased bound for NAILGUN", **REFERENCE["upper"])
-    axes.axvspan(0.5, max(column(table, "eta")) + 0.01, color="#f2f2f2", zorder=0)
+        points = table[(table.noise == noise) & (table.method == method)]
+        measured(axes, look(method), points, "eta", hollow=method == "nailgun", label=METHOD[method].label)
+    bound = points[np.isfinite(points.bound)]
+    axes.plot(bound.eta, bound.bound, label="phased bound for NAILGUN", **REFERENCE["upper"])
+    axes.axvspan(0.5, table.eta.max() + 0.01, color="#f2f2f2", zorder=0)
     axes.set_yscale("log")
     axes.set_xlabel("corruption rate η")
 
 
-EXPERIMENT = Experiment(
-    name=NAME,
-    summary="unknown corruption: NAILGUN against NAIL told the truth, a wrong η or a wrong ν, up to η near 1/2",
-    cost={
+EXPERIMENT = figure_of_points(
+    "theory_unknown_noise",
+    "unknown corruption: NAILGUN against NAIL told the truth, a wrong η or a wrong ν, up to η near 1/2",
+    {
         "smoke": "about 12 seconds on two cores",
         "cpu": "about 1.5 minutes on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
-    compute=compute,
-    analyse=analyse,
-    claims=claims,
-    draw=draw,
-)
+    series, measure_n_star, analyse, claims, draw,
+)  # fmt: skip

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from nail.cli.main import main
-from nail.figures.trackers import METRICS, read_runs
+from nail.figures.trackers import METRICS, configuration, read_runs
 from nail.sweep.store import to_csv
 
 CONFIG = {"task": "modadd", "p": 3, "eta": 0.2, "git_revision": "abc"}
@@ -63,7 +63,8 @@ def test_runs_are_taken_once_and_in_order(folder):
     for name in ("rows.csv", "fig_rows.csv"):
         (folder / name).write_text(to_csv([row("aaa", "nail-f", step) for step in (20, 0, 10)]))
     runs = read_runs(folder)
-    assert {run: [r["step"] for r in rows] for run, rows in runs.items()} == {"aaa": ["0", "10", "20"]}
+    assert {run: list(rows.step) for run, rows in runs.items()} == {"aaa": [0, 10, 20]}
+    assert configuration(runs["aaa"]) == {"method": "nail-f", **CONFIG}
 
 
 @pytest.mark.parametrize("writer", ["tensorboardX", "wandb"])

@@ -1,18 +1,17 @@
 """What a figure is: rows that are computed, a small table, claims with verdicts, a drawing. Plots read rows only."""
 
-import importlib
-import pkgutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from matplotlib.figure import Figure
-
-from nail.checks import require_known
-from nail.figures.plotting import figure_style, save
+from nail.checks import BadInput, require_known
 from nail.sweep.store import open_folder, read_csv, to_csv, write_text
 from nail.training.config import TrainConfig
+
+if TYPE_CHECKING:  # a list of figures needs neither
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 PRESETS = ("smoke", "cpu", "paper")
 
@@ -37,43 +36,58 @@ class Experiment(NamedTuple):
     """what each preset takes, in words"""
     compute: Callable[[str, Path], list[Row]]
     """(preset, output folder) → rows; resumes, and computes only what is missing"""
-    analyse: Callable[[list[Row]], list[Row]]
-    """rows → the small table that the figure is drawn from"""
-    claims: Callable[[list[Row]], list[Claim]]
-    """rows → claims"""
-    draw: Callable[[list[Row]], Figure]
+    analyse: "Callable[[DataFrame], DataFrame]"
+    """rows, with types → the small table that the figure is drawn from"""
+    claims: "Callable[[DataFrame], list[Claim]]"
+    """rows, with types → claims"""
+    draw: "Callable[[DataFrame], Figure]"
     """table → figure"""
     runs: Callable[[str], tuple[TrainConfig, ...]] | None = None
     """preset → the training runs that the figure is computed from, where it is: they can be run as a sweep"""
 
 
+FIGURES: dict[str, Callable[[], Experiment]] = {}
+"""name → what loads the figure, in reading order; filled by `add_figure`"""
+
+
+def add_figure(name: str, load: Callable[[], Experiment]) -> None:
+    """Add a figure to `nail figure`, after those that are there; `load` is called when the figure is wanted.
+
+    Raises `BadInput` if another figure has that name.
+    """
+    if FIGURES.setdefault(name, load) is not load:
+        raise BadInput(f"name of a new figure must be one that is not taken, got {name!r}")
+
+
 def names() -> list[str]:
-    """All figures: the modules of the `experiments` package, found by looking, so that a new file is a new figure."""
-    folder = importlib.import_module("experiments").__path__
-    return sorted(module.name for module in pkgutil.iter_modules(folder) if module.name[0] != "_")
+    """All figures, in reading order."""
+    return list(FIGURES)
 
 
 def load(name: str) -> Experiment:
     """The experiment called `name`; raises `BadInput` with the nearest name if there is none."""
-    require_known("figure", name, names())
-    return importlib.import_module(f"experiments.{name}").EXPERIMENT
+    require_known("figure", name, FIGURES)
+    return FIGURES[name]()
 
 
 def make(name: str, preset: str, out: Path) -> list[Claim]:
     """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
     folder's README.md. Rows say by a column which preset they are of."""
+    from nail.figures.plotting import figure_style, save
+    from nail.sweep.table import read_rows
+
     experiment = load(name)
     require_known("preset", preset, PRESETS)
     out = open_folder(out)
     rows_path, table_path = out / f"{name}_rows.csv", out / f"{name}.csv"
     write_text(rows_path, to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)]))
-    rows = read_csv(rows_path)
-    write_text(table_path, to_csv(experiment.analyse(rows)))
+    rows = read_rows(rows_path)
+    write_text(table_path, experiment.analyse(rows).to_csv(index=False, lineterminator="\n"))
     claims = experiment.claims(rows)
     table = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
     write_text(out / f"{name}_claims.csv", to_csv(table))
     with figure_style():
-        save(experiment.draw(read_csv(table_path)), out / name)
+        save(experiment.draw(read_rows(table_path)), out / name)
     write_text(out / "README.md", index(out))
     print_claims(claims)
     print(f"wrote {name}.png, .pdf, .csv, _claims.csv and _rows.csv in {out}", file=sys.stderr)

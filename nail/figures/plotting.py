@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -60,7 +62,12 @@ LOOK = {
     "nail-class": Look("#5B8C00", "<"),
     "nail-wrong-eta": Look("#B8860B", ">", "-."),
     "nail-wrong-nu": Look("#A50026", "d", "-."),
+    "opd-top-p": Look("#9A6700", "H", "--"),
 }
+
+_COLOURS = ("#0B7A75", "#B5179E", "#6A994E", "#7F5539", "#3A0CA3", "#C1121F")
+SPARE = tuple(Look(colour, mark, "--") for colour, mark, _ in zip(cycle(_COLOURS), cycle("o^sDv"), range(30)))
+"""thirty different ones, for methods that are not in `LOOK`"""
 
 CASES = (Look("#222222", "s"), Look("#0072B2", "o"), Look("#009E73", "P"), Look("#D55E00", "^"), Look("#CC79A7", "D"))
 """for figures whose curves are cases of an instance, not methods"""
@@ -73,56 +80,62 @@ REFERENCE = {
 """how lower bounds, exact curves and upper bounds are drawn"""
 
 
+def look(method: str) -> Look:
+    """Colour and mark of a method; one that was added from outside gets the next spare ones, and keeps them for as long
+    as the process lives (the spare ones come round again after all are taken)."""
+    return LOOK.setdefault(method, SPARE[len(LOOK) % len(SPARE)])
+
+
 @contextmanager
 def figure_style() -> Iterator[None]:
     """The house's matplotlib settings, for the time of a `with` block; drawing needs no display."""
     backend = matplotlib.get_backend()
     matplotlib.use("agg")
-    with matplotlib.rc_context(STYLE):
-        yield
-    matplotlib.use(backend)
+    try:
+        with matplotlib.rc_context(STYLE):
+            yield
+    finally:
+        matplotlib.use(backend)
 
 
-def curve(
-    axes: Axes, method: str, x: np.ndarray, mean: np.ndarray, sd: np.ndarray, clip: tuple[float, float] | None = None
-) -> None:
-    """A method's mean with a band of one standard deviation; the band is cut to `clip` (a share stays in [0, 1])."""
-    look = LOOK[method]
-    low, high = mean - sd, mean + sd
+def curve(axes: Axes, method: str, points: pd.DataFrame, clip: tuple[float, float] | None = None) -> None:
+    """A method's `mean` against `episodes` with a band of one standard deviation `sd`, one row of `points` an
+    evaluation; the band is cut to `clip` (a share stays in [0, 1])."""
+    style, x, mean = look(method), points["episodes"], points["mean"]
+    low, high = mean - points["sd"], mean + points["sd"]
     if clip is not None:
         low, high = np.clip(low, *clip), np.clip(high, *clip)
-    axes.fill_between(x, low, high, color=look.colour, alpha=0.16, linewidth=0)
+    axes.fill_between(x, low, high, color=style.colour, alpha=0.16, linewidth=0)
     every = max(1, len(x) // 8)
     offset = list(LOOK).index(method) % every
-    axes.plot(x, mean, color=look.colour, linestyle=look.line, marker=look.mark, markevery=(offset, every))
+    axes.plot(x, mean, color=style.colour, linestyle=style.line, marker=style.mark, markevery=(offset, every))
 
 
 def handle(method: str, label: str) -> Line2D:
     """A method's entry for a legend."""
-    look = LOOK[method]
-    return Line2D([], [], color=look.colour, linestyle=look.line, marker=look.mark, label=label)
+    style = look(method)
+    return Line2D([], [], color=style.colour, linestyle=style.line, marker=style.mark, label=label)
 
 
 def measured(
-    axes: Axes, look: Look, x: np.ndarray, value: np.ndarray, low: np.ndarray, high: np.ndarray,
-    censored: np.ndarray | None = None, hollow: bool = False, label: str | None = None,
+    axes: Axes, style: Look, points: pd.DataFrame, x: str, y: str = "episodes", hollow: bool = False,
+    label: str | None = None,
 ) -> None:  # fmt: skip
-    """Measured points with their intervals as a band; where `censored`, `value` is the budget, and an open mark with an
-    arrow says that the truth lies above it."""
-    beyond = np.zeros(len(x), bool) if censored is None else censored.astype(bool)
-    style = {"color": look.colour, "marker": look.mark, "markerfacecolor": "none" if hollow else look.colour}
-    kept = ~beyond
-    axes.fill_between(x[kept], low[kept], high[kept], color=look.colour, alpha=0.16, linewidth=0)
-    axes.plot(x[kept], value[kept], linestyle=look.line, label=label, markersize=6.5 if hollow else None, **style)
-    if beyond.any():
-        last = np.flatnonzero(kept)[-1:]
-        joined = np.concatenate([last, np.flatnonzero(beyond)])
-        axes.plot(x[joined], value[joined], color=look.colour, linestyle=":", linewidth=0.9)
-        axes.plot(x[beyond], value[beyond], linestyle="none", **{**style, "markerfacecolor": "white"})
-    for at, n in zip(x[beyond], value[beyond], strict=True):
+    """Measured points, columns `x` and `y`, with their intervals (`low`, `high`) as a band; where the column `censored`
+    is there and true, `y` is the budget, and an open mark with an arrow says that the truth lies above it."""
+    beyond = points["censored"] != 0 if "censored" in points else pd.Series(False, points.index)
+    mark = {"color": style.colour, "marker": style.mark, "markerfacecolor": "none" if hollow else style.colour}
+    kept, above = points[~beyond], points[beyond]
+    axes.fill_between(kept[x], kept["low"], kept["high"], color=style.colour, alpha=0.16, linewidth=0)
+    axes.plot(kept[x], kept[y], linestyle=style.line, label=label, markersize=6.5 if hollow else None, **mark)
+    if len(above):
+        joined = pd.concat([kept[-1:], above])
+        axes.plot(joined[x], joined[y], color=style.colour, linestyle=":", linewidth=0.9)
+        axes.plot(above[x], above[y], linestyle="none", **{**mark, "markerfacecolor": "white"})
+    for at in zip(above[x], above[y], strict=True):
         axes.annotate(
-            "", (at, n), xytext=(0, 11), textcoords="offset points",
-            arrowprops={"arrowstyle": "<-", "color": look.colour, "linewidth": 0.8},
+            "", at, xytext=(0, 11), textcoords="offset points",
+            arrowprops={"arrowstyle": "<-", "color": style.colour, "linewidth": 0.8},
         )  # fmt: skip
 
 

@@ -5,20 +5,23 @@ both are extras; Weights & Biases writes in its offline mode, without an account
 """
 
 import csv
-import dataclasses
-import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from nail.checks import BadInput, require
-from nail.sweep.store import Damaged, read_csv
-from nail.training.config import TrainConfig
+from nail.sweep.rows import MEASURED
+from nail.sweep.store import Damaged
+from nail.sweep.table import read_rows
 
 METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queries")
 """columns that become curves against the number of episodes, where they are there"""
-Row = dict[str, str]
+CHANGING = {*MEASURED, *METRICS, "step", "episodes", "validation_contexts"}
+"""columns that are not a run's configuration or provenance"""
 Curves = dict[str, list[tuple[int, float, float]]]
 """metric → (update, episodes, value)"""
 
@@ -36,47 +39,50 @@ def write_logs(folder: Path, to: str, out: Path) -> tuple[int, int]:
     require(not out.exists() or (out.is_dir() and not any(out.iterdir())), "out", out, "a new or empty folder")
     write = WRITERS[to]()
     values = 0
-    for rows in runs.values():
-        found = curves(rows)
-        values += sum(len(points) for points in found.values())
-        write(out, f"{rows[0]['method']}-{rows[0]['run']}", configuration(rows[0]), found)
+    for run, rows in runs.items():
+        found, fields = curves(rows), configuration(rows)
+        values += sum(map(len, found.values()))
+        write(out, f"{fields['method']}-{run}", fields, found)
     return len(runs), values
 
 
-def read_runs(folder: Path) -> dict[str, list[Row]]:
+def read_runs(folder: Path) -> dict[str, pd.DataFrame]:
     """Rows of training runs by run id, in order of steps; a run that several files hold is taken once.
 
     Raises `BadInput` for a damaged file.
     """
-    runs: dict[str, dict[int, Row]] = {}
+    tables = []
     for path in sorted({*folder.glob("rows.csv"), *folder.glob("*_rows.csv")}):
         try:
-            rows = read_csv(path)
+            rows = read_rows(path)
         except (Damaged, UnicodeDecodeError, csv.Error) as error:
             raise BadInput(f"{path} is damaged; compute it again before writing logs") from error
-        if rows and {"run", "method", "step", "episodes"} <= set(rows[0]):
-            for row in rows:
-                runs.setdefault(row["run"], {})[int(row["step"])] = row
-    return {run: [steps[k] for k in sorted(steps)] for run, steps in runs.items()}
+        if {"run", "method", "step", "episodes"} <= set(rows):
+            tables.append(rows)
+    if not tables:
+        return {}
+    rows = pd.concat(tables).drop_duplicates(["run", "step"], keep="last").sort_values("step")
+    return dict(iter(rows.groupby("run")))
 
 
-def curves(rows: list[Row]) -> Curves:
+def curves(rows: pd.DataFrame) -> Curves:
     """Each metric of a run against updates and episodes; values that are not finite are left out."""
-    found: Curves = {}
-    for name in METRICS:
-        points = [(int(r["step"]), float(r["episodes"]), float(r[name])) for r in rows if r.get(name)]
-        if kept := [point for point in points if math.isfinite(point[2])]:
-            found[name] = kept
-    return found
+    numbers = rows.select_dtypes("number")
+    found = {
+        name: [*rows.loc[np.isfinite(rows[name]), ["step", "episodes", name]].itertuples(index=False, name=None)]
+        for name in METRICS
+        if name in numbers
+    }
+    return {name: points for name, points in found.items() if points}
 
 
-def configuration(row: Row) -> dict[str, str]:
-    """The fields of the run's configuration and its provenance."""
-    fields = [field.name for field in dataclasses.fields(TrainConfig)]
-    return {k: v for k, v in row.items() if k in fields or k.startswith("version_") or k in ("git_revision", "device")}
+def configuration(rows: pd.DataFrame) -> dict[str, Any]:
+    """The fields of a run's configuration and its provenance."""
+    (first,) = rows[:1].dropna(axis=1).to_dict("records")
+    return {name: value for name, value in first.items() if name not in CHANGING and name != "run"}
 
 
-def _tensorboard() -> Callable[[Path, str, dict[str, str], Curves], None]:
+def _tensorboard() -> Callable[[Path, str, dict[str, Any], Curves], None]:
     """A writer of event files; the step of a value is the number of episodes."""
     try:
         from tensorboardX import SummaryWriter
@@ -85,7 +91,7 @@ def _tensorboard() -> Callable[[Path, str, dict[str, str], Curves], None]:
             'to must be a writer that is installed; for tensorboard: pip install "nail[tensorboard]"'
         ) from error
 
-    def write(out: Path, name: str, fields: dict[str, str], found: Curves) -> None:
+    def write(out: Path, name: str, fields: dict[str, Any], found: Curves) -> None:
         with SummaryWriter(str(out / name)) as writer:
             writer.add_text("configuration", "\n".join(f"    {k} = {v}" for k, v in fields.items()))
             for metric, points in found.items():
@@ -95,14 +101,14 @@ def _tensorboard() -> Callable[[Path, str, dict[str, str], Curves], None]:
     return write
 
 
-def _wandb() -> Callable[[Path, str, dict[str, str], Curves], None]:
+def _wandb() -> Callable[[Path, str, dict[str, Any], Curves], None]:
     """A writer of offline run folders; a history line per update, with the number of episodes as a metric."""
     try:
         import wandb
     except ImportError as error:
         raise BadInput('to must be a writer that is installed; for wandb: pip install "nail[wandb]"') from error
 
-    def write(out: Path, name: str, fields: dict[str, str], found: Curves) -> None:
+    def write(out: Path, name: str, fields: dict[str, Any], found: Curves) -> None:
         out.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True)
         with ExitStack() as stack:
