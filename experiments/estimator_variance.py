@@ -162,7 +162,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         *(_order_claim(of[name, gamma], name, gamma) for name, gamma in THEORY),
         Claim(
             "γ = 1, the student's own sequences: the variance is of order T³ at most, and the stated O(T⁴) not reached",
-            "arXiv 2603.25562 states O(T⁴); the order T³ is derived in nail/theory/estimator.py",
+            "arXiv 2603.25562 states O(T⁴); the order T³ is derived in docs/theory.md §6",
             f"largest exact exponent {max(slopes):.3f} of two problems; {stale:.3f} with stale rollouts",
             max(slopes) <= 3 + NEAR,
         ),
@@ -223,7 +223,7 @@ def _order_claim(points: pd.DataFrame, name: str, gamma: float) -> Claim:
     order = THEORY[name, gamma]
     return Claim(
         f"{TITLES[name]}, γ = {gamma:g}: variance grows as T^{order} (exact exponent within {NEAR})",
-        f"derived in nail/theory/estimator.py; stated worst case T^{STATED[gamma]}",
+        f"docs/theory.md §6; arXiv 2603.25562 states T^{STATED[gamma]} as the worst case",
         f"exponent {exact.slope:.3f} exact; {drawn.slope:.3f}, 95 % interval [{drawn.interval[0]:.3f}, "
         f"{drawn.interval[1]:.3f}] simulated; T = {points.fit_from.iloc[0]}–{points.horizon.max()}",
         abs(exact.slope - order) < NEAR,

@@ -1,6 +1,6 @@
 """Figure 1: the three ways to learn from a noisy expert, who drives and who labels, and what comes of each.
 
-Paper, figure 1 (docs/paper.md): offline behaviour cloning, on-policy distillation with sampled rollouts, and NAIL
+Paper, figure 1 (docs/paper.md §1.3): offline behaviour cloning, on-policy distillation with sampled rollouts, and NAIL
 with greedy ones. The curves are runs of figure 2 at high noise; in one output folder they are computed once.
 """
 

@@ -1,6 +1,6 @@
 """Figure 2: modular addition at η = 0 and at high noise; who learns the clean expert from noisy labels.
 
-Paper, figure 2 (docs/paper.md). The presets `smoke` and `cpu` have a shorter chain and a higher η than the paper,
+Paper, figure 2 (docs/paper.md §1.3). The presets `smoke` and `cpu` have a shorter chain and a higher η than the paper,
 so that the chance of a clean trajectory, q^m with q = 1−η+η/p, is as small, and larger initial weights and learning
 rate, so that a small network leaves its plateaus sooner.
 """
@@ -52,7 +52,7 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """The captions' claims, each with its numbers (docs/paper.md, "What the captions claim")."""
+    """The captions' claims, each with its numbers (docs/paper.md §1.3)."""
     clean, noisy = (dict(iter(level.groupby("method"))) for _, level in rows.groupby("eta"))
     found = [claim for method in NAIL for claim in _clean_claims(clean[method], METHOD[method].label)]
     found += [_plateau_claim(clean["opd-f"]), _fastest_claim(clean)]
@@ -89,7 +89,7 @@ def _fastest_claim(clean: dict[str, pd.DataFrame]) -> Claim:
     fastest = min(found.value for found in times.values())
     return Claim(
         f"η=0: LogLossBC learns fastest (Kaplan–Meier median of episodes to full chain ≥ {SOLVED})",
-        "docs/theory.md, expected",
+        "docs/paper.md §1.3, expected",
         "; ".join(f"{METHOD[method].label} {in_words(found)}" for method, found in times.items()),
         fastest < math.inf and times["loglossbc"].value == fastest,
     )
@@ -139,7 +139,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _mark_exact_fit(axes: Axes, level: float) -> None:
-    """The clean loss of a student that equals the noisy law: −ln q (docs/paper.md: 0.188 at η=0.2, p=7)."""
+    """The clean loss of a student that equals the noisy law: −ln q (docs/paper.md §1.2: 0.188 at η=0.2, p=7)."""
     axes.axhline(level, color="#666666", linewidth=0.9, linestyle=":")
     axes.set_ylim(bottom=0)
     axes.annotate(

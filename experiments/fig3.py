@@ -1,6 +1,6 @@
 """Figure 3: the temperature of the student's rollout, for NAIL-F and NAIL-R, from greedy (T = 0) to sampled (T = 1).
 
-Paper, figure 3 (docs/paper.md), at high noise. T = 0 are runs of figure 2. At T = 1 NAIL-F is OPD-F, and NAIL-R
+Paper, figure 3 (docs/paper.md §1.3), at high noise. T = 0 are runs of figure 2. At T = 1 NAIL-F is OPD-F, and NAIL-R
 is OPD-R but for its auxiliary token, which is drawn afresh.
 """
 
@@ -77,7 +77,7 @@ def _claims_of(rows: pd.DataFrame, label: str) -> list[Claim]:
         ),
         Claim(
             f"a hotter rollout never makes {label} faster (medians of episodes-to-solve do not fall with T)",
-            "docs/theory.md §3", "; ".join(f"T={t:g}: {in_words(x)}" for t, x in zip(every, times, strict=True)),
+            "docs/theory.md §4.2", "; ".join(f"T={t:g}: {in_words(x)}" for t, x in zip(every, times, strict=True)),
             ordered and times[0].value < math.inf,
         ),
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Figure 4: chain length m × corruption rate η: episodes until each method solves the task.
 
-Paper, figure 4 (docs/paper.md). Contours are the chance q^m that an expert's trajectory is clean to its end,
-q = 1 − η + η/p (docs/theory.md §3): what offline learning depends on.
+Paper, figure 4 (docs/paper.md §1.3). Contours are the chance q^m that an expert's trajectory is clean to its end,
+q = 1 − η + η/p (docs/theory.md §3.3): what offline learning depends on.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def clean_chance(p: Any, m: Any, eta: Any) -> Any:
-    """q^m, q = 1 − η + η/p (docs/theory.md §3)."""
+    """q^m, q = 1 − η + η/p (docs/theory.md §3.3)."""
     return (1 - eta + eta / p) ** m
 
 

@@ -1,6 +1,6 @@
 """Figure 5: NAIL-β, from the forward to the reverse KL, without noise and at high noise.
 
-Paper, figure 5 (docs/paper.md): every mixture solves the task in both regimes; how fast depends strongly on β. The
+Paper, figure 5 (docs/paper.md §1.3): every mixture solves the task in both regimes; how fast depends strongly on β. The
 ends are runs of figure 2: NAIL-β with β = 0 is NAIL-F and with β = 1 NAIL-R, update by update.
 """
 
