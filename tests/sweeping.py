@@ -1,4 +1,4 @@
-"""What the tests of sweeps share: a sweep that takes a second, other processes that run it, a cache of its program."""
+"""What the tests of sweeps share: a sweep that takes no time, faults in this process, other processes that run it."""
 
 import contextlib
 import dataclasses
@@ -9,56 +9,47 @@ import sys
 from pathlib import Path
 
 import jax
+import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from nail.sweep import program, store
 from nail.sweep.engine import Options, sweep
 from nail.sweep.grid import grid
 from nail.sweep.store import to_csv
-from nail.training.config import TrainConfig
+from nail.training.config import TrainConfig, run_id
 
 BASE = TrainConfig(
-    task="poison-chain", method="dagger", p=3, m=2, eta=0.3, batch=4, steps=30, eval_every=2, n_validation=4, lr=0.1,
+    task="poison-chain", method="dagger", A=3, H=2, eta=0.3, batch=4, steps=30, eval_every=2, n_validation=4, lr=0.1,
     warmup=0,
 )  # fmt: skip
 CONFIGS = grid(BASE, seed=range(4))
+IDS = [run_id(config) for config in CONFIGS]
 SEGMENTS = 16
 QUICK = Options(checkpoint_seconds=0.0, runs_per_lot=2)
 """a checkpoint after each segment, two lots"""
-
-WORKER = """
-import json, os, sys
-sys.path[:0] = [{tests!r}]
+SOURCE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+"""
+WORKER = (
+    SOURCE
+    + """
+import json, os
 from pathlib import Path
-from sweeping import CONFIGS, QUICK
-from nail.sweep import store
-from nail.sweep.store import open_folder
-from nail.sweep.store import to_csv
+from sweeping import CONFIGS, QUICK, dying
 from nail.sweep.engine import sweep
-replace, calls = os.replace, []
-def replace_or_die(*paths):
-    calls.append(paths)
-    if len(calls) == {die_at}:
-        os.kill(os.getpid(), 9)
-    replace(*paths)
-store.os.replace = replace_or_die
-outcome = sweep(CONFIGS[{first}:], open_folder(Path(sys.argv[1])), QUICK)
+from nail.sweep.store import open_folder
+with dying({die_at}, lambda: os.kill(os.getpid(), 9)):
+    outcome = sweep(CONFIGS[{first}:], open_folder(Path(sys.argv[1])), QUICK)
 print(json.dumps(outcome.lots))
 """
-
-
+)
 COMMAND = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from nail.cli.main import main
 sys.exit(main())
 """
-
-
-def nail(*arguments, cached=True):
-    """Another process with a command."""
-    return start([sys.executable, "-c", COMMAND, *map(str, arguments)], cached)
-
-
 OPTIONS = [
     f"--{field.name.replace('_', '-')}={getattr(BASE, field.name)}"
     for field in dataclasses.fields(BASE) if getattr(BASE, field.name) != field.default
@@ -66,35 +57,71 @@ OPTIONS = [
 """`BASE` on the command line"""
 
 
+class Killed(BaseException):
+    """What a kill is inside a process: no handler of errors sees it."""
+
+
+def die():
+    raise Killed
+
+
 @contextlib.contextmanager
-def program_cache(folder):
-    """Programs are compiled once for this process and those that it starts (kills must not cost a compilation)."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    values = (str(folder), 0.0)
-    for name, value in zip(names, values, strict=True):
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
-    compilation_cache.reset_cache()
-    try:
-        yield
-    finally:
-        for name, value in zip(names, before, strict=True):
+def dying(at, death=die, name="replace"):
+    """The `at`-th file that the store puts in its place is not put there: this process dies (by `death`) before."""
+    real, calls = getattr(os, name), []
+
+    def or_die(*arguments):
+        calls.append(arguments)
+        if len(calls) == at:
+            death()
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.os, name, or_die)
+        yield calls
+
+
+@contextlib.contextmanager
+def program_cache(factory):
+    """One folder of compiled programs for all these tests, and the processes that they start; and in this process a
+    program is prepared once."""
+    base, real, prepared = factory.getbasetemp(), program.prepare, {}
+    values = {
+        "jax_compilation_cache_dir": str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "programs"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in values}
+
+    def prepare(configs, expert=None, size=None):
+        key = (program.group_key(configs[0]), program.padded(size or len(configs)), jax.local_device_count())
+        if key not in prepared:
+            prepared[key] = real(configs, expert, size)
+        return prepared[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "prepare", prepare)
+        for name, value in values.items():
+            patch.setenv(name.upper(), str(value))
             jax.config.update(name, value)
-            del os.environ[name.upper()]
         compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
-def worker(out, die_at=0, first=0, cached=True, devices=2):
+def nail(*arguments):
+    """Another process with a command."""
+    return start([sys.executable, "-c", COMMAND, *map(str, arguments)])
+
+
+def worker(out, die_at=0, first=0):
     """Another process that runs `CONFIGS[first:]` in `out`, and kills itself at the `die_at`-th file it puts there."""
-    script = WORKER.format(tests=str(Path(__file__).parent), die_at=die_at, first=first)
-    return start([sys.executable, "-c", script, str(out)], cached, JAX_NUM_CPU_DEVICES=str(devices))
+    return start([sys.executable, "-c", WORKER.format(die_at=die_at, first=first), str(out)])
 
 
-def start(command, cached=True, **variables):
-    """Another process, with the compiled programs of this one or without."""
-    environment = {k: v for k, v in os.environ.items() if cached or "CACHE" not in k} | variables
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def lots_of(process):
@@ -109,12 +136,16 @@ def parts(out):
     return sorted(Path(out).glob("runs/*/rows/*.csv"))
 
 
+def times(paths):
+    return {path: path.stat().st_mtime_ns for path in paths}
+
+
 def table(rows, but=("git_revision",)):
     """Rows as text, all but the commit: that may change while the tests run, and says nothing about numbers."""
     return to_csv([{name: value for name, value in row.items() if name not in but} for row in rows])
 
 
-def rows_of(out, configs=CONFIGS, **options):
+def finished(out, configs=CONFIGS, **options):
     """All rows of a sweep, after finishing it."""
     outcome = sweep(configs, out, dataclasses.replace(QUICK, **options))
     assert not outcome.failures

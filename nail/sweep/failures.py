@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from nail.sweep.identity import git_revision
 from nail.sweep.store import write_text
 
-COMMAND = "`nail sweep … --out {out} --retry-failed` tries again"
-PYTHON = "`run(…, {out!r}, retry_failed=True)` tries again"
-SAME = "the same command tries again"
+COMMAND = "`nail sweep … --out {out} --retry-failed` tries them again"
+PYTHON = "`run(…, {out!r}, retry_failed=True)` tries them again"
+SAME = "running the same again tries them again"
 """what tries again, in the words of who called"""
 NAMED = ("seed", "p", "m", "S", "A", "H", "eta", "lr")
 """fields that tell runs from each other, for people"""

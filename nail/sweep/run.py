@@ -1,20 +1,18 @@
 """`run(configs, out)`: run configurations to their end, and have their rows. See `nail.sweep.engine`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from nail.sweep.engine import CHECKPOINT_SECONDS, Options, sweep
-from nail.sweep.failures import COMMAND, PYTHON, RunsFailed
+from nail.sweep.failures import COMMAND, PYTHON, SAME, RunsFailed
 from nail.sweep.lot import Rows
 from nail.sweep.program import Prepared, prepare
 from nail.sweep.store import open_folder, write_rows
+from nail.sweep.table import typed
 from nail.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["CHECKPOINT_SECONDS", "Prepared", "RunsFailed", "prepare", "rows_of", "run", "run_all"]
 
@@ -40,11 +38,9 @@ def run(
         rows = nail.run(nail.grid(base, eta=(0.0, 0.3), seed=range(2)), "out/example")
         rows.groupby(["eta", "step"]).full_exact.mean()
     """
-    from nail.sweep.table import typed
-
     configs = (configs,) if isinstance(configs, TrainConfig) else tuple(configs)
     options = Options(checkpoint_seconds, keep_params, retry_failed, any_revision, runs_per_lot)
-    return typed(_rows(configs, open_folder(Path(out)), options, PYTHON, write=True))
+    return typed(_rows(configs, open_folder(Path(out)), options, SAME if retry_failed else PYTHON, write=True))
 
 
 def rows_of(configs: Iterable[TrainConfig], out: Path, *, retry_failed: bool = False, **options: Any) -> Rows:
