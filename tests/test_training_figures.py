@@ -1,18 +1,19 @@
 """Figures 1 to 5: every one at the smoke preset in one folder, and what tables and claims make of made-up rows."""
 
-import csv
-import dataclasses
 import io
 
+import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
+from nail_experiments import _training as training
 
-from experiments import _training as training
+from nail.checks import BadInput
 from nail.cli.main import main
 from nail.figures import experiment
-from nail.figures.experiment import PRESETS
-from nail.figures.plotting import figure_style
-from nail.sweep.store import read_csv, to_csv
+from nail.figures.experiment import PRESETS, add_figure
+from nail.figures.plotting import LOOK, figure_style, look
+from nail.sweep.table import read_rows, typed
 from nail.training.config import run_id
 
 FIGURES = ("fig2", "fig1", "fig3", "fig4", "fig5")
@@ -35,10 +36,10 @@ def folder(tmp_path_factory):
 def test_smoke_preset_leaves_every_file(name, folder):
     for end in (".png", ".pdf", ".csv", "_claims.csv", "_rows.csv"):
         assert (folder / f"{name}{end}").stat().st_size > 0
-    rows = read_csv(folder / f"{name}_rows.csv")
-    assert {row["preset"] for row in rows} == {"smoke"}
-    assert {row["run"] for row in rows} == {run_id(config) for config in experiment.load(name).runs("smoke")}
-    assert {row["holds"] for row in read_csv(folder / f"{name}_claims.csv")} <= {"holds", "does not hold"}
+    rows = read_rows(folder / f"{name}_rows.csv")
+    assert set(rows.preset) == {"smoke"}
+    assert set(rows.run) == {run_id(config) for config in experiment.load(name).runs("smoke")}
+    assert set(read_rows(folder / f"{name}_claims.csv").holds) <= {"holds", "does not hold"}
     assert f"`{name}`" in (folder / "README.md").read_text()
 
 
@@ -67,10 +68,10 @@ def made_up(name, solves_at):
         for step in range(0, config.steps + 1, config.eval_every):
             episodes = step * config.batch
             right = float(episodes >= solves_at(config))
-            fields = {**dataclasses.asdict(config), "temperature": config.rollout_temperature, "step": step}
+            fields = {**vars(config), "temperature": config.rollout_temperature, "step": step}
             metrics = {"full_exact": right, "answer_exact": right, "val_loss": 1.0 - right}
             rows.append({k: str(v) for k, v in {**fields, "episodes": episodes, **metrics}.items()})
-    return rows
+    return typed(rows)
 
 
 def verdicts(name, solves_at):
@@ -118,25 +119,50 @@ def test_a_run_that_never_solves_is_censored_at_its_budget(name):
     """Seed 0 never solves, the others at 32,000: the median stays, the seed is marked."""
     rows = made_up(name, lambda config: NEVER if config.seed == 0 else 32_000)
     table = experiment.load(name).analyse(rows)
-    seeds, medians = ([row for row in table if row["kind"] == kind] for kind in ("seed", "median"))
-    assert {(row["episodes"], row["censored"]) for row in seeds} == {(160_000.0, 1), (32_000.0, 0)}
-    assert {(row["episodes"], row["censored"]) for row in medians} == {(32_000.0, 0)}
+    seeds, medians = table[table.kind == "seed"], table[table.kind == "median"]
+    assert set(zip(seeds.episodes, seeds.censored, strict=True)) == {(160_000.0, 1), (32_000.0, 0)}
+    assert set(zip(medians.episodes, medians.censored, strict=True)) == {(32_000.0, 0)}
     assert len(seeds) == training.SEEDS * len(medians)
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
 def test_drawing_takes_the_table_as_it_is_stored(name):
     found = experiment.load(name)
-    text = to_csv(found.analyse(made_up(name, as_the_paper_says)))
+    text = found.analyse(made_up(name, as_the_paper_says)).to_csv(index=False)
     with figure_style():
-        figure = found.draw(list(csv.DictReader(io.StringIO(text))))
+        figure = found.draw(pd.read_csv(io.StringIO(text)))
         figure.canvas.draw()
     assert len(figure.axes) >= 3
 
 
 def test_mean_and_deviation_are_over_seeds():
     rows = made_up("fig1", lambda config: [0, 80_000, NEVER][config.seed])
-    chosen = [row for row in rows if row["method"] == "nail-f"]
-    table = training.curve_rows(chosen, "full_exact")
-    last = table[-1]
+    last = training.curve_rows(rows[rows.method == "nail-f"], "full_exact").iloc[-1]
     np.testing.assert_allclose([last["mean"], last["sd"], last["n_seeds"]], [2 / 3, np.std([1, 1, 0], ddof=1), 3])
+
+
+def test_figures_are_listed_in_reading_order_and_a_name_is_given_once():
+    assert experiment.names()[:6] == ["fig1", "fig2", "fig3", "fig4", "fig5", "theory_horizon"]
+    assert experiment.load("fig2").name == "fig2"
+    with pytest.raises(BadInput, match="fig2"):
+        add_figure("fig2", lambda: None)
+    with pytest.raises(BadInput, match="did you mean 'theory_garnet'"):
+        experiment.load("theory_garnets")
+
+
+def test_the_style_ends_with_its_block_also_after_an_exception():
+    before, backend = dict(matplotlib.rcParams), matplotlib.get_backend()
+    with figure_style():
+        assert dict(matplotlib.rcParams) != before
+    with pytest.raises(ZeroDivisionError), figure_style():
+        matplotlib.rcParams["font.size"] = 1 / 0
+    assert (dict(matplotlib.rcParams), matplotlib.get_backend()) == (before, backend)
+
+
+def test_methods_from_outside_look_like_no_other_and_always_the_same(monkeypatch):
+    monkeypatch.setattr("nail.figures.plotting.LOOK", dict(LOOK))
+    mine, other = look("my-method"), look("my-other-method")
+    assert len({*LOOK.values(), mine, other}) == len(LOOK) + 2
+    assert len({each.colour for each in (*LOOK.values(), mine, other)}) == len(LOOK) + 2
+    assert (look("my-method"), look("my-other-method")) == (mine, other)
+    assert look("nail-f") == LOOK["nail-f"]

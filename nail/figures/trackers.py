@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 
 from nail.checks import BadInput, require
-from nail.sweep.rows import MEASURED
 from nail.sweep.store import Damaged
 from nail.sweep.table import read_rows
 
 METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queries")
 """columns that become curves against the number of episodes, where they are there"""
-CHANGING = {*MEASURED, *METRICS, "step", "episodes", "validation_contexts"}
-"""columns that are not a run's configuration or provenance"""
-Curves = dict[str, list[tuple[int, float, float]]]
+CHANGING = {*METRICS, "run", "step", "episodes", "position_accuracy", "validation_contexts"}
+"""columns that are not a run's configuration or provenance, as `nail.sweep.rows.make_row` writes them"""
+Curves = dict[str, list[tuple[int, int, int | float]]]
 """metric → (update, episodes, value)"""
 
 
@@ -79,7 +78,7 @@ def curves(rows: pd.DataFrame) -> Curves:
 def configuration(rows: pd.DataFrame) -> dict[str, Any]:
     """The fields of a run's configuration and its provenance."""
     (first,) = rows[:1].dropna(axis=1).to_dict("records")
-    return {name: value for name, value in first.items() if name not in CHANGING and name != "run"}
+    return {name: value for name, value in first.items() if name not in CHANGING}
 
 
 def _tensorboard() -> Callable[[Path, str, dict[str, Any], Curves], None]:
@@ -96,7 +95,7 @@ def _tensorboard() -> Callable[[Path, str, dict[str, Any], Curves], None]:
             writer.add_text("configuration", "\n".join(f"    {k} = {v}" for k, v in fields.items()))
             for metric, points in found.items():
                 for _, episodes, value in points:
-                    writer.add_scalar(metric, value, int(episodes))
+                    writer.add_scalar(metric, value, episodes)
 
     return write
 
@@ -115,7 +114,7 @@ def _wandb() -> Callable[[Path, str, dict[str, Any], Curves], None]:
             run: Any = stack.enter_context(
                 wandb.init(project="nail", name=name, config=fields, dir=out, mode="offline", settings=settings)
             )
-            history: dict[int, dict[str, float]] = {}
+            history: dict[int, dict[str, int | float]] = {}
             for metric, points in found.items():
                 for step, episodes, value in points:
                     history.setdefault(step, {"episodes": episodes})[metric] = value
