@@ -1,12 +1,20 @@
-"""Types and shapes are checked at run time, warnings are errors (pyproject.toml), and two host devices are used."""
+"""Types and shapes are checked at run time, warnings are errors (pyproject.toml), and two host devices are used.
+
+Compiled programs are kept in one folder for all workers, the processes that tests start, and the next time.
+"""
 
 import os
+from pathlib import Path
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """compile quickly: the tests' programs are tiny"""
 os.environ.setdefault("XLA_FLAGS", f"--xla_cpu_multi_thread_eigen=false {QUICK}")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("nail", "beartype.beartype")
+
+import nail_experiments  # noqa: E402, F401  (figures are registered by importing them)

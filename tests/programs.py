@@ -1,0 +1,43 @@
+"""What tests of training share: compiled programs, each made once in a process, and runs of them to their end."""
+
+import functools
+
+import jax
+import numpy as np
+
+from nail.training.config import content_hash, static_part
+from nail.training.devices import pad_runs
+from nail.training.problem import numbers_of
+from nail.training.train import make_train
+
+_PROGRAMS = {}
+
+
+def program_of(config):
+    """`make_train`, once for all runs that share a program."""
+    key = content_hash(static_part(config))
+    if key not in _PROGRAMS:
+        _PROGRAMS[key] = make_train(config)
+    return _PROGRAMS[key]
+
+
+@functools.cache
+def finished(*configs):
+    """Last state and all rows of a batch of runs of one program, segment by segment; computed once."""
+    program, numbers = program_of(configs[0]), pad_runs(numbers_of(configs))
+    state, rows = program.init(numbers), []
+    while not rows or int(rows[-1].step[0]) < configs[0].steps:
+        state, row = program.segment(state, numbers)
+        rows.append(jax.device_get(row))
+    return jax.device_get(state), rows
+
+
+def one(tree, run=0):
+    """One run out of a batch."""
+    return jax.tree.map(lambda x: x[run], tree)
+
+
+def equal(first, second):
+    """Whether two trees of arrays are the same bit for bit."""
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
