@@ -52,7 +52,7 @@ sys.exit(main())
 """
 OPTIONS = [
     f"--{field.name.replace('_', '-')}={getattr(BASE, field.name)}"
-    for field in dataclasses.fields(BASE) if getattr(BASE, field.name) != field.default
+    for field in dataclasses.fields(BASE) if field.name == "task" or getattr(BASE, field.name) != field.default
 ]  # fmt: skip
 """`BASE` on the command line"""
 
@@ -133,11 +133,17 @@ def lots_of(process):
 
 def parts(out):
     """Row parts on disk."""
-    return sorted(Path(out).glob("runs/*/rows/*.csv"))
+    return sorted(path for path in Path(out).rglob("rows/*.csv") if not path.name.startswith("."))
 
 
 def times(paths):
     return {path: path.stat().st_mtime_ns for path in paths}
+
+
+def checkpointed(out):
+    """Row parts that lie before a lot's checkpoint: all but its newest; when they were written."""
+    lots = [parts(path) for path in Path(out).glob("runs/*") if path.is_dir()]
+    return times(path for lot in lots for path in lot[:-1])
 
 
 def table(rows, but=("git_revision",)):

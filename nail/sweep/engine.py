@@ -206,7 +206,7 @@ class Worker:
 
     def _fail_not_finite(self, lot: Lot, bad: np.ndarray) -> None:
         """Fail the runs whose loss became NaN or infinite, at the update `bad` (−1 if it did not)."""
-        for i in np.flatnonzero(bad >= 0):
+        for i in np.flatnonzero(bad >= 0).tolist():
             sentence = f"the training loss is not finite at update {bad[i]} (try a smaller lr)"
             self._fail(lot, sentence, [i], int(bad[i]))
 
