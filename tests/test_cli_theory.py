@@ -88,7 +88,7 @@ def test_a_censored_n_star_is_null(capsys):
 
 def test_n_star_takes_other_tasks_by_name(capsys):
     """Twenty instances from the seed on; options that are not given have the task's defaults, and are shown."""
-    words = "n-star --instance garnet --H 2 --A 2 --options S=3 --eta 0.4 --delta 0.05 --replicates 40 --method nail-f"
+    words = "n-star --instance garnet --H 2 --A 2 --S 3 --eta 0.4 --delta 0.05 --replicates 40 --method nail-f"
     assert main([*words.split(), "--json"]) == 0
     printed = strict(capsys.readouterr().out)
     found = n_star(lambda seed: garnet(seed, 2, 3, 2, 2), "nail-f", eta=0.4, delta=0.05, replicates=40)
@@ -141,10 +141,10 @@ BAD = [
     ("theory compounding --T 5 --eps 0.1 --recovery 0", "recovery must be an integer of at least 1, got 0"),
     (f"{N_STAR} nailgum", "unknown method 'nailgum'; did you mean 'nailgun'?"),
     (f"{N_STAR} nail-f --instance poison", "unknown instance 'poison'; did you mean 'poison-chain'?"),
-    (f"{N_STAR} nail-f --instance garnet --options S=x", "S must be of type int, got 'x'"),
-    (f"{N_STAR} nail-f --instance garnet --options T=3", "unknown option of garnet 'T'"),
-    (f"{N_STAR} nail-f --options S=3", "options must be empty for poison-chain"),
-    ("n-star --instance poison-chain --H 3 --eta 0 --delta 0.1 --method nail-f", "H, A must be given for poison-chain"),
+    (f"{N_STAR} nail-f --instance garnet --S x", "S must be an integer, got 'x'"),
+    (f"{N_STAR} nail-f --instance garnet --S 65", "S must be an integer in 1..64, got 65"),
+    (f"{N_STAR} nail-f --S 3", "unknown option or command --S, 3"),
+    (f"{N_STAR} nail-f --instance modadd", "unknown instance 'modadd'"),
     (f"{N_STAR} jsd-beta", "divergence of the count-based learner jsd-beta must be kl, got jsd"),
     (f"{N_STAR} nail-f --delta 1", "delta must be in (0, 1), got 1.0"),
     (f"{N_STAR} nail-f --A 1", "A must be an integer of at least 2, got 1"),

@@ -10,8 +10,8 @@ from typing import Annotated
 import tyro
 
 from nail.checks import BadInput, require, require_known
-from nail.cli.nstar_command import NStarCommand
-from nail.cli.parse import load_plugins, parse, task_of, with_config
+from nail.cli.nstar_command import n_star_for
+from nail.cli.parse import load_plugins, named, parse, with_config
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import sweep_for, with_figure
 from nail.cli.theory_command import QUANTITIES, Theory
@@ -19,7 +19,7 @@ from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, trained_methods
 from nail.policies.students import PRECISIONS
-from nail.training.config import check, config_class, plain
+from nail.training.config import TrainConfig, check, config_class, plain
 
 ABOUT = """Imitation learning from noisy experts. `--import MODULE` (anywhere) imports a module that adds tasks, noise
 laws, methods or figures; the options of train, expert and sweep grid are those of the task that --task names."""
@@ -186,9 +186,9 @@ class Bench:
         bench(self.preset, methods, self.precision, self.seconds, self.out)
 
 
-def commands(task: str) -> dict[str, type]:
-    """The commands, with the options that the configurations of a task have."""
-    config = config_class(task)
+def commands(arguments: list[str]) -> dict[str, type]:
+    """The commands, with the options of the task (or of the instance) that the arguments name."""
+    config = config_class(named("--task", arguments, TrainConfig().task))
     return {
         "list": List,
         "train": with_config(Train, config),
@@ -196,7 +196,7 @@ def commands(task: str) -> dict[str, type]:
         "figure": FigureCommand,
         "sweep": sweep_for(config),
         "theory": Theory,
-        "n-star": NStarCommand,
+        "n-star": n_star_for(arguments),
         "bench": Bench,
         "report": Report,
         "log": Log,
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted."""
     try:
         given = with_figure(load_plugins(sys.argv[1:] if arguments is None else arguments))
-        parse(commands(task_of(given)), given, ABOUT).run()
+        parse(commands(given), given, ABOUT).run()
     except BadInput as error:
         print(f"nail: {error}", file=sys.stderr)
         return 2

@@ -9,52 +9,29 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from nail.checks import BadInput, require, require_known
+from nail.checks import require, require_known
+from nail.cli.parse import named
 from nail.cli.question import Question
-from nail.cli.theory_command import Eta
+from nail.envs.tasks import TASKS
 
 MAX_CELLS = 2**30
 """largest replicates × H × A"""
 
 
-def task_options(name: str, given: dict[str, Any]) -> Any:
-    """The options of the tabular task `name`, from values or their texts.
-
-    Raises `BadInput` for a task that has no instance, an option that it does not have, or a bad value.
-    """
-    from nail.envs.tasks import TASKS
-
-    require_known("instance", name, [task for task, row in TASKS.items() if row.instance])
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(TASKS[name].options)}
-    for option, value in given.items():
-        require_known(f"option of {name}", option, kinds)
-        try:
-            given[option] = kinds[option](value)
-        except ValueError:
-            raise BadInput(f"{option} must be of type {kinds[option].__name__}, got {value!r}") from None
-    options = TASKS[name].options(**given)
-    options.check()
-    return options
-
-
 @dataclass(frozen=True, kw_only=True)
-class NStarCommand(Question):
+class NStar(Question):
     """Measure n*: the smallest number of episodes with mean regret ≤ δ over replicates.
 
     On the poison chain and the hidden path, regret is 1 − the probability of all H right actions.
     """
 
     instance: str
-    """poison-chain or hidden-path, with a secret a replicate; or another tabular task (garnet, …: see `nail list`),
-    with exact regret in units of its reward"""
+    """poison-chain or hidden-path, with a secret a replicate; or another tabular task (garnet, …: see `nail list`) with
+    its options, and exact regret in units of its reward"""
     method: str
     """count-based learner: see `nail list`"""
-    H: Annotated[int | None, tyro.conf.arg(help="horizon H ≥ 1, steps an episode")] = None
-    A: Annotated[int | None, tyro.conf.arg(help="number of actions A ≥ 2")] = None
-    eta: Eta
+    eta: Annotated[float, tyro.conf.arg(help="corruption rate η, 0 ≤ η < 1")]
     delta: Annotated[float, tyro.conf.arg(help="mean regret δ that is allowed, 0 < δ < 1")]
-    options: tuple[str, ...] = ()
-    """further options of another task, as NAME=VALUE (garnet: S=8 branching=2)"""
     instances: int = 20
     """instances of another task, drawn from seed, seed+1, …, which share the replicates, ≥ 1"""
     replicates: int = 2000
@@ -85,31 +62,18 @@ class NStarCommand(Question):
             return "min{n : mean success over replicates ≥ 1−δ}; 95 % bootstrap interval over replicates"
         return "min{n : mean of J(π*) − J(π̂) over replicates ≤ δ}; 95 % bootstrap interval over instances"
 
-    def task(self) -> Any:
-        """The options of an instance that is not simulated by levels."""
-        size = {name: value for name, value in (("H", self.H), ("A", self.A)) if value is not None}
-        return task_options(self.instance, {**size, **dict(word.partition("=")[::2] for word in self.options)})
-
     def inputs(self) -> dict[str, Any]:
-        """The options by name, without those that the instance does not read."""
-        shown = super().inputs()
-        del shown["options"]
-        if not self.by_level:
-            return {**shown, **dataclasses.asdict(self.task())}
-        del shown["instances"]
-        return shown
+        """The options by name; the two instances simulated by level are not drawn."""
+        return {name: value for name, value in super().inputs().items() if name != "instances" or not self.by_level}
 
     def answer(self) -> dict[str, Any]:
-        cells = self.replicates * (self.H or 1) * (self.A or 1)
-        require(cells <= MAX_CELLS, "replicates × H × A", cells, f"at most {MAX_CELLS}")
-        where: tuple[Any, ...] = (self.instance, self.method, self.H, self.A)
         if self.by_level:
-            require(self.H is not None and self.A is not None, "H, A", (self.H, self.A), f"given for {self.instance}")
-            require(not self.options, "options", self.options, f"empty for {self.instance}")
+            cells = self.replicates * self.H * self.A
+            require(cells <= MAX_CELLS, "replicates × H × A", cells, f"at most {MAX_CELLS}")
+            where: tuple[Any, ...] = (self.instance, self.method, self.H, self.A)
         else:
-            from nail.envs.tasks import TASKS
-
-            where = (partial(TASKS[self.instance].instance, self.task()), self.method)
+            getattr(self, "check", lambda: None)()
+            where = (partial(TASKS[self.instance].instance, self), self.method)
         if self.method == "nailgun" and self.eta >= 0.5:
             print(f"nail: nailgun has its guarantee for eta < 1/2 only, and eta is {self.eta}", file=sys.stderr)
         from nail.counting.nstar import n_star
@@ -118,15 +82,21 @@ class NStarCommand(Question):
             *where, eta=self.eta, delta=self.delta, replicates=self.replicates, seed=self.seed,
             max_episodes=self.max_episodes, instances=self.instances,
         )  # fmt: skip
-        return {
-            "value": found.value,
-            "interval": _ends(found.interval),
-            "queries": found.queries,
-            "query_interval": _ends(found.query_interval),
-            "censored": found.censored,
-            "budget": found.budget,
-            "resolution": found.resolution,
-        }
+        numbers = dataclasses.asdict(found)
+        shown = ("value", "interval", "queries", "query_interval", "censored", "budget", "resolution")
+        return {name: _ends(numbers[name]) if "interval" in name else numbers[name] for name in shown}
+
+
+def n_star_for(arguments: list[str]) -> type[NStar]:
+    """The command, with the options of the tabular task that `--instance` names."""
+    tabular = {name: row for name, row in TASKS.items() if row.instance}
+    name = named("--instance", arguments, next(iter(tabular)))
+    if arguments[:1] != ["n-star"]:
+        name = next(iter(tabular))
+    require_known("instance", name, tabular)
+    return dataclass(frozen=True, kw_only=True)(
+        type("NStarCommand", (NStar, tabular[name].options), {"__doc__": NStar.__doc__, "__module__": __name__})
+    )
 
 
 def _ends(interval: tuple[float, float]) -> list[int | None]:

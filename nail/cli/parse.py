@@ -57,15 +57,14 @@ def _guarded(what: str, load: Callable[[], Any]) -> None:
         raise BadInput(f"{what} must be a module that can be imported ({type(error).__name__}: {sentence})") from error
 
 
-def task_of(arguments: Sequence[str]) -> str:
-    """The task that the arguments name, or the default."""
-    task = TrainConfig().task
+def named(option: str, arguments: Sequence[str], default: str) -> str:
+    """The last value of `option` among the arguments, read before the parser is built; `default` without one."""
     for here, after in zip(arguments, [*arguments[1:], ""], strict=False):
-        if here == "--task":
-            task = after
-        elif here.startswith("--task="):
-            task = here.removeprefix("--task=")
-    return task
+        if here == option:
+            default = after
+        elif here.startswith(f"{option}="):
+            default = here.removeprefix(f"{option}=")
+    return default
 
 
 def with_config(command: type, config: type[TrainConfig]) -> type:
@@ -112,7 +111,9 @@ def sentence(box: str) -> str:
         value = re.search(r"('[^']*')\]?\.?$", bad[2])
         return f"{bad[1].replace('-', '_')} must be {' or '.join(named)}, got {value[1] if value else bad[2]}"
     if missing := re.search(r"Missing from (.*):", text):
-        wanted = re.findall(r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", text[missing.end() :], re.MULTILINE)
+        wanted = re.findall(
+            r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", re.split("Unrecognized|For full", text[missing.end() :])[0], re.M
+        )
         return (
             f"{missing[1]} needs {', '.join(option or f'a {what}' for option, _, what in wanted if option != '--help')}"
         )
@@ -132,7 +133,7 @@ def _refuse_renamed(arguments: Sequence[str]) -> None:
     """Raise `BadInput` that names an option's name where a task calls it differently."""
     if not {"train", "expert", "grid"} & set(arguments[:2]):
         return
-    row = TASKS.find(task_of(arguments))
+    row = TASKS.find(named("--task", arguments, TrainConfig().task))
     renamed = dict(row.renamed)
     for argument in arguments:
         name = argument.removeprefix("--").split("=")[0]
