@@ -111,12 +111,9 @@ def sentence(box: str) -> str:
         value = re.search(r"('[^']*')\]?\.?$", bad[2])
         return f"{bad[1].replace('-', '_')} must be {' or '.join(named)}, got {value[1] if value else bad[2]}"
     if missing := re.search(r"Missing from (.*):", text):
-        wanted = re.findall(
-            r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", re.split("Unrecognized|For full", text[missing.end() :])[0], re.M
-        )
-        return (
-            f"{missing[1]} needs {', '.join(option or f'a {what}' for option, _, what in wanted if option != '--help')}"
-        )
+        part = re.split("Unrecognized|For full", text[missing.end() :])[0]
+        wanted = re.findall(r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", part, re.MULTILINE)
+        return f"{missing[1]} needs {', '.join(option or f'a {what}' for option, _, what in wanted)}"
     if unknown := re.search(r"Unrecognized options: (.*)", text):
         near = re.search(r"Perhaps you meant:?\n?.*?(--\S+?),?(?:\s|$)", text)
         known = re.search(r"Available subcommands: (.*)", text)
