@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from nail.sweep import program, store
 from nail.sweep.engine import Options, sweep
@@ -82,15 +81,9 @@ def dying(at, death=die, name="replace"):
 
 
 @contextlib.contextmanager
-def program_cache(factory):
-    """One folder of compiled programs for all these tests, and the processes that they start; and in this process a
-    program is prepared once."""
-    base, real, prepared = factory.getbasetemp(), program.prepare, {}
-    values = {
-        "jax_compilation_cache_dir": str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "programs"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in values}
+def prepared_once():
+    """In this process a program of the sweep engine is traced and compiled once."""
+    real, prepared = program.prepare, {}
 
     def prepare(configs, expert=None, size=None):
         key = (program.group_key(configs[0]), program.padded(size or len(configs)), jax.local_device_count())
@@ -100,14 +93,7 @@ def program_cache(factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "prepare", prepare)
-        for name, value in values.items():
-            patch.setenv(name.upper(), str(value))
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
         yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def nail(*arguments):

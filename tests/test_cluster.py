@@ -1,30 +1,31 @@
 """More machines, tried with two processes of this one: jax.distributed, and submitit's local executor."""
 
+import contextlib
 import socket
 import sys
 
 import pytest
-from sweeping import OPTIONS, nail, program_cache, rows_of, table
+from sweeping import OPTIONS, finished, nail, prepared_once, table
 
 from nail.checks import BadInput
 from nail.cli.main import main
 from nail.sweep import cluster
-from nail.sweep.lot import lots_in
+from nail.sweep.folder import Folder
 from nail.sweep.store import open_folder, read_csv
 
 COMMAND = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with program_cache(tmp_path_factory.mktemp("programs")):
+def cache():
+    with prepared_once():
         yield
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, cache):
     """The table of one process."""
-    return table(rows_of(open_folder(tmp_path_factory.mktemp("unbroken") / "out")))
+    return table(finished(open_folder(tmp_path_factory.mktemp("unbroken") / "out")))
 
 
 def test_two_processes_of_a_distributed_job(tmp_path, unbroken):
@@ -37,23 +38,58 @@ def test_two_processes_of_a_distributed_job(tmp_path, unbroken):
     ended = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert table(read_csv(tmp_path / "rows.csv")) == unbroken
-    assert sorted(len(lot.ids) for lot in lots_in(tmp_path)) == [2, 2]
+    assert sorted(len(seen.lot.ids) for seen in Folder.read(tmp_path).lots) == [2, 2]
+
+
+class Job:
+    """A job of an executor that runs it here and now."""
+
+    job_id = "17_0"
+
+    def wait(self):
+        assert self.code == 0
+
+
+class Here:
+    """What submitit's local executor is, without processes: its jobs run in this one when they are submitted."""
+
+    cluster = "local"
+
+    def __init__(self):
+        self.sent = []
+
+    def batch(self):
+        return contextlib.nullcontext()
+
+    def submit(self, command):
+        assert command.command[:3] == [sys.executable, "-m", "nail.cli.main"]
+        self.sent.append(command.command[3:])
+        job = Job()
+        job.code = main(command.command[3:])
+        return job
 
 
 def test_shards_are_submitted_and_merged(tmp_path, unbroken, monkeypatch):
-    """submitit runs two shards and then the merge, as processes of this machine."""
-    slurm = ["--slurm", "--cluster", "local", "--shards", "2", "--time", "5"]
+    """The commands that --slurm sends: two shards, each in its folder, and then the merge."""
+    here = Here()
+    monkeypatch.setattr(cluster, "executor", lambda *_: here)
+    slurm = ["--slurm", "--cluster", "local", "--shards", "2", "--time", "5", "--runs-per-lot", "2"]
     assert main([*COMMAND, *slurm, "--out", str(tmp_path)]) == 0
+    assert [command[:2] for command in here.sent] == [["sweep", "grid"]] * 2 + [["sweep", "merge"]]
     assert table(read_csv(tmp_path / "rows.csv")) == unbroken
     assert len(list(tmp_path.glob("shards/*/rows.csv"))) == 2
+
+
+def test_submitit_runs_commands(tmp_path):
+    """Its local executor takes what is made for it: a command of nail in a process of its own."""
+    found = cluster.executor("local", tmp_path, 5, None, {})
+    jobs = cluster.submit(found, [["--help"]], ["theory", "--help"], {})
+    assert ["n-star" in job.result() for job in jobs] == [True, False]
 
 
 def test_an_array_job_and_a_merge_that_depends_on_it():
     """On Slurm: one batch of shards, and the merge is sent with a dependency on the array's id."""
     sent, parameters, batches = [], {}, []
-
-    class Job:
-        job_id = "17_0"
 
     class Slurm:
         cluster = "slurm"

@@ -30,7 +30,7 @@ from sweeping import (
     lots_of,
     nail,
     parts,
-    program_cache,
+    prepared_once,
     table,
     times,
     worker,
@@ -49,8 +49,8 @@ from nail.training import train
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with program_cache(tmp_path_factory):
+def cache():
+    with prepared_once():
         yield
 
 

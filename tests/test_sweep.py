@@ -3,32 +3,34 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeping import BASE, CONFIGS, OPTIONS, QUICK, SEGMENTS, parts, program_cache, rows_of, table
+from sweeping import BASE, CONFIGS, IDS, OPTIONS, QUICK, SEGMENTS, finished, parts, prepared_once, table
 
 from nail.checks import BadInput
 from nail.cli.bench.sweeps import bench_sweep
 from nail.cli.main import main
-from nail.sweep import engine, memory
-from nail.sweep import identity as provenance
-from nail.sweep import plan as plan_module
-from nail.sweep import results as results_module
+from nail.figures import experiment
+from nail.noise import Huber
+from nail.sweep import engine, folder, identity, memory
 from nail.sweep.engine import sweep
+from nail.sweep.folder import Folder, collect
 from nail.sweep.grid import grid, parse_axis, shard
-from nail.sweep.lot import lots_in
-from nail.sweep.merge import collect, merge
-from nail.sweep.plan import asked, refuse_other_configurations
-from nail.sweep.run import run_all
+from nail.sweep.lot import Lot
+from nail.sweep.merge import merge
+from nail.sweep.plan import ask, asked, load_params, refuse_other_configurations
+from nail.sweep.run import RunsFailed, rows_of, run
 from nail.sweep.status import status
 from nail.sweep.store import open_folder, read_csv, to_csv
-from nail.training.config import run_id
+from nail.training.config import TrainConfig, run_id
+from nail.training.doors import add_noise
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with program_cache(tmp_path_factory.mktemp("programs")):
+def cache():
+    with prepared_once():
         yield
 
 
@@ -40,16 +42,20 @@ def out(tmp_path):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, cache):
     """The table of a sweep that nothing happened to."""
-    return table(rows_of(open_folder(tmp_path_factory.mktemp("unbroken") / "out")))
+    return table(finished(open_folder(tmp_path_factory.mktemp("unbroken") / "out")))
+
+
+def lots_in(out):
+    return [seen.lot for seen in Folder.read(out).lots]
 
 
 def test_a_grid_is_the_product_of_its_axes_in_order():
     found = grid(BASE, eta=(0.0, 0.1), seed=range(3))
     assert [(c.eta, c.seed) for c in found] == [(e, s) for e in (0.0, 0.1) for s in range(3)]
     assert {dataclasses.replace(c, eta=BASE.eta, seed=0) for c in found} == {BASE}
-    assert parse_axis("seed=0:3,7") == ("seed", (0, 1, 2, 7))
-    assert parse_axis("init-std=none,0.5") == ("init_std", (None, 0.5))
-    assert parse_axis("channel_aware=true") == ("channel_aware", (True,))
+    assert parse_axis("seed=0:3,7", BASE) == ("seed", (0, 1, 2, 7))
+    assert parse_axis("init-std=none,0.5", TrainConfig()) == ("init_std", (None, 0.5))
+    assert parse_axis("channel_aware=true", BASE) == ("channel_aware", (True,))
 
 
 @pytest.mark.parametrize(
@@ -64,11 +70,11 @@ def test_bad_grids_are_refused(axes):
 @settings(max_examples=15, deadline=None)
 def test_shares_partition_a_sweep_whatever_its_order(order, count):
     """Disjoint, together the whole, balanced, also in each program, and the same for any order of the runs."""
-    configs = grid(BASE, m=(2, 3), seed=range(6))
+    configs = grid(BASE, H=(2, 3), seed=range(6))
     shares = [shard(configs, i + 1, count) for i in range(count)]
     assert sorted(run_id(c) for share in shares for c in share) == sorted(map(run_id, configs))
     for m in (2, 3):
-        sizes = [sum(c.m == m for c in share) for share in shares]
+        sizes = [sum(m == c.H for c in share) for share in shares]
         assert max(sizes) - min(sizes) <= 1
     other = [shard([configs[i] for i in order], i + 1, count) for i in range(count)]
     assert [set(share) for share in other] == [set(share) for share in shares]
@@ -103,7 +109,7 @@ def test_lots_follow_memory(out, monkeypatch):
 
 
 def test_a_group_is_compiled_once(out):
-    outcome = sweep(grid(BASE, m=(2, 3), seed=range(4)), out, QUICK)
+    outcome = sweep(grid(BASE, H=(2, 3), seed=range(4)), out, QUICK)
     assert len(outcome.lots) == 4
     assert outcome.programs == 2
     assert outcome.store_seconds > 0
@@ -113,21 +119,33 @@ def test_a_folder_is_extended_by_new_runs_only(out, unbroken):
     """Seeds are added and the order changed: what is there is not planned or written again."""
     sweep(CONFIGS[1:3], out, QUICK)
     before = {path: path.stat().st_mtime_ns for path in parts(out)}
-    rows = rows_of(out)
+    rows = finished(out)
     assert table(rows) == unbroken
     assert before.items() <= {path: path.stat().st_mtime_ns for path in parts(out)}.items()
     assert sorted(len(lot.ids) for lot in lots_in(out)) == [2, 2]
-    assert [r["seed"] for r in rows_of(out, CONFIGS[::-1])[::SEGMENTS]] == ["3", "2", "1", "0"]
+    assert [r["seed"] for r in finished(out, CONFIGS[::-1])[::SEGMENTS]] == ["3", "2", "1", "0"]
 
 
-def test_another_revision_is_kept_apart(out, unbroken, monkeypatch, capsys):
-    """Its unfinished lots are not resumed and its rows not mixed in, unless any revision will do."""
-    for module in (engine, results_module, provenance):
-        monkeypatch.setattr(module, "source_hash", lambda: "anotherrevision")
-    provenance.provenance.cache_clear()
-    old = rows_of(out, CONFIGS[:2])
+@pytest.fixture
+def revision(monkeypatch):
+    """Sets the revision of the source."""
+
+    def become(name):
+        for module in (engine, folder, identity):
+            monkeypatch.setattr(module, "source_hash", lambda: name, raising=False)
+        identity.provenance.cache_clear()
+
+    yield become
     monkeypatch.undo()
-    provenance.provenance.cache_clear()
+    identity.provenance.cache_clear()
+
+
+def test_another_revision_is_kept_apart(out, unbroken, revision, capsys):
+    """Its unfinished lots are not resumed and its rows not mixed in, unless any revision will do."""
+    present = identity.source_hash()
+    revision("anotherrevision")
+    old = finished(out, CONFIGS[:2])
+    revision(present)
     assert {row["source_hash"] for row in old} == {"anotherrevision"}
     capsys.readouterr()
     taken = sweep(CONFIGS, out, dataclasses.replace(QUICK, any_revision=True))
@@ -139,27 +157,26 @@ def test_another_revision_is_kept_apart(out, unbroken, monkeypatch, capsys):
     assert collect(out, CONFIGS[:2], "anotherrevision")[0] == old
 
 
-def test_the_source_hash_follows_what_computes(tmp_path, monkeypatch):
-    """A changed number in a module that the program imports counts; a comment, a docstring, a command do not."""
+def test_a_folder_is_read_as_often_as_it_must_be(out, monkeypatch):
+    """Once to see what is missing, once under the lock to plan it, once for the rows; and once if nothing is missing.
 
-    def hashed(changes):
-        for name, text in {
-            "train.py": "from nail.training.losses import loss\nimport nail.policies.table\n", "policies/table.py": "A = 1\n",
-            "losses.py": '"""Doc."""\ndef loss(x):\n    """Doc."""\n    return 2 * x\n',
-            "cli.py": "import nail.training.train\n", **changes,
-        }.items():  # fmt: skip
-            (tmp_path / "nail" / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "nail" / name).write_text(text)
-        provenance.source_hash.cache_clear()
-        return provenance.source_hash()
-
-    monkeypatch.setattr(provenance, "HERE", tmp_path / "nail")
-    first = hashed({})
-    assert hashed({"losses.py": '"""New."""\n\ndef loss(x):  # why\n    return 2 * x\n'}) == first
-    assert hashed({"cli.py": "print('new')\n"}) == first
-    assert hashed({"losses.py": "def loss(x):\n    return 3 * x\n"}) != first
-    assert hashed({"policies/table.py": "A = 2\n"}) != first
-    provenance.source_hash.cache_clear()
+    Rows of what was done before are read once more, when they are collected.
+    """
+    reads, rows, real, read_rows = [], [], Lot.read, Lot.read_rows
+    monkeypatch.setattr(Lot, "read", staticmethod(lambda folder: reads.append(folder) or real(folder)))
+    monkeypatch.setattr(Lot, "read_rows", lambda lot, k: rows.append(k) or read_rows(lot, k))
+    finished(out, CONFIGS[:2])
+    assert len(reads) == 1  # of the one lot that there was: after its runs
+    reads.clear(), rows.clear()
+    finished(out, CONFIGS[:2])
+    assert (len(reads), len(rows)) == (1, SEGMENTS)
+    reads.clear(), rows.clear()
+    finished(out)
+    assert len(reads) == 1 + 1 + 2
+    assert rows.count(SEGMENTS - 1) <= 5
+    reads.clear()
+    status(out)
+    assert len(reads) == 2
 
 
 def test_an_error_fails_its_lot_and_can_be_tried_again(out, unbroken, monkeypatch, capsys):
@@ -176,8 +193,11 @@ def test_an_error_fails_its_lot_and_can_be_tried_again(out, unbroken, monkeypatc
     broken = sweep(CONFIGS, out, QUICK)
     monkeypatch.undo()
     assert len(broken.failures) == 2
-    assert {f.error for f in broken.failures} == {"RuntimeError: RESOURCE_EXHAUSTED: out of memory"}
-    assert [f.source_hash for f in broken.failures] == [provenance.source_hash()] * 2
+    for failure in broken.failures:
+        assert failure.error.startswith(f"RuntimeError: RESOURCE_EXHAUSTED: out of memory ({__file__}:")
+        assert failure.source_hash == identity.source_hash()
+        assert failure.traceback.endswith("RuntimeError: RESOURCE_EXHAUSTED: out of memory\nmore\n")
+    assert capsys.readouterr().err.count("Traceback") == 1
     assert table(broken.rows) == "".join(unbroken.splitlines(keepends=True)[: 1 + 2 * SEGMENTS])
     assert (status(out).done, status(out).failed, status(out).missing) == (2, 2, 0)
     assert sweep(CONFIGS, out, QUICK).lots == []
@@ -187,6 +207,30 @@ def test_an_error_fails_its_lot_and_can_be_tried_again(out, unbroken, monkeypatc
     assert main([*command, "--retry-failed"]) == 0
     assert table(read_csv(out / "rows.csv")) == unbroken
     assert (status(out).done, status(out).failed) == (4, 0)
+
+
+def test_a_run_is_tried_again_when_its_code_has_changed(out, revision, capsys):
+    """By itself, be it the source of this package or a definition from outside: both make it another run. The sentence
+    names the line of the definition."""
+    weight = None
+
+    def channel(config, env, numbers):
+        return Huber(numbers.eta, jnp.ones(env.n_actions) / weight)
+
+    add_noise("own", "a definition with a mistake", channel)
+    config = dataclasses.replace(BASE, noise="own")
+    where = rf"TypeError: .*test_sweep.py:{channel.__code__.co_firstlineno + 1} in channel\)"
+    for _ in range(2):
+        with pytest.raises(RunsFailed, match=where):
+            run(config, out)
+    assert capsys.readouterr().err.count("Traceback") == 1
+    revision("anotherrevision")
+    with pytest.raises(RunsFailed, match=where):
+        run(config, out)
+    assert capsys.readouterr().err.count("Traceback") == 1
+    weight = 3
+    add_noise("own", "a definition without it", channel)
+    assert len(run(config, out)) == SEGMENTS
 
 
 def test_shards_are_merged_to_the_whole(tmp_path, unbroken, capsys):
@@ -208,8 +252,8 @@ def test_shards_are_merged_to_the_whole(tmp_path, unbroken, capsys):
 def test_conflicting_parts_are_refused(tmp_path, unbroken):
     """Two parts with the same run: equal rows are fine, another number is not, and nothing is copied then."""
     one, two = (open_folder(tmp_path / name) for name in ("one", "two"))
-    rows_of(one, CONFIGS)
-    rows_of(two, CONFIGS[1:3])
+    finished(one, CONFIGS)
+    finished(two, CONFIGS[1:3])
     assert table(merge([one, two], tmp_path / "joined")) == unbroken
     part = parts(two)[3]
     rows = read_csv(part)
@@ -220,6 +264,7 @@ def test_conflicting_parts_are_refused(tmp_path, unbroken):
     assert not lots_in(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_bench_smoke(tmp_path):
     """One of its three programs, two updates: compiled once in each process, and all runs are done."""
     row = bench_sweep(tmp_path / "bench.csv", steps=2, lengths=(2,))
@@ -235,7 +280,7 @@ def test_status_of_a_sweep_at_work(out):
     (lot,) = lots_in(out)
     for k in range(8, SEGMENTS):
         lot.part(k).unlink()
-    plan_module.ask(out, CONFIGS)
+    ask(out, dict(zip(IDS, map(vars, CONFIGS), strict=True)))
     assert (status(out).done, status(out).running, status(out).missing) == (0, 0, 4)
     with lot.lock:
         found = status(out)
@@ -244,7 +289,7 @@ def test_status_of_a_sweep_at_work(out):
 
 
 def test_a_folder_of_another_configuration_is_refused(out):
-    plan_module.ask(out, CONFIGS)
+    ask(out, dict(zip(IDS, map(vars, CONFIGS), strict=True)))
     refuse_other_configurations(out, (dataclasses.replace(BASE, seed=17),))
     with pytest.raises(BadInput, match=r"eta is 0\.3 there and 0\.1 here"):
         refuse_other_configurations(out, (dataclasses.replace(BASE, eta=0.1),))
@@ -252,8 +297,8 @@ def test_a_folder_of_another_configuration_is_refused(out):
 
 def test_parameters_of_a_run_are_kept(out):
     """Of each run its own, wherever it lies in its lot."""
-    run_all(CONFIGS[:2], out, keep_params=True)
-    tables = [plan_module.load_params(out, config) for config in CONFIGS[:2]]
+    rows_of(CONFIGS[:2], out, keep_params=True)
+    tables = [load_params(out, config) for config in CONFIGS[:2]]
     assert tables[0].shape == tables[1].shape
     assert (tables[0] != tables[1]).any()
 
@@ -289,10 +334,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, capsys, tmp_path, 
     assert not list(tmp_path.glob("*/runs"))
 
 
-def test_a_figure_is_run_as_a_sweep(tmp_path):
-    """A share of figure 2 at its smallest size; the folder knows of the rest."""
-    assert main(["sweep", "fig2", "--preset", "smoke", "--shard", "1/36", "--out", str(tmp_path)]) == 0
-    rows = read_csv(tmp_path / "rows.csv")
-    assert {int(row["step"]) for row in rows} == {0, 10, 20, 30, 40}
-    assert len({row["run"] for row in rows}) == 1
-    assert len(asked(tmp_path)) == 36
+def test_a_figure_is_run_as_a_sweep(tmp_path, unbroken, monkeypatch):
+    """A share of a figure's runs at a preset; the folder knows of the rest, and the next share extends it."""
+    fig2, presets = experiment.load("fig2"), []
+    assert len(fig2.runs("smoke")) == 36
+    monkeypatch.setattr(experiment, "load", lambda _: fig2._replace(runs=lambda p: presets.append(p) or CONFIGS))
+    command = ["sweep", "fig2", "--preset", "smoke", "--runs-per-lot", "2", "--out", str(tmp_path)]
+    assert main([*command, "--shard", "1/2"]) == 0
+    assert presets == ["smoke"]
+    assert len({row["run"] for row in read_csv(tmp_path / "rows.csv")}) == 2
+    assert set(asked(tmp_path)) == set(IDS)
+    assert main(command) == 0
+    assert table(read_csv(tmp_path / "rows.csv")) == unbroken

@@ -104,7 +104,13 @@ def _planned(
     def size_of(members: tuple[TrainConfig, ...]) -> int:
         key, given = group_key(members[0]), options.runs_per_lot
         if key not in most:
-            most[key] = most_runs(members[0], experts.get(key))
+            try:
+                most[key] = most_runs(members[0], experts.get(key))
+            except (OSError, BadInput):
+                raise
+            except Exception:
+                # the program cannot be had; that is kept and said where it is wanted
+                most[key] = jax.local_device_count()
         return lot_size(len(members), most[key]) if given is None else min(given, len(members))
 
     for members in group(tuple(c for c in configs if run_id(c) not in there.owner)):

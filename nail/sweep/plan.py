@@ -56,9 +56,9 @@ def ask(out: Path, runs: dict[str, dict[str, Any]]) -> Path:
 
 
 def asked(out: Path) -> dict[str, dict[str, Any]]:
-    """run → fields of its configuration, of all runs (and points) that were ever asked for in a folder."""
+    """run → fields of its configuration, of all runs (and points) ever asked for; the largest request comes first."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted((out / "asked").glob("[!.]*.json")):
+    for path in sorted((out / "asked").glob("[!.]*.json"), key=lambda path: (-path.stat().st_size, path.name)):
         runs = json.loads(path.read_text())
         # a list is of an older layout: without ids
         found |= {content_hash(fields): fields for fields in runs} if isinstance(runs, list) else runs

@@ -14,7 +14,7 @@ from nail.sweep.store import open_folder, write_rows
 from nail.sweep.table import typed
 from nail.training.config import TrainConfig
 
-__all__ = ["CHECKPOINT_SECONDS", "Prepared", "RunsFailed", "prepare", "rows_of", "run", "run_all"]
+__all__ = ["CHECKPOINT_SECONDS", "Prepared", "RunsFailed", "prepare", "rows_of", "run"]
 
 
 def run(
@@ -55,6 +55,3 @@ def _rows(configs: tuple[TrainConfig, ...], out: Path, options: Options, again: 
     if outcome.failures:
         raise RunsFailed(outcome.failures, len(configs), out, again)
     return outcome.rows
-
-
-run_all = rows_of
