@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
 """compile quickly: the tests' programs are tiny"""
 os.environ.setdefault("XLA_FLAGS", f"--xla_cpu_multi_thread_eigen=false {QUICK}")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "programs"))

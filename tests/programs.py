@@ -11,6 +11,8 @@ from nail.training.problem import numbers_of
 from nail.training.train import make_train
 
 _PROGRAMS = {}
+UNOPTIMISED = (("xla_backend_optimization_level", 0),)
+"""for the compiler: half the time for it, and numbers that depend on the program by their rounding"""
 
 
 def program_of(config):
@@ -22,12 +24,18 @@ def program_of(config):
 
 
 @functools.cache
-def finished(*configs):
-    """Last state and all rows of a batch of runs of one program, segment by segment; computed once."""
+def finished(*configs, options=()):
+    """Last state and all rows of a batch of runs of one program, segment by segment; computed once.
+
+    `options` are the compiler's, as pairs.
+    """
     program, numbers = program_of(configs[0]), pad_runs(numbers_of(configs))
+    segment = program.segment
+    if options:
+        segment = segment.lower(jax.eval_shape(program.init, numbers), numbers).compile(dict(options))
     state, rows = program.init(numbers), []
     while not rows or int(rows[-1].step[0]) < configs[0].steps:
-        state, row = program.segment(state, numbers)
+        state, row = segment(state, numbers)
         rows.append(jax.device_get(row))
     return jax.device_get(state), rows
 

@@ -6,7 +6,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from programs import finished, one, program_of
+from programs import UNOPTIMISED, finished, one, program_of
 
 from nail.cli.bench.products import products_of, total_flops
 from nail.methods import trained_methods
@@ -218,7 +218,7 @@ def episodes(visited):
 
 def golden(method):
     """Two seeds of the run whose figures are golden."""
-    return finished(*(dataclasses.replace(CONFIG, method=method, seed=seed) for seed in (0, 1)))
+    return finished(*(dataclasses.replace(CONFIG, method=method, seed=s) for s in (0, 1)), options=UNOPTIMISED)
 
 
 @pytest.mark.parametrize("method", [row.name for row in trained_methods()])
@@ -233,7 +233,7 @@ def test_one_golden_run_a_learner(method):
 def test_top_p_ends_are_nail_f_and_opd_f():
     """Golden runs with p = 0 and p = 1: the same rollouts and labels, hence the same runs up to rounding."""
     config = dataclasses.replace(CONFIG, method="opd-top-p")
-    ends, rows = finished(*(dataclasses.replace(config, rule_number=p) for p in (0.0, 1.0)))
+    ends, rows = finished(*(dataclasses.replace(config, rule_number=p) for p in (0.0, 1.0)), options=UNOPTIMISED)
     for run, method in enumerate(("nail-f", "opd-f")):
         state, golden_rows = golden(method)
         np.testing.assert_allclose(flat(ends.params, run), flat(state.params, 0), atol=1e-6)
