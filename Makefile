@@ -1,4 +1,5 @@
-# make figure: regenerate the headline figure; make test: run the tests; make all-figures: every figure and the report.
+# make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer;
+# make all-figures: every figure and the report.
 # All install what they need into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +7,7 @@ PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure all-figures test lint clean
+.PHONY: figure all-figures test test-slow lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
@@ -16,7 +17,10 @@ all-figures: $(READY)
 	$(VENV)/bin/nail report $(OUT)
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
