@@ -90,8 +90,8 @@ def test_a_changed_counting_rule_is_measured_again(out, monkeypatch, capsys):
         measure.__module__ = "nail_experiments._theory"
         real, identity_text = Path.read_text, changed or (lambda text: text)
 
-        def read_text(path, *arguments):
-            text = real(path, *arguments)
+        def read_text(path, *arguments, **keywords):
+            text = real(path, *arguments, **keywords)
             return identity_text(text) if path == identity.CHECKOUT / "nail" / "counting" / "learners.py" else text
 
         with monkeypatch.context() as patch:
