@@ -10,18 +10,23 @@ from nail.training.config import TrainConfig
 from nail.training.problem import make_environment, make_policy
 
 
-def policy_of(layers=2, heads=2, width=16, m=5, p=4, dtype=jnp.float32):
-    return TransformerPolicy(Decoder(p + 1, m, width, heads, layers, init_std=0.3, dtype=jnp.dtype(dtype)))
+def policy_of(layers=2, heads=2, prompt=5, dtype=jnp.float32):
+    return TransformerPolicy(Decoder(5, prompt, 5, 16, heads, layers, init_std=0.3, dtype=jnp.dtype(dtype)))
 
 
-def tokens_of(m=5, p=4, batch=6, seed=0):
-    rng = np.random.default_rng(seed)
-    contexts = rng.integers(0, p, (batch, m))
-    observations = np.concatenate([np.full((batch, 1), p), rng.integers(0, p + 1, (batch, m - 1))], axis=1)
+def initial(policy, seed):
+    return jax.jit(policy.init)(jax.random.key(seed))
+
+
+def tokens_of(prompt=5):
+    """Six prompts of residues mod 4, and chains of five observations after them, "=" first."""
+    rng = np.random.default_rng(0)
+    contexts = rng.integers(0, 4, (6, prompt))
+    observations = np.concatenate([np.full((6, 1), 4), rng.integers(0, 5, (6, 4))], axis=1)
     return jnp.array(contexts, jnp.int32), jnp.array(observations, jnp.int32)
 
 
-def plain_forward(params, tokens, m, heads, layers):
+def plain_forward(params, tokens, prompt, heads, layers):
     """The network in float64 numpy, every position of every block computed, one sequence at a time."""
     weights = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
 
@@ -46,37 +51,42 @@ def plain_forward(params, tokens, m, heads, layers):
             x = x + mixed @ w["proj"]["kernel"]
             up = norm(x, w["ln2"]) @ w["up"]["kernel"]
             x = x + (up * 0.5 * (1 + erf(up / np.sqrt(2)))) @ w["down"]["kernel"]
-        out.append((norm(x, weights["ln"]) @ weights["tokens"].T)[m:])
+        out.append((norm(x, weights["ln"]) @ weights["tokens"].T)[prompt:])
     return np.stack(out)
 
 
-@pytest.mark.parametrize(("layers", "heads"), [(1, 4), (2, 2), (3, 1)])
-def test_forward_equals_a_plain_implementation(layers, heads):
-    policy = policy_of(layers, heads)
-    params = policy.init(jax.random.key(0))
-    contexts, observations = tokens_of()
-    plain = plain_forward(params, jnp.concatenate([contexts, observations], 1), 5, heads, layers)
-    np.testing.assert_allclose(policy.logits(params, contexts, observations), plain, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize(("layers", "heads", "prompt"), [(1, 4, 5), (2, 2, 3), (3, 1, 5)])
+def test_forward_equals_a_plain_implementation(layers, heads, prompt):
+    policy = policy_of(layers, heads, prompt)
+    params = initial(policy, 0)
+    contexts, observations = tokens_of(prompt)
+    plain = plain_forward(params, jnp.concatenate([contexts, observations], 1), prompt, heads, layers)
+    np.testing.assert_allclose(jax.jit(policy.logits)(params, contexts, observations), plain, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (1, 4), (2, 2), (3, 4)])
-def test_cached_decoding_equals_the_full_pass(layers, heads):
-    policy = policy_of(layers, heads)
-    params = policy.init(jax.random.key(1))
-    contexts, observations = tokens_of()
-    full = policy.logits(params, contexts, observations)
-    cache = policy.start(params, contexts)
-    for step in range(5):
-        logits, cache = policy.step(params, cache, step, observations[:, step])
-        np.testing.assert_allclose(logits, full[:, step], rtol=2e-5, atol=2e-5)
+@pytest.mark.parametrize(("layers", "heads", "prompt"), [(1, 1, 5), (1, 4, 7), (2, 2, 3), (3, 4, 5)])
+def test_cached_decoding_equals_the_full_pass(layers, heads, prompt):
+    policy = policy_of(layers, heads, prompt)
+    contexts, observations = tokens_of(prompt)
+
+    @jax.jit
+    def both_ways(params):
+        def step(cache, inputs):
+            logits, cache = policy.step(params, cache, *inputs)
+            return cache, logits
+
+        cached = jax.lax.scan(step, policy.start(params, contexts), (jnp.arange(5), observations.T))[1]
+        return cached.swapaxes(0, 1), policy.logits(params, contexts, observations)
+
+    np.testing.assert_allclose(*both_ways(initial(policy, 1)), rtol=2e-5, atol=2e-5)
 
 
 def test_no_position_sees_a_later_token():
     policy = policy_of()
-    params = policy.init(jax.random.key(2))
+    params, logits = initial(policy, 2), jax.jit(policy.logits)
     contexts, observations = tokens_of()
-    before = policy.logits(params, contexts, observations)
-    after = policy.logits(params, contexts, observations.at[:, 3].set((observations[:, 3] + 1) % 5))
+    before = logits(params, contexts, observations)
+    after = logits(params, contexts, observations.at[:, 3].set((observations[:, 3] + 1) % 5))
     np.testing.assert_array_equal(before[:, :3], after[:, :3])
     assert jnp.abs(before[:, 3:] - after[:, 3:]).max(axis=(0, 2)).min() > 1e-3
 
@@ -94,7 +104,7 @@ def test_the_papers_network_has_the_papers_size():
 def test_initial_spread_is_the_papers():
     """N(0, 0.02²), residual projections N(0, 0.02²/(2·layers)); standard errors are below 0.1 %."""
     config = TrainConfig(layers=2)
-    params = make_policy(config, make_environment(config)).init(jax.random.key(0))["params"]["blocks_1"]
+    params = initial(make_policy(config, make_environment(config)), 0)["params"]["blocks_1"]
     for name, std in [("q", 0.02), ("kv", 0.02), ("up", 0.02), ("proj", 0.01), ("down", 0.01)]:
         assert float(params[name]["kernel"].std()) == pytest.approx(std, rel=0.01)
 
@@ -111,18 +121,18 @@ def test_products_have_the_gradients_of_plain_products():
     x, w = jax.random.normal(keys[0], (3, 5, 4)), jax.random.normal(keys[1], (4, 6))
     a, b = jax.random.normal(keys[2], (3, 2, 5, 4)), jax.random.normal(keys[3], (3, 2, 4, 7))
     for ours, left, right in [(dense, x, w), (matmul, a, b)]:
-        for argument in (0, 1):
-            got = jax.grad(lambda *z, f=ours: jnp.sin(f(*z)).sum(), argument)(left, right)
-            plain = jax.grad(lambda *z: jnp.sin(z[0] @ z[1]).sum(), argument)(left, right)
-            np.testing.assert_allclose(got, plain, rtol=1e-4, atol=1e-5)
+        gradients = jax.jit(jax.grad(lambda *z, f=ours: jnp.sin(f(*z)).sum(), (0, 1)))(left, right)
+        plain = jax.jit(jax.grad(lambda *z: jnp.sin(z[0] @ z[1]).sum(), (0, 1)))(left, right)
+        for got, expected in zip(gradients, plain, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32():
     policy = policy_of(dtype=jnp.bfloat16)
-    params = policy.init(jax.random.key(0))
+    params = initial(policy, 0)
     contexts, observations = tokens_of()
-    logits = policy.logits(params, contexts, observations)
+    logits = jax.jit(policy.logits)(params, contexts, observations)
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert logits.dtype == jnp.float32
-    exact = policy_of().logits(params, contexts, observations)
+    exact = jax.jit(policy_of().logits)(params, contexts, observations)
     np.testing.assert_allclose(logits, exact, atol=0.05 * float(jnp.abs(exact).max()))
