@@ -86,7 +86,7 @@ def prepared_once():
     real, prepared = program.prepare, {}
 
     def prepare(configs, expert=None, size=None):
-        key = (program.group_key(configs[0]), program.padded(size or len(configs)), jax.local_device_count())
+        key = (program.group_key(configs[0]), max(size or 0, len(configs)), jax.local_device_count())
         if key not in prepared:
             prepared[key] = real(configs, expert, size)
         return prepared[key]

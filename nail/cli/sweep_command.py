@@ -107,12 +107,13 @@ class How:
         found = executor(self.cluster, out / "jobs", self.time, self.partition, options)
         parts = [out / "shards" / f"{i + 1}-of-{self.shards}" for i in range(self.shards)]
         modules = [part for module in imported for part in ("--import", module)]
-        how = [*modules, *self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
+        how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
         commands = [
-            ["sweep", *how, "--shard", f"{i + 1}/{self.shards}", "--out", str(part)] for i, part in enumerate(parts)
+            [*modules, "sweep", *how, "--shard", f"{i + 1}/{self.shards}", "--out", str(part)]
+            for i, part in enumerate(parts)
         ]
         any_revision = ["--any-revision"] if self.any_revision else []
-        merge = ["sweep", "merge", *map(str, parts), "--out", str(out), *any_revision]
+        merge = [*modules, "sweep", "merge", *map(str, parts), "--out", str(out), *any_revision]
         jobs = submit(found, commands, merge, options)
         print(f"{len(configs)} runs in {self.shards} shards: jobs {' '.join(job.job_id for job in jobs)}")
         if self.cluster == "local":
@@ -254,11 +255,10 @@ def write_table(out: Path, configs: tuple[TrainConfig, ...], any_revision: bool)
 
 
 def _write(out: Path, rows: list[dict[str, str]]) -> None:
-    from nail.sweep.store import to_csv, write_text
+    from nail.sweep.store import write_rows
 
     if rows:
-        write_text(out / "rows.csv", to_csv(rows))
-        print(f"wrote {len(rows)} rows to {out / 'rows.csv'}", file=sys.stderr)
+        print(f"wrote {len(rows)} rows to {write_rows(out, rows)}", file=sys.stderr)
 
 
 def _given(command: Any, kind: type, names: tuple[str, ...]) -> list[str]:

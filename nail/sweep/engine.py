@@ -19,10 +19,11 @@ from nail.sweep.grid import unique
 from nail.sweep.lot import Lot, Rows
 from nail.sweep.memory import lot_size, most_runs
 from nail.sweep.plan import ask, plan
-from nail.sweep.program import Prepared, Programs, group_key, pad
+from nail.sweep.program import Prepared, Programs, group_key
 from nail.sweep.rows import make_row
 from nail.sweep.trained_expert import load_expert
 from nail.training.config import TrainConfig, check, group, run_id
+from nail.training.devices import pad_runs
 
 CHECKPOINT_SECONDS = 10.0
 """a chunk: at least this much work lies between two checkpoints, so that writing them costs little"""
@@ -183,7 +184,7 @@ class Worker:
         if resumed is None:
             segment, state = 0, program.init(numbers)
         else:
-            segment, state = resumed[0], pad(resumed[1], len(numbers.seed))
+            segment, state = resumed[0], pad_runs(resumed[1], len(numbers.seed))
         self.bar.update(lot.episodes(segment + 1))
         pause, saved = self.options.checkpoint_seconds, time.monotonic()
         while segment < lot.n_segments and not self._all_failed(lot):

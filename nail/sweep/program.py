@@ -6,11 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from nail.sweep.lot import Lot
 from nail.training.config import TrainConfig, content_hash, static_part
-from nail.training.devices import compiler_options, place
+from nail.training.devices import compiler_options, pad_runs
 from nail.training.problem import Numbers, numbers_of
 from nail.training.train import Metrics, TrainState, make_train
 
@@ -25,27 +24,13 @@ class Prepared(NamedTuple):
     """validation contexts of an evaluation"""
 
 
-def padded(size: int) -> int:
-    """`size`, or the next multiple of the local devices."""
-    return size + -size % jax.local_device_count()
-
-
-def pad(tree: Any, size: int) -> Any:
-    """Repeat the last run until there are `size`, and lay them over the devices."""
-
-    def longer(x):
-        return jnp.concatenate([x, jnp.repeat(x[-1:], size - len(x), axis=0)]) if size > len(x) else x
-
-    return place(jax.tree.map(longer, tree))
-
-
 def prepare(configs: tuple[TrainConfig, ...], expert: Any = None, size: int | None = None) -> Prepared:
     """Compile the program of `configs`, all of one group, for `size` runs (as many as there are without it).
 
     XLA's options follow from one run's updates: a run has the same numbers in whatever lot it is.
     """
     program = make_train(configs[0], expert)
-    numbers = pad(numbers_of(configs), padded(size or len(configs)))
+    numbers = pad_runs(numbers_of(configs), size or 0)
     state = jax.eval_shape(program.init, numbers)
     options = compiler_options(configs[0].steps)
     compiled = program.segment.lower(state, numbers).compile(options)
@@ -75,14 +60,14 @@ class Programs:
         if self._key(lot) not in self.compiling:
             self._begin(lot)
         found = self.compiling[self._key(lot)].result()
-        return found._replace(numbers=pad(numbers_of(lot.configs), padded(lot.size)))
+        return found._replace(numbers=pad_runs(numbers_of(lot.configs), lot.size))
 
     def close(self) -> None:
         """Begin no more; what is being compiled ends in its thread."""
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def _key(self, lot: Lot) -> tuple[str, int]:
-        return group_key(lot.configs[0]), padded(lot.size)
+        return group_key(lot.configs[0]), -(-lot.size // jax.local_device_count())
 
     def _begin(self, lot: Lot) -> None:
         expert = self.experts.get(group_key(lot.configs[0]))

@@ -9,12 +9,9 @@ import pandas as pd
 from nail.sweep.engine import CHECKPOINT_SECONDS, Options, sweep
 from nail.sweep.failures import COMMAND, PYTHON, SAME, RunsFailed
 from nail.sweep.lot import Rows
-from nail.sweep.program import Prepared, prepare
 from nail.sweep.store import open_folder, write_rows
 from nail.sweep.table import typed
 from nail.training.config import TrainConfig
-
-__all__ = ["CHECKPOINT_SECONDS", "Prepared", "RunsFailed", "prepare", "rows_of", "run"]
 
 
 def run(

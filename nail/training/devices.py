@@ -62,14 +62,15 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("runs",))
 
 
-def pad_runs(tree: Any) -> Any:
-    """Repeat the last run until the number of runs is a multiple of the local devices, and place them there."""
+def pad_runs(tree: Any, least: int = 0) -> Any:
+    """Repeat the last run until there are `least` runs and a multiple of the local devices, and place them there."""
 
-    def pad(x):
-        missing = -x.shape[0] % jax.local_device_count()
+    def longer(x):
+        size = max(len(x), least)
+        missing = size + -size % jax.local_device_count() - len(x)
         return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]) if missing else x
 
-    return place(jax.tree.map(pad, tree))
+    return place(jax.tree.map(longer, tree))
 
 
 def _one_after_another(one_run: Callable) -> Callable:
