@@ -13,8 +13,23 @@ os.environ.setdefault("XLA_FLAGS", f"--xla_cpu_multi_thread_eigen=false {QUICK}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("nail", "beartype.beartype")
 
 import nail_experiments  # noqa: E402, F401  (figures are registered by importing them)
+
+
+@pytest.fixture
+def tables():
+    """The tables of names, put back as they were afterwards."""
+    from nail.envs.noises import NOISES
+    from nail.envs.tasks import TASKS
+    from nail.methods import METHOD
+
+    kept = [(table, dict(table)) for table in (TASKS, NOISES, METHOD)]
+    yield
+    for table, before in kept:
+        table.clear()
+        table.update(before)
