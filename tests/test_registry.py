@@ -1,0 +1,173 @@
+"""Tables of names, fingerprints of what is added to them, and their part in the identity of runs."""
+
+import functools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nail
+from nail.checks import BadInput
+from nail.envs.instances import poison_chain
+from nail.envs.noises import NOISES
+from nail.envs.tasks import TASKS
+from nail.methods import METHOD, Method
+from nail.noise import Huber
+from nail.policies.students import STUDENTS
+from nail.registry import Table, fingerprint
+from nail.training.config import TrainConfig, content_hash, run_id, static_part
+
+
+class Row(NamedTuple):
+    name: str
+    value: object = None
+
+
+def test_own_names_stay_and_added_ones_are_replaced():
+    table = Table("thing", [Row("own", 1)])
+    with pytest.raises(BadInput, match="name of a new thing must be one that the package does not use, got 'own'"):
+        table.add(Row("own", 2))
+    table.add(Row("mine", 3))
+    table.add(Row("mine", 4))
+    assert [(row.name, row.value) for row in table.values()] == [("own", 1), ("mine", 4)]
+    assert table.find("mine").value == 4
+    with pytest.raises(BadInput, match="unknown thing 'mien'; did you mean 'mine'"):
+        table.find("mien")
+
+
+def test_only_what_was_added_has_a_fingerprint():
+    for table in (TASKS, NOISES, METHOD, STUDENTS):
+        assert not any(table.fingerprint(name) for name in table)
+    table = Table("thing", [Row("own", 1)])
+    prints = []
+    for value in (3, 3, 4):
+        table.add(Row("mine", value))
+        prints.append(table.fingerprint("mine"))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def made(source, **read):
+    """The function `f` of a source text, as a user's file defines it."""
+    names = {**read}
+    exec(compile(source, "mine.py", "exec"), names)
+    return names["f"]
+
+
+def outer(a):
+    return lambda x: x + a
+
+
+SIMPLE = "def f(x, y=2, *, z=3):\n    return x + y"
+
+
+def simple(source=SIMPLE, **read):
+    return made(source, **read)
+
+
+PAIRS = {  # two definitions that differ
+    "code": (simple(), simple(SIMPLE.replace("x + y", "x - y"))),
+    "a constant": (simple("def f(x): return x + 1"), simple("def f(x): return x + 2")),
+    "a name in the code": (simple("def f(x): return x.real"), simple("def f(x): return x.imag")),
+    "code of a function inside": (
+        simple("def f(x):\n    def g(): return x + 1\n    return g"),
+        simple("def f(x):\n    def g(): return x + 2\n    return g"),
+    ),
+    "a default": (simple(), simple(SIMPLE.replace("y=2", "y=5"))),
+    "a keyword's default": (simple(), simple(SIMPLE.replace("z=3", "z=5"))),
+    "a closure": (outer(1), outer(2)),
+    "an array in a closure": (outer(np.zeros(3)), outer(np.array([0, 0, 1e-9]))),
+    "type of an array": (outer(np.zeros(3, np.float32)), outer(np.zeros(3, np.int32))),
+    "shape of an array": (outer(jnp.zeros((2, 3))), outer(jnp.zeros((3, 2)))),
+    "a global": (simple("def f(x): return x + SCALE", SCALE=1), simple("def f(x): return x + SCALE", SCALE=2)),
+    "a global of a function inside": (
+        simple("def f(x): return [SCALE for _ in x]", SCALE=1), simple("def f(x): return [SCALE for _ in x]", SCALE=2),
+    ),
+    "code of a function that is called": (
+        simple("def f(x): return g(x)", g=outer(1)), simple("def f(x): return g(x)", g=outer(2)),
+    ),
+    "a partial's argument": (functools.partial(simple(), 1), functools.partial(simple(), 2)),
+    "a partial's keyword": (functools.partial(simple(), y=1), functools.partial(simple(), y=2)),
+    "a partial's function": (functools.partial(simple(), 1), functools.partial(outer(1), 1)),
+    "a parameter of an installed function": (functools.partial(np.add, 1), functools.partial(np.add, 2)),
+    "an installed function": (np.add, np.subtract),
+    "a method's object": (Row("a", 1)._replace, Row("a", 2)._replace),
+    "a class's function": (type("K", (), {"f": outer(1)}), type("K", (), {"f": outer(2)})),
+    "a class's number": (type("K", (), {"n": 1}), type("K", (), {"n": 2})),
+    "an entry": ({"a": 1, "b": 2}, {"a": 1, "b": 3}),
+    "an element": ({1, 2}, {1, 3}),
+    "the order of a list": ([1, 2], [2, 1]),
+    "a type": (1, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PAIRS)
+def test_a_changed_definition_changes_its_fingerprint(what):
+    first, second = PAIRS[what]
+    assert fingerprint(first) == fingerprint(first)
+    assert fingerprint(first) != fingerprint(second)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        simple(), simple("# a comment\n\n\n" + SIMPLE), simple(SIMPLE.replace("return", "# why\n    return")),
+        simple(UNUSED=3),
+    ],
+)  # fmt: skip
+def test_what_changes_nothing_does_not_count(other):
+    """Comments, places in a file, and globals that are not read."""
+    assert fingerprint(other) == fingerprint(simple())
+
+
+def test_the_same_definition_made_again_is_the_same():
+    assert fingerprint(outer(3)) == fingerprint(outer(3))
+    assert fingerprint(outer(np.arange(3))) == fingerprint(outer(np.arange(3)))
+    assert fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+
+
+def test_definitions_that_contain_themselves_end():
+    def again(n):
+        return again(n - 1) if n else 0
+
+    ring = []
+    ring.append(ring)
+    assert len(fingerprint(again)) == len(fingerprint(ring)) == 12
+
+
+def add_chain(secret):
+    nail.add_instance("mine", "", lambda options, seed: poison_chain(2, 3, np.array(secret)))
+
+
+def add_law(action):
+    nail.add_noise("mine", "", lambda c, env, numbers: Huber(numbers.eta, jnp.eye(env.n_actions)[action]))
+
+
+def add_learner(temperature):
+    nail.add_method(Method("mine", "Mine", "student", temperature=temperature))
+
+
+@pytest.mark.parametrize(
+    ("add", "one", "other", "named"),
+    [(add_chain, [2, 1], [1, 2], "task"), (add_law, 0, 1, "noise"), (add_learner, 0.5, 0.6, "method")],
+)
+def test_one_name_with_another_definition_is_another_run(add, one, other, named, tables):
+    """Neither the run nor its program is taken for the older one's; the same definition again is the same run."""
+    fields = {"task": "poison-chain", named: "mine"}
+    runs, programs = [], []
+    for value in (one, other, one):
+        add(value)
+        config = TrainConfig(**fields)
+        runs.append(run_id(config))
+        programs.append(content_hash(static_part(config)))
+    for found in (runs, programs):
+        assert found[0] == found[2] != found[1]
+
+
+def test_own_definitions_enter_the_identity_by_name_alone(tables):
+    """Adding something does not change the runs of the package's own names."""
+    before = run_id(TrainConfig()), run_id(TrainConfig(task="garnet"))
+    add_chain([2, 1])
+    add_law(0)
+    add_learner(0.5)
+    assert (run_id(TrainConfig()), run_id(TrainConfig(task="garnet"))) == before
