@@ -1,21 +1,10 @@
-"""The notebooks run from top to bottom as they are stored, and were stored with their outputs; names can be added."""
+"""The notebooks run from top to bottom as they are stored, and were stored with their outputs."""
 
 from pathlib import Path
 
-import jax.numpy as jnp
 import nbformat
-import numpy as np
 import pytest
 from nbclient import NotebookClient
-
-from nail.checks import BadInput
-from nail.envs.instances import poison_chain
-from nail.methods import METHOD, Method
-from nail.noise import Huber
-from nail.training import config as configuration
-from nail.training import problem, registry
-from nail.training.config import TrainConfig, check
-from nail.training.problem import make_channel, make_environment, numbers_of
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -55,39 +44,3 @@ def test_what_is_stored_is_small_and_clean(path):
     for cell in nbformat.read(path, 4).cells:
         assert not [o for o in cell.get("outputs", ()) if o.output_type == "error" or o.get("name") == "stderr"]
         assert cell.cell_type != "code" or cell.execution_count
-
-
-@pytest.fixture
-def tables():
-    """The package's tables, put back as they were afterwards."""
-    kept = [(t, dict(t)) for t in (configuration.TASKS, configuration.NOISES, problem.INSTANCES, problem.TASK,
-                                   problem.CHANNEL, METHOD)]  # fmt: skip
-    yield
-    for table, before in kept:
-        table.clear()
-        table.update(before)
-
-
-def test_what_is_added_is_used(tables):
-    config = TrainConfig(task="two", noise="first", method="mine", m=2, p=3, n_validation=1)
-    with pytest.raises(BadInput, match="unknown task 'two'"):
-        check(config)
-    registry.add_tabular_task("two", "", lambda c: poison_chain(c.m, c.p, np.array([2, 1])))
-    registry.add_noise("first", "", lambda c, env, numbers: Huber(numbers.eta, jnp.eye(env.n_actions)[0]))
-    registry.add_method(Method("mine", "Mine", "student", temperature=0.5))
-    assert check(config).rollout_temperature == 0.5
-    env = make_environment(config)
-    assert env.clean_actions(env.train_context(jnp.uint32(0))).tolist() == [2, 1]
-    (numbers,) = [type(n)(*(x[0] for x in n)) for n in [numbers_of((config,))]]
-    noisy = make_channel(config, env, numbers).probs(jnp.array([0.0, 0.0, 1.0]))
-    np.testing.assert_allclose(noisy, [config.eta, 0, 1 - config.eta], atol=1e-6)
-
-
-def test_names_that_are_taken_are_refused(tables):
-    for add in (
-        lambda: registry.add_tabular_task("garnet", "", lambda c: poison_chain(c.m, c.p)),
-        lambda: registry.add_noise("uniform", "", lambda c, env, numbers: Huber(0.0, jnp.ones(3) / 3)),
-        lambda: registry.add_method(METHOD["nail-f"]),
-    ):
-        with pytest.raises(BadInput):
-            add()

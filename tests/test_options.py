@@ -1,0 +1,144 @@
+"""Options: each task has its own, and what is wrong on a command line is one sentence."""
+
+import dataclasses
+
+import pytest
+
+import nail
+from nail.checks import BadInput
+from nail.cli.main import main
+from nail.envs.tasks import TASKS
+from nail.policies.students import STUDENTS
+from nail.sweep.table import read_rows
+from nail.training.config import TrainConfig, check, run_id
+
+
+def test_a_task_has_its_own_options_and_those_of_its_student():
+    common = {field.name for field in dataclasses.fields(TrainConfig)}
+    for task in TASKS.values():
+        config = TrainConfig(task=task.name)
+        kinds = (task.options, STUDENTS[task.student].options)
+        own = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+        assert {field.name for field in dataclasses.fields(config)} == common | own
+        assert check(config) is config
+    assert (TrainConfig().p, TrainConfig().m, TrainConfig().width) == (7, 31, 512)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"task": "garnet", "p": 8}, "p is called A in the task garnet"),
+        ({"task": "garnet", "m": 8}, "m is called H in the task garnet"),
+        ({"task": "hidden-path", "p": 8}, "p is called A in the task hidden-path"),
+        ({"task": "garnet", "width": 8}, "unknown field of the task garnet 'width'"),
+        ({"task": "poison-chain", "S": 3}, "unknown field of the task poison-chain 'S'"),
+        ({"S": 3}, "unknown field of the task modadd 'S'"),
+        ({"etta": 0.1}, "unknown field of the task modadd 'etta'; did you mean 'eta'"),
+        ({"task": "garnt"}, "unknown task 'garnt'; did you mean 'garnet'"),
+        ({"task": "hidden-path", "A": 3, "H": 12}, r"A\^\(H−1\) must be at most 1024, got 3\^11"),
+        ({"task": "hidden-path", "A": 1000, "H": 2}, r"A\^\(2H−1\) must be at most 16777216, got 1000\^3"),
+        ({"task": "garnet", "S": 65}, "S must be an integer in 1..64, got 65"),
+        ({"task": "garnet", "S": 3, "branching": 4}, "branching must be an integer in 1..S = 3, got 4"),
+        ({"task": "garnet", "S": 64, "H": 2000}, "H·S²·A must be at most 16777216"),
+        ({"task": "poison-chain", "A": 1}, "A must be an integer in 2..32768, got 1"),
+        ({"task": "poison-chain", "H": 0}, "H must be an integer of at least 1, got 0"),
+        ({"rule_number": 0.5}, "rule_number must be left out: nail-f has no rollout rule, got 0.5"),
+        ({"method": "opd-top-p", "rule_number": 1.5}, r"rule_number must be in \[0, 1\], got 1.5"),
+        ({"method": "opd-top-p", "temperature": 0.5}, "temperature must be left out: opd-top-p has the rollout rule"),
+        ({"method": "nailgun"}, "unknown method 'nailgun'"),
+    ],
+)  # fmt: skip
+def test_what_a_task_or_a_method_does_not_have_is_refused(fields, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        check(TrainConfig(**fields))
+
+
+def test_options_survive_a_change_and_tell_runs_apart():
+    config = TrainConfig(task="garnet", S=3, A=2, H=3)
+    changed = dataclasses.replace(config, eta=0.4)
+    assert type(changed) is type(config)
+    assert (changed.S, changed.A, changed.H, changed.eta) == (3, 2, 3, 0.4)
+    ids = {run_id(dataclasses.replace(config, **{name: 4})) for name in ("S", "A", "H")}
+    assert len({*ids, run_id(config)}) == 4
+    assert run_id(TrainConfig(task="garnet", S=3, A=2, H=3)) == run_id(config)
+
+
+def test_a_number_of_a_rule_tells_runs_apart():
+    runs = nail.grid(TrainConfig(method="opd-top-p"), rule_number=(None, 0.5, 1.0))
+    assert [run.rollout_number for run in runs] == [0.9, 0.5, 1.0]
+    assert [run.columns()["rule_number"] for run in runs] == [0.9, 0.5, 1.0]
+    assert len({run_id(run) for run in runs}) == 3
+
+
+def test_options_of_a_task_on_the_command_line(tmp_path):
+    words = "train --task garnet --S 3 --A 2 --H 3 --batch 4 --steps 4 --eval-every 2 --n-validation 4"
+    assert main([*words.split(), "--out", str(tmp_path)]) == 0
+    rows = read_rows(tmp_path)
+    assert len(rows) == 3
+    assert rows[["S", "A", "H", "branching"]].drop_duplicates().values.tolist() == [[3, 2, 3, 2]]
+    assert not {"p", "m", "width"} & set(rows.columns)
+
+
+COMMANDS = """\
+train --p 1 | p must be an integer in 2..32768, got 1
+train --m 0 | m must be an integer of at least 1, got 0
+train --eta 1 | eta must be in [0, 1), got 1.0
+train --beta 2 | beta must be in [0, 1], got 2.0
+train --temperature -1 | temperature must be a finite number of at least 0, got -1.0
+train --width 64 --heads 5 | heads must be a divisor of the width (64), got 5
+train --batch 0 | batch must be an integer of at least 1, got 0
+train --steps 0 | steps must be an integer of at least 1, got 0
+train --seeds 0 | seeds must be an integer of at least 1, got 0
+train --method nail | unknown method 'nail'; did you mean 'nail-
+train --out /proc/nail | out must be a folder that can be written to
+train --expert nowhere | expert must be oracle or a folder with a trained expert, got nowhere
+train --task garnet --p 8 | --p is called --A in the task garnet
+train --task=garnet --m=8 | --m is called --H in the task garnet
+train --task garnet --width 8 | unknown option or command --width
+train --task poison-chain --S 3 | unknown option or command --S
+train --task garnt | unknown task 'garnt'; did you mean 'garnet'?
+train --task hidden-path --A 3 --H 12 | A^(H−1) must be at most 1024, got 3^11
+train --rule-number 0.5 | rule_number must be left out: nail-f has no rollout rule, got 0.5
+train --p abc | p must be an integer, got 'abc'
+train --seed 1.5 | seed must be an integer, got '1.5'
+train --eta high | eta must be a number, got 'high'
+train --temperature warm | temperature must be None or a number, got 'warm'
+train --p | --p needs a value
+train --p 3 --method | --method needs a value
+train --wdth 64 | unknown option or command --wdth, 64; did you mean --width?
+train --learning-rate 1 | unknown option or command --learning-rate
+train extra | unknown option or command extra
+list extra | unknown option or command extra
+trian | unknown option or command trian (known: list, train, expert, figure,
+figure | nail figure needs a figure
+figure fig22 | unknown figure 'fig22'; did you mean 'fig2'?
+figure fig2 --preset gpu | unknown preset 'gpu'
+sweep | a command must follow, one of figure, grid, merge, status
+sweep fig22 | unknown figure 'fig22'; did you mean 'fig2'?
+sweep grid --task garnet --p 3 | --p is called --A in the task garnet
+sweep grid --task garnet --vary p=3,4 | p is called A in the task garnet
+sweep grid --task garnet --vary width=8 | unknown field of the task garnet 'width'
+sweep grid --vary task=garnet | an axis must be a field other than task
+sweep grid --vary eta=a | eta must be of type float, got 'a'
+sweep merge | merge must be given one part or more
+bench --methods nail-g | unknown method 'nail-g'; did you mean 'nail-
+bench --seconds x | seconds must be a number, got 'x'
+theory | a command must follow, one of survival,
+theory survival --H 3 --A 4 | nail theory survival needs --eta
+theory survival --H x --A 4 --eta 0.1 | H must be an integer, got 'x'
+n-star --instance nope --method nail-f | unknown instance 'nope'
+report | nail report needs a folder with figures
+list --import no_such_module | --import no_such_module must be a module that can be imported (ModuleNotFoundError:
+"""
+
+
+@pytest.mark.parametrize("line", COMMANDS.splitlines())
+def test_a_bad_command_line_is_one_sentence_and_exit_code_2(line, capsys, tmp_path, monkeypatch):
+    """No traceback, no box, nothing printed beside it."""
+    monkeypatch.chdir(tmp_path)
+    words, sentence = line.split(" | ")
+    assert main(words.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"nail: {sentence}")
+    assert printed.err.count("\n") == 1
+    assert not printed.out
