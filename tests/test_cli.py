@@ -55,22 +55,32 @@ def test_train_writes_tidy_rows_and_resumes(tmp_path, capsys):
     assert "another configuration" in capsys.readouterr().err
 
 
-def test_trained_expert_is_kept_measured_and_refused(tmp_path, capsys):
-    """Trained long enough it is perfect and taken; after three updates it is refused, unless asked for."""
-    good, bad = tmp_path / "good", tmp_path / "bad"
-    size = ["--p", "2", "--m", "6", "--width", "32", "--heads", "2", "--warmup", "20", "--n-validation", "20"]
-    train = ["expert", *size, "--lr", "3e-3", "--batch", "32", "--eval-every", "500"]
-    assert main([*train, "--steps", "1000", "--out", str(good)]) == 0
+def test_a_trained_expert_is_kept_measured_and_used(tmp_path, capsys):
+    """Trained long enough it is perfect and taken, by a run of its own task alone."""
+    size = ["--p", "2", "--m", "6", "--width", "16", "--heads", "2", "--warmup", "10", "--n-validation", "20"]
+    train = ["expert", *size, "--lr", "1e-2", "--batch", "16", "--eval-every", "400", "--steps", "400"]
+    expert = str(tmp_path / "expert")
+    assert main([*train, "--out", expert]) == 0
     assert "full-chain accuracy 1.0000" in capsys.readouterr().out
-    assert main([*train, "--steps", "3", "--out", str(bad)]) == 0
-    use = ["train", *size, "--batch", "8", "--steps", "2", "--method", "loglossbc"]
-    assert main([*use, "--expert", str(good), "--out", str(tmp_path / "one")]) == 0
+    use = ["train", "--batch", "8", "--steps", "2", "--method", "loglossbc", "--expert", expert]
+    assert main([*use, *size, "--out", str(tmp_path / "one")]) == 0
     capsys.readouterr()
-    assert main([*use, "--expert", str(bad), "--out", str(tmp_path / "two")]) == 2
-    assert "% of the validation prompts" in capsys.readouterr().err
-    assert main([*use, "--expert", str(bad), "--allow-imperfect-expert", "--out", str(tmp_path / "three")]) == 0
-    assert main(["train", "--p", "3", *use[3:], "--expert", str(good), "--out", str(tmp_path / "four")]) == 2
+    assert main([*use, *size, "--p", "3", "--out", str(tmp_path / "two")]) == 2
     assert "was trained with p 2, this run has p 3" in capsys.readouterr().err
+    assert main([*use, "--task", "garnet", "--out", str(tmp_path / "three")]) == 2
+    assert "was trained with task modadd, this run has task garnet" in capsys.readouterr().err
+
+
+def test_an_imperfect_expert_is_refused_unless_asked_for(tmp_path, capsys):
+    """After one update of a table most states have not been seen."""
+    expert, common = str(tmp_path / "expert"), "--task garnet --batch 2 --n-validation 20".split()
+    assert main(["expert", *common, "--steps", "1", "--out", expert]) == 0
+    use = ["train", *common, "--steps", "2", "--expert", expert]
+    capsys.readouterr()
+    assert main([*use, "--out", str(tmp_path / "one")]) == 2
+    assert "% of the validation prompts" in capsys.readouterr().err
+    assert main([*use, "--allow-imperfect-expert", "--out", str(tmp_path / "two")]) == 0
+    assert "% of the validation prompts" in capsys.readouterr().err
 
 
 def test_bench_smoke(tmp_path):

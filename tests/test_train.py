@@ -14,9 +14,14 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["nail-f", "dagger"])
-def test_cutting_a_run_in_segments_changes_no_bit(method):
-    config = dataclasses.replace(CONFIG, method=method)
+TABLE = TrainConfig(
+    task="garnet", S=3, A=3, H=3, method="dagger", eta=0.4, batch=8, steps=9, warmup=2, lr=1e-2, eval_every=3,
+    n_validation=5,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [CONFIG, TABLE], ids=lambda config: config.method)
+def test_cutting_a_run_in_segments_changes_no_bit(config):
     whole, rows = finished(*(dataclasses.replace(config, eval_every=9),) * 2)
     cut, cut_rows = finished(*(config,) * 2)
     assert [int(r.step[0]) for r in rows] == [0, 9]
@@ -54,8 +59,8 @@ def test_not_finite_losses_are_noticed():
 
 
 def test_train_loss_is_the_mean_since_the_last_row():
-    _, each = finished(*(dataclasses.replace(CONFIG, eval_every=1),) * 2)
-    _, rows = finished(*(CONFIG,) * 2)
+    _, each = finished(*(dataclasses.replace(TABLE, eval_every=1),) * 2)
+    _, rows = finished(*(TABLE,) * 2)
     means = [np.mean([r.train_loss[0] for r in each[i - 2 : i + 1]]) for i in (3, 6, 9)]
     assert np.isnan(rows[0].train_loss[0])
     np.testing.assert_allclose([r.train_loss[0] for r in rows[1:]], means, rtol=1e-6)
@@ -88,7 +93,7 @@ def test_bad_fields_are_refused_by_name(field, value, sentence):
         make_train(dataclasses.replace(CONFIG, **{field: value}))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_bfloat16_and_float32_tell_the_same_story(precision):
     """Figure 2's contrast on a small chain (q^m = 0.08): NAIL-F solves it, OPD-F does not, in either precision."""
     base = TrainConfig(
