@@ -19,8 +19,8 @@ def test_a_noisy_expert_survives_with_probability_q_to_the_h(build):
     q = exact.right_probability(3, 0.4)
     assert mdp.value(instance.mdp, instance.expert) == pytest.approx(1.0)
     assert mdp.value(instance.mdp, noisy) == pytest.approx(exact.survival(4, 3, 0.4), abs=1e-12)
-    mistakes = mdp.first_mistake(instance.mdp, noisy, instance.expert)
-    np.testing.assert_allclose(mistakes, q ** np.arange(4) * (1 - q), atol=1e-12)
+    on_path = mdp.occupancy(instance.mdp, noisy) * (instance.expert.max(-1) == 1.0)
+    np.testing.assert_allclose(on_path.sum(1), q ** np.arange(4), atol=1e-12)
     assert mdp.value(instance.mdp, mdp.optimal_policy(instance.mdp)) == pytest.approx(1.0)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nail.envs.instances import poison_chain
-from nail.envs.mdp import first_mistake
+from nail.envs.mdp import occupancy
 from nail.noise import Huber
 from nail.theory import bounds, exact
 
@@ -80,16 +80,17 @@ def test_hellinger_constant_is_needed_and_fails_without_domination():
         p, q = np.array([1 - gap, gap]), np.array([1.0, 0.0])
         channel = Huber(0.3, np.full(2, 0.5))
         noisy = squared_hellinger(through(channel, p), through(channel, q))
-        assert noisy == pytest.approx(bounds.undominated_hellinger(0.3, gap), rel=2 * gap)
+        leading = 0.7**2 * gap**2 * (1 / (2 * 0.3) + 1 / (4 - 2 * 0.3))
+        assert noisy == pytest.approx(leading, rel=2 * gap)
         assert squared_hellinger(p, q) == pytest.approx(gap, rel=gap)
 
 
 @given(st.integers(1, 8), st.integers(2, 5), ETA)
 def test_survival(horizon, n_actions, eta):
     """docs/theory.md §3.3: a trajectory of the noisy expert is clean after H steps with probability q^H."""
-    chain = poison_chain(8, n_actions)
-    mistakes = first_mistake(chain.mdp, chain.noisy(eta), chain.expert)
-    np.testing.assert_allclose(1 - mistakes[:horizon].sum(), exact.survival(horizon, n_actions, eta), atol=1e-12)
+    chain = poison_chain(9, n_actions)
+    clean = occupancy(chain.mdp, chain.noisy(eta))[horizon, 0]
+    np.testing.assert_allclose(clean, exact.survival(horizon, n_actions, eta), atol=1e-12)
 
 
 @jax.jit

@@ -92,11 +92,15 @@ def make_mdp(P: np.ndarray, r: np.ndarray, rho: np.ndarray, horizon: int | None 
     )
 
 
-def _exact(signature: str) -> Callable[[Callable], Callable]:
-    """Vectorise a core over leading axes by its `signature`, compile it, and run it in float64 outside of traces."""
+def _exact(rest: str) -> Callable[[Callable], Callable]:
+    """Vectorise a function of an MDP over leading axes, compile it, and run it in float64 outside of traces; `rest` is
+    what its signature has after the tables of the MDP."""
 
     def wrap(core: Callable) -> Callable:
-        run = jax.jit(jnp.vectorize(core, signature=signature))
+        def of_tables(P, r, rho, *others):
+            return core(TabularMDP(P, r, rho), *others)
+
+        run = jax.jit(jnp.vectorize(of_tables, signature=f"(h,s,a,s),(h,s,a),(s){rest}"))
 
         @wraps(core)
         def exact(*args, **named):
@@ -119,82 +123,34 @@ def _lowest_best(q: Float[Array, "S A"]) -> Float[Array, "S A"]:
     return jax.nn.one_hot(jnp.argmax(tied, axis=-1), q.shape[-1], dtype=q.dtype)
 
 
-def _backward(P, r, backup: Callable) -> Callable[..., Array]:
+def _backward(mdp: TabularMDP, backup: Callable, *extra: Array) -> Array:
     """Q_h = r_h + P_h V_{h+1}, (V_h, out_h) = backup(Q_h, x_h), from h = H down; `backup` sees one layer."""
 
     def layer(v, tables):
         q = tables[1] + tables[0] @ v
         return backup(q, *tables[2:])
 
-    return lambda *extra: lax.scan(layer, jnp.zeros(r.shape[1], r.dtype), (P, r, *extra), reverse=True)[1]
+    return lax.scan(layer, jnp.zeros(mdp.n_states, mdp.r.dtype), (mdp.P, mdp.r, *extra), reverse=True)[1]
 
 
-@_exact("(h,s,a,s),(h,s,a),(s)->(h,s,a)")
-def _optimal(P, r, rho):
+@_exact("->(h,s,a)")
+def optimal_policy(mdp: TabularMDP) -> Table:
+    """π*_h(s) = argmax_a Q*_h(s, a) by backward induction, ties to the lowest action; one-hot, (..., H, S, A)."""
+
     def backup(q):
         policy = _lowest_best(q)
         return (policy * q).sum(-1), policy
 
-    return _backward(P, r, backup)()
+    return _backward(mdp, backup)
 
 
-@_exact("(h,s,a,s),(h,s,a),(s),()->(h,s,a)")
-def _soft(P, r, rho, temperature):
+@_exact(",()->(h,s,a)")
+def _soft(mdp, temperature):
     def backup(q):
         v = temperature * jax.nn.logsumexp(q / temperature, axis=-1)
         return v, jax.nn.softmax(q / temperature, axis=-1)
 
-    return _backward(P, r, backup)()
-
-
-@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a)->(h,s,a)")
-def _q_values(P, r, rho, policy):
-    def backup(q, pi):
-        return (pi * q).sum(-1), q
-
-    return _backward(P, r, backup)(policy)
-
-
-@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a)->(h,s)")
-def _state_values(P, r, rho, policy):
-    def backup(q, pi):
-        v = (pi * q).sum(-1)
-        return v, v
-
-    return _backward(P, r, backup)(policy)
-
-
-@_exact("(),()->()")
-def _difference(one, other):
-    return one - other
-
-
-@_exact("(h,s),(s)->()")
-def _start_value(values, rho):
-    return values[0] @ rho
-
-
-@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a)->(h,s)")
-def _occupancy(P, r, rho, policy):
-    def layer(d, tables):
-        p, pi = tables
-        return jnp.einsum("s,sa,sat->t", d, pi, p), d
-
-    return lax.scan(layer, rho, (P, policy))[1]
-
-
-@_exact("(h,s,a,s),(h,s,a),(s),(h,s,a),(h,s,a)->(h)")
-def _first_mistake(P, r, rho, policy, allowed):
-    def layer(d, tables):
-        p, pi, fine = tables
-        return jnp.einsum("s,sa,sat->t", d, pi * fine, p), jnp.einsum("s,sa->", d, pi * (1.0 - fine))
-
-    return lax.scan(layer, rho, (P, policy, allowed))[1]
-
-
-def optimal_policy(mdp: TabularMDP) -> Table:
-    """π*_h(s) = argmax_a Q*_h(s, a) by backward induction, ties to the lowest action; one-hot, (..., H, S, A)."""
-    return _optimal(*mdp)
+    return _backward(mdp, backup)
 
 
 def soft_optimal_policy(mdp: TabularMDP, temperature: float) -> Table:
@@ -204,37 +160,37 @@ def soft_optimal_policy(mdp: TabularMDP, temperature: float) -> Table:
     `BadInput` unless τ > 0. Source: docs/theory.md §4.5.
     """
     require(temperature > 0, "temperature", temperature, "positive")
-    return _soft(*mdp, temperature)
+    return _soft(mdp, temperature)
 
 
+@_exact(",(h,s,a)->(h,s,a)")
 def q_values(mdp: TabularMDP, policy: Table) -> Table:
     """Q^π_h(s, a): expected reward from step h on, after playing a at s; (..., H, S, A), in units of reward."""
-    return _q_values(*mdp, policy)
+    return _backward(mdp, lambda q, pi: ((pi * q).sum(-1), q), policy)
 
 
-def state_values(mdp: TabularMDP, policy: Table) -> Float[Array, "... H S"] | Float[np.ndarray, "... H S"]:
-    """V^π_h(s) = Σ_a π_h(a|s) Q^π_h(s, a); (..., H, S)."""
-    return _state_values(*mdp, policy)
-
-
+@_exact(",(h,s,a)->(h,s)")
 def occupancy(mdp: TabularMDP, policy: Table) -> Float[Array, "... H S"] | Float[np.ndarray, "... H S"]:
     """d^π_h(s) = P(s_h = s): d_1 = ρ, d_{h+1}(t) = Σ_{s,a} d_h(s) π_h(a|s) P_h(t|s, a); each layer sums to 1."""
-    return _occupancy(*mdp, policy)
+
+    def layer(d, tables):
+        p, pi = tables
+        return jnp.einsum("s,sa,sat->t", d, pi, p), d
+
+    return lax.scan(layer, mdp.rho, (mdp.P, policy))[1]
 
 
+@_exact(",(h,s,a)->()")
 def value(mdp: TabularMDP, policy: Table) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
-    """J(π) = Σ_s ρ(s) V^π_1(s): the expected reward of an episode."""
-    return _start_value(state_values(mdp, policy), mdp.rho)
+    """J(π) = Σ_s ρ(s) V^π_1(s), V^π_h(s) = Σ_a π_h(a|s) Q^π_h(s, a): the expected reward of an episode."""
+
+    def backup(q, pi):
+        v = (pi * q).sum(-1)
+        return v, v
+
+    return _backward(mdp, backup, policy)[0] @ mdp.rho
 
 
-def regret(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
+def regret(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array | np.ndarray, "..."] | float:
     """J(π*) − J(π), π* = `expert` (the clean one); negative if the policy is better."""
-    return _difference(value(mdp, expert), value(mdp, policy))
-
-
-def first_mistake(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array, "... H"] | Float[np.ndarray, "... H"]:
-    """P(the first action outside the clean expert's support is played at step h), for h = 1..H; shape (..., H).
-
-    One minus its sum is the probability of an episode without a mistake: q^H for a noisy deterministic expert.
-    """
-    return _first_mistake(*mdp, policy, (expert > 0) * 1.0)
+    return value(mdp, expert) - value(mdp, policy)
