@@ -9,10 +9,6 @@ from nail.checks import require
 from nail.theory.exact import check_setting, right_probability
 
 
-def _check_open(name: str, value: float) -> None:
-    require(0.0 < value < 1.0, name, value, "in (0, 1)")
-
-
 def phased_labels(horizon: int, n_actions: int, eta: float, delta: float) -> int:
     """k = ⌈2·log(2AH/δ)/(1−η)²⌉ labels a level, after which all H pluralities are right with probability >= 1−δ.
 
@@ -20,8 +16,7 @@ def phased_labels(horizon: int, n_actions: int, eta: float, delta: float) -> int
     of mean 1−η), then a union bound over (A−1)H. Deterministic expert, uniform noise. Raises `BadInput` for
     bad H, A, η, δ. Source: docs/theory.md §4.2.
     """
-    check_setting(horizon, n_actions, eta)
-    _check_open("delta", delta)
+    check_setting(horizon, n_actions, eta, delta)
     return math.ceil(2.0 * math.log(2 * n_actions * horizon / delta) / (1.0 - eta) ** 2)
 
 
@@ -64,28 +59,15 @@ def hellinger_constant(eta: float, domination: float) -> float:
     C = `domination` >= 1 (ν and q both sum to 1). Raises `BadInput` for η outside [0, 1) or C < 1.
     Source: docs/theory.md §3.2.
     """
-    check_setting(1, 2, eta)
+    check_setting(eta=eta)
     require(domination >= 1.0, "domination", domination, "at least 1")
     return (1.0 - eta) ** 2 / (math.sqrt(eta * domination) + math.sqrt(1.0 - eta + eta * domination)) ** 2
-
-
-def undominated_hellinger(eta: float, gap: float) -> float:
-    """Leading term (1−η)²Δ²·(1/(2η) + 1/(4−2η)) of D²(p_η, q_η) for q = (1, 0), p = (1−Δ, Δ), ν uniform on
-    two actions, where D²(p, q) ≈ Δ: without domination no constant factor survives.
-
-    Raises `BadInput` for η outside (0, 1) or Δ = `gap` outside [0, 1]. Source: docs/theory.md §3.2.
-    """
-    _check_open("eta", eta)
-    require(0.0 <= gap <= 1.0, "gap", gap, "in [0, 1]")
-    return (1.0 - eta) ** 2 * gap**2 * (1 / (2 * eta) + 1 / (4 - 2 * eta))
 
 
 def compounding_bound(horizon: int, error: float, recovery: int | None = None) -> float:
     """Upper bound on `exact.compounding_cost`: εT² without recovery, uεT with recovery in u steps
     (docs/theory.md §4.3)."""
-    require(horizon >= 1, "horizon", horizon, "at least 1")
-    require(0.0 <= error <= 1.0, "error", error, "in [0, 1]")
-    require(recovery is None or recovery >= 1, "recovery", recovery, "at least 1 (or None)")
+    check_setting(horizon, error=error, recovery=recovery)
     return error * horizon * (horizon if recovery is None else recovery)
 
 
@@ -93,7 +75,6 @@ def rare_action_episodes(horizon: int, c: float, eta: float, delta: float) -> fl
     """n ≈ ηH/(c²(1−η)²)·log(1/δ): the shape, up to a constant, of the episodes that uniform (undominated) noise costs
     on the rare-action instance; linear in H. Raises `BadInput` for bad H, η, δ or c <= 0. Source: docs/theory.md §4.4.
     """
-    check_setting(horizon, 2, eta)
-    _check_open("delta", delta)
+    check_setting(horizon, 2, eta, delta)
     require(c > 0, "c", c, "positive")
     return eta * horizon / (c**2 * (1.0 - eta) ** 2) * math.log(1.0 / delta)

@@ -107,18 +107,6 @@ def gradient(problem: SequenceProblem, horizon: int) -> Float[np.ndarray, " d"]:
     return exact_moments(problem._replace(driver=None), 1.0, horizon).mean
 
 
-def token_gradient(problem: SequenceProblem, horizon: int) -> Float[np.ndarray, " d"]:
-    """Σ_t E_{s_t} ∇KL(p(·|s_t)‖t(·|s_t)) with prefixes from the driver and stopped, from the state occupancies."""
-    local = np.einsum("sa,sad,sa->sd", student(problem), scores(problem), rewards(problem))
-    mass, total = np.eye(len(local))[0], np.zeros(local.shape[1])
-    for _ in range(horizon):
-        total += mass @ local
-        following = np.zeros_like(mass)
-        np.add.at(following, problem.step, mass[:, None] * driver(problem))
-        mass = following
-    return total
-
-
 def enumerated_moments(problem: SequenceProblem, gamma: float, horizon: int) -> Moments:
     """Moments of ĝ_γ from all A^T sequences, by the definition of the estimator and not by its recursion.
 

@@ -30,8 +30,7 @@ def genie_success(horizon: int, n_actions: int, eta: float, n: int, tolerance: f
     `tolerance` + 1e-12, for any n. Raises `BadInput` for bad H, A, η, for n < 0, and for η so near 1 that the
     plurality needs more than `MAX_LABELS` labels. Source: docs/theory.md §4.1.
     """
-    check_setting(horizon, n_actions, eta)
-    require(n >= 0, "n", n, "at least 0")
+    check_setting(horizon, n_actions, eta, n=n)
     labels = labels_until_sure(n_actions, eta, tolerance)
     wrong = 1.0 - plurality_right(n_actions, eta, labels)
     return float(1.0 - binomial_head(n, survival(horizon - 1, n_actions, eta), labels) @ wrong)
@@ -57,7 +56,7 @@ def n_offline(horizon: int, n_actions: int, eta: float, delta: float) -> int:
     Exact up to 2^53 episodes and to 16 digits beyond. Raises `BadInput` as `genie_success`, and for δ outside
     (0, 1). Source: docs/theory.md §4.1.
     """
-    require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
+    check_setting(horizon, n_actions, eta, delta)
     return smallest(lambda n: genie_success(horizon, n_actions, eta, n, min(1e-12, delta * 1e-6)) >= 1.0 - delta)
 
 
@@ -70,8 +69,7 @@ def bc_exact(horizon: int, n_actions: int, eta: float, n: int, tolerance: float 
     Bin(·; n, q^h) less what was below already, so the cost is O(H·K²) for any n. Uniform noise, expert uniform off
     path, ties broken uniformly. Raises `BadInput` as `genie_success`. Source: docs/theory.md §4.2.
     """
-    check_setting(horizon, n_actions, eta)
-    require(n >= 0, "n", n, "at least 0")
+    check_setting(horizon, n_actions, eta, n=n)
     require(0.0 < tolerance < 1.0, "tolerance", tolerance, "in (0, 1)")
     q = right_probability(n_actions, eta)
     labels = labels_until_sure(n_actions, eta, tolerance / horizon)
@@ -89,7 +87,7 @@ def bc_exact(horizon: int, n_actions: int, eta: float, n: int, tolerance: float 
 
 def n_bc(horizon: int, n_actions: int, eta: float, delta: float) -> int:
     """min{n : `bc_exact` >= 1−δ}: the trajectories that LogLossBC needs on the poison chain (docs/theory.md §4.2)."""
-    require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
+    check_setting(horizon, n_actions, eta, delta)
     tolerance = min(1e-10, delta * 1e-4)
     return smallest(lambda n: bc_exact(horizon, n_actions, eta, n, tolerance) >= 1.0 - delta)
 
@@ -102,9 +100,7 @@ def compounding_cost(horizon: int, error: float, recovery: int | None = None) ->
     the cost is Σ_t (1 − (1−ε) c_t); without recovery that is Σ_t (1 − (1−ε)^t) <= εT², with recovery at most uεT.
     Raises `BadInput` for T < 1, ε outside [0, 1], u < 1. Source: docs/theory.md §4.3.
     """
-    require(horizon >= 1, "horizon", horizon, "at least 1")
-    require(0.0 <= error <= 1.0, "error", error, "in [0, 1]")
-    require(recovery is None or recovery >= 1, "recovery", recovery, "at least 1 (or None)")
+    check_setting(horizon, error=error, recovery=recovery)
     on_path = np.ones(horizon)
     for t in range(1, horizon):
         back = 0.0 if recovery is None or t < recovery else error * on_path[t - recovery]
@@ -123,8 +119,7 @@ def lrt_error(
     Bin(k; nH, p_1)); equal priors, so a tie costs the same either way. Raises `BadInput` unless H >= 1, 0 <
     c <= H/2, η in [0, 1), n >= 0, 1 <= C <= H/c. Source: docs/theory.md §4.4.
     """
-    check_setting(horizon, 2, eta)
-    require(n >= 0, "n", n, "at least 0")
+    check_setting(horizon, 2, eta, n=n)
     p0, p1 = rare_label_probabilities(horizon, c, eta, noise, domination)
     trials = n * horizon
     if trials == 0 or p1 == 1.0:

@@ -24,11 +24,18 @@ BLOCK = 2.5
 """half width, in Poisson standard deviations, of the block of r that shares one tilt: keeps T to about 1e-12"""
 
 
-def check_setting(horizon: int = 1, n_actions: int = 2, eta: float = 0.0) -> None:
-    """Raise `BadInput` unless H >= 1, A >= 2 and η in [0, 1)."""
+def check_setting(
+    horizon: int = 1, n_actions: int = 2, eta: float = 0.0, delta: float = 0.5, n: int = 0, error: float = 0.0,
+    recovery: int | None = None,
+) -> None:  # fmt: skip
+    """Raise `BadInput` unless H >= 1, A >= 2, η in [0, 1), δ in (0, 1), n >= 0, ε in [0, 1], u >= 1 or None."""
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(n_actions >= 2, "n_actions", n_actions, "at least 2")
     require(0.0 <= eta < 1.0, "eta", eta, "in [0, 1)")
+    require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
+    require(n >= 0, "n", n, "at least 0")
+    require(0.0 <= error <= 1.0, "error", error, "in [0, 1]")
+    require(recovery is None or recovery >= 1, "recovery", recovery, "at least 1 (or None)")
 
 
 def right_probability(n_actions: int, eta: float) -> float:

@@ -12,12 +12,11 @@ from nail.checks import require
 
 @dataclass(frozen=True)
 class LineFit:
-    """log n* = intercept + slope·x with the slope's standard error and two-sided interval; `aic` up to a
+    """log n* = intercept + slope·x with the slope's two-sided interval; `aic` up to a
     constant that is the same for both fits of one data set."""
 
     intercept: float
     slope: float
-    slope_se: float
     interval: tuple[float, float]
     aic: float
 
@@ -59,7 +58,7 @@ def fit_line(
         scale, aic = max(1.0, chi2 / free), chi2 + 4.0
     se = float(np.sqrt(scale / spread))
     half = float(stats.t.ppf(0.5 + level / 2, free)) * se
-    return LineFit(intercept, slope, se, (slope - half, slope + half), float(aic))
+    return LineFit(intercept, slope, (slope - half, slope + half), float(aic))
 
 
 def fit_scaling(
