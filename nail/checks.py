@@ -23,6 +23,6 @@ def require_known(what: str, value: str, known: Iterable[str]) -> None:
     known = list(known)
     if value in known:
         return
-    near = difflib.get_close_matches(value.lower(), known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(value).lower(), known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise BadInput(f"unknown {what} {value!r}{hint} (known: {', '.join(known)})")

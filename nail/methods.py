@@ -5,8 +5,9 @@ A new method is a new row. Two loops read it: the training of a network (nail/tr
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from nail.checks import require
 from nail.registry import Table
 
 
@@ -61,6 +62,19 @@ class Method(NamedTuple):
     def trains(self) -> bool:
         """Whether a network can be trained by this row."""
         return self.decides == "fit"
+
+
+def check_method(row: Any) -> Method:
+    """`row` unchanged, or `BadInput` naming the first field that is not what `Method` says of it."""
+    require(isinstance(row, Method), "a method", repr(row), "a `nail.methods.Method`")
+    for name, kind in get_type_hints(Method).items():
+        known = get_args(kind)
+        if get_origin(kind) is Literal:
+            require(getattr(row, name) in known, f"{name} of the method {row.name}", repr(getattr(row, name)),
+                    f"one of {', '.join(known)}")  # fmt: skip
+    require(row.beta is None or 0 <= row.beta <= 1, f"beta of the method {row.name}", row.beta, "None or in [0, 1]")
+    require(row.temperature >= 0, f"temperature of the method {row.name}", row.temperature, "at least 0")
+    return row
 
 
 def expert_share(decay: Any, episodes: Any, per_round: Any) -> Any:

@@ -5,27 +5,42 @@ from outside is identified by its name and by what it is, so that results of an 
 new one's.
 """
 
+import dis
 import functools
 import hashlib
 import inspect
 import json
 import site
+import sys
 import sysconfig
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nail.checks import BadInput, require_known
 
-_PREFIXES = tuple(
-    str(Path(folder).resolve())
+_FOLDERS = tuple(
+    Path(folder).resolve()
     for folder in {
         *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), *site.getsitepackages(),
         Path(__file__).parent,
     }
 )  # fmt: skip
-"""folders of installed code and of this package: its functions are known by their names"""
+"""folders of installed code and of this package"""
+_NO_HOMES = frozenset({"", "nail", "jax", "jaxlib", "numpy", "scipy", "flax", "optax", *sys.stdlib_module_names})
+"""packages that definitions use and do not come from"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a task or a student: a frozen dataclass that inherits from this one. Without fields: none."""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
 
 
 class Table(dict[str, Any]):
@@ -54,68 +69,195 @@ class Table(dict[str, Any]):
         return None if name in self.own else fingerprint(self[name])
 
 
+def installed(path: Path | str) -> bool:
+    """Whether a file belongs to an installed package, to Python, or to this package; so does what has no file."""
+    return str(path).startswith("<") or any(Path(path).resolve().is_relative_to(folder) for folder in _FOLDERS)
+
+
 def fingerprint(value: Any) -> str:
     """12 hexadecimal digits that change with a definition: code, parameters, closures, and globals that are read.
 
-    Functions of installed packages (and of this one) count by their names; comments and places in a file do not count.
+    Code of installed packages (and of this one) counts by its name, but for the packages that the definition's own
+    functions come from. Comments, docstrings and places in a file do not count; the version of Python, which compiles
+    the code, does.
+    Raises `BadInput` for an object whose content cannot be read.
     """
-    text = json.dumps(_content(value, frozenset()), sort_keys=True, default=repr)
+    parts = value if isinstance(value, tuple) else (value,)
+    homes = {str(getattr(part, "__module__", "")).split(".")[0] for part in parts if callable(part)} - _NO_HOMES
+    text = json.dumps(_Reader(frozenset(homes)).read(value, frozenset()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _content(value: Any, above: frozenset[int]) -> Any:
-    """`value` as plain lists and text; `above` are the objects that contain it."""
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return [type(value).__name__, repr(value)]
-    if id(value) in above:
-        return "itself"
-    inner = functools.partial(_content, above=above | {id(value)})
-    if isinstance(value, types.CodeType):
-        return ["code", value.co_code.hex(), list(value.co_names), [inner(c) for c in value.co_consts]]
-    if isinstance(value, types.ModuleType):
-        return ["module", value.__name__, None if _installed(value) else inspect.getsource(value)]
-    if isinstance(value, functools.partial):
-        return ["partial", inner(value.func), inner(value.args), inner(value.keywords)]
-    if isinstance(value, types.MethodType):
-        return ["method", inner(value.__self__), inner(value.__func__)]
-    if isinstance(value, dict):
-        return ["dict", sorted((str(key), inner(item)) for key, item in value.items())]
-    if isinstance(value, (set, frozenset)):
-        return ["set", sorted(map(repr, value))]
-    if isinstance(value, (list, tuple)):
-        return [_name(type(value)), [inner(item) for item in value]]
-    if isinstance(value, types.FunctionType):
-        return _name(value) if _installed(value) else _function(value, inner)
-    if isinstance(value, type):
-        body = {} if _installed(value) else {k: v for k, v in vars(value).items() if callable(v) or k[0] != "_"}
-        return ["class", _name(value), inner(body)]
-    if hasattr(value, "dtype") and hasattr(value, "tobytes"):
-        return ["array", str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
-    if hasattr(value, "__wrapped__"):
-        return ["wrapped", inner(value.__wrapped__)]
-    return ["object", inner(type(value)), inner(vars(value)) if hasattr(value, "__dict__") else _name(type(value))]
+@dataclass(frozen=True)
+class _Reader:
+    """Definitions as plain lists and text."""
+
+    homes: frozenset[str]
+    """packages whose code counts, wherever it lies"""
+
+    def read(self, value: Any, above: frozenset[int]) -> Any:
+        """`value` in plain parts; `above` are the objects that contain it."""
+        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            return [type(value).__name__, repr(value)]
+        if id(value) in above:
+            return "itself"
+        inner = functools.partial(self.read, above=above | {id(value)})
+        for kind, read in _KINDS:
+            if isinstance(value, kind):
+                return [kind.__name__, *read(value, inner)]
+        if isinstance(value, type):
+            return ["class", *self._class(value, inner)]
+        if isinstance(value, types.ModuleType):
+            return ["module", value.__name__, {} if self._known(value) else _sources(value)]
+        if hasattr(value, "__wrapped__"):
+            return ["wrapped", inner(value.__wrapped__), inner(self._parameters(value))]
+        if isinstance(value, types.FunctionType):
+            if self._known(value):
+                return ["function", _name(value), inner(self._parameters(value))]
+            return ["function", self._function(value, inner)]
+        if hasattr(value, "dtype") and hasattr(value, "__array__"):
+            return ["array", str(value.dtype), *_array(value, inner)]
+        return ["object", *self._object(value, inner)]
+
+    def _parameters(self, function: Any) -> list[Any]:
+        """What installed code around a function closes over: numbers, texts, functions; the rest is its own affair."""
+
+        def counts(cell: Any) -> bool:
+            if isinstance(cell, (list, tuple)):
+                return all(map(counts, cell))
+            plain = (bool, int, float, complex, str, bytes, types.NoneType, types.FunctionType)
+            return isinstance(cell, plain)
+
+        return [cell for cell in _cells(function) if counts(cell)] if isinstance(function, types.FunctionType) else []
+
+    def _known(self, value: Any) -> bool:
+        """Whether code counts by its name."""
+        module = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+        if str(module).split(".")[0] in self.homes or module == "__main__":
+            return False
+        try:
+            return installed(inspect.getfile(value))
+        except (TypeError, OSError):
+            return str(module).split(".")[0] in sys.modules
+
+    def _function(self, function: types.FunctionType, inner: Any) -> Any:
+        """Code, defaults, closure, and the globals that the code (or code inside it) reads."""
+        read = {n: function.__globals__[n] for n in _globals(function.__code__) if n in function.__globals__}
+        return inner([function.__code__, function.__defaults__, function.__kwdefaults__, _cells(function), read])
+
+    def _class(self, kind: type, inner: Any) -> list[Any]:
+        """What a class and those that it inherits from define, down to installed ones, but for generated methods."""
+        own = [k for k in kind.__mro__ if not self._known(k)]
+        bodies = [
+            {n: v for n, v in vars(k).items() if n not in _OF_EVERY_CLASS and not _generated(v)} for k in own
+        ]  # fmt: skip
+        return [[_name(k) for k in kind.__mro__ if k not in own], inner(bodies)]
+
+    def _object(self, value: Any, inner: Any) -> list[Any]:
+        """Class and attributes; without attributes, what pickling would keep."""
+        if hasattr(value, "__qualname__"):
+            return [_name(value)]
+        kept = {n: getattr(value, n) for k in type(value).__mro__ for n in _slots(k) if hasattr(value, n)}
+        members = {n: v for k in type(value).__mro__ for n, v in vars(k).items()}
+        cached = {n for n, v in members.items() if isinstance(v, functools.cached_property)}
+        kept |= {n: v for n, v in getattr(value, "__dict__", {}).items() if n not in cached}
+        if kept:
+            return [inner(type(value)), inner(kept)]
+        try:
+            made = value.__reduce_ex__(4)
+        except Exception as error:
+            raise BadInput(f"a definition must hold objects that can be told apart, and {value!r} cannot") from error
+        rest = made if isinstance(made, str) else [list(part) if hasattr(part, "__next__") else part for part in made]
+        return [inner(type(value)), inner(rest)]
 
 
-def _function(function: types.FunctionType, inner: Any) -> Any:
-    """A function's code, defaults, closure, and the globals that its code (or code inside it) names."""
-    read = {n: function.__globals__[n] for n in sorted(_names(function.__code__)) if n in function.__globals__}
-    closure = [cell.cell_contents for cell in function.__closure__ or () if cell.cell_contents is not function]
-    kept = [function.__code__, function.__defaults__, function.__kwdefaults__, closure, read]
-    return ["function", *map(inner, kept)]
+def _items(value: Any, inner: Any) -> list[Any]:
+    """Elements of a list or tuple, with the class of a named one."""
+    return [inner(type(value)) if hasattr(value, "_fields") else "", [inner(item) for item in value]]
 
 
-def _names(code: types.CodeType) -> set[str]:
-    nested = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return {*code.co_names, *(name for part in nested for name in _names(part))}
+def _sorted(values: Any, inner: Any) -> list[Any]:
+    return sorted((inner(value) for value in values), key=json.dumps)
+
+
+_KINDS: tuple[tuple[type, Callable[[Any, Any], Iterable[Any]]], ...] = (
+    (types.CodeType, lambda c, inner: [c.co_code.hex(), list(c.co_names), *map(inner, _constants(c))]),
+    (functools.partial, lambda p, inner: map(inner, (p.func, p.args, p.keywords))),
+    (types.MethodType, lambda m, inner: map(inner, (m.__self__, m.__func__))),
+    (property, lambda p, inner: map(inner, (p.fget, p.fset))),
+    (functools.cached_property, lambda p, inner: [inner(p.func)]),
+    (staticmethod, lambda m, inner: [inner(m.__func__)]),
+    (classmethod, lambda m, inner: [inner(m.__func__)]),
+    (Mapping, lambda d, inner: _sorted(d.items(), inner)),
+    (Set, _sorted),
+    (list, _items),
+    (tuple, _items),
+)
+"""type → what an object of it consists of"""
+_OF_EVERY_CLASS = frozenset(
+    "__dict__ __weakref__ __module__ __qualname__ __doc__ __annotations__ __annotate__ __annotate_func__ "
+    "__annotations_cache__ __dataclass_fields__ __dataclass_params__ __match_args__ __orig_bases__ __parameters__ "
+    "__firstlineno__ __static_attributes__ __abstractmethods__ _abc_impl __slots__ _fields __protocol_attrs__".split()
+)
+"""names in a class's body that say nothing, or what others there say too"""
+
+
+def _generated(value: Any) -> bool:
+    """Whether a member of a class was written by `dataclass`, `NamedTuple` or Python itself."""
+    function = getattr(value, "__func__", value)
+    code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
+    if code is None:
+        return type(value).__name__ in ("_tuplegetter", "member_descriptor", "getset_descriptor")
+    written = code.co_filename == "<string>" and code.co_name.startswith("__")
+    return written or (code.co_filename[0] != "<" and installed(code.co_filename))
+
+
+def _constants(code: types.CodeType) -> list[Any]:
+    """The constants of code, without its docstring."""
+    first = code.co_consts[:1]
+    documented = first and isinstance(first[0], str) and not code.co_name.startswith("<")
+    return [None, *code.co_consts[1:]] if documented and code.co_flags & inspect.CO_OPTIMIZED else [*code.co_consts]
+
+
+def _globals(code: types.CodeType) -> list[str]:
+    """Names of the globals that code reads, and code inside it."""
+    read = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    nested = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return sorted(read.union(*(_globals(part) for part in nested)))
+
+
+def _cells(function: types.FunctionType) -> list[Any]:
+    """What a function closes over; a cell that is not filled yet counts as empty."""
+    found = []
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:
+            found.append(None)
+    return found
+
+
+def _array(value: Any, inner: Any) -> list[Any]:
+    if str(value.dtype).startswith("key<"):
+        import jax
+
+        value = jax.random.key_data(value)
+    content = np.asarray(value)
+    return [list(content.shape), inner(content.tolist()) if content.dtype == object else
+            hashlib.sha256(content.tobytes()).hexdigest()]  # fmt: skip
+
+
+def _sources(module: types.ModuleType) -> dict[str, str]:
+    """Hashes of the files of a module and of its loaded submodules."""
+    files = {name: getattr(found, "__file__", None) for name, found in list(sys.modules.items())
+             if f"{name}.".startswith(f"{module.__name__}.")}  # fmt: skip
+    return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in files.items() if file}
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    found = vars(kind).get("__slots__", ())
+    return (found,) if isinstance(found, str) else tuple(found)
 
 
 def _name(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
-
-
-def _installed(value: Any) -> bool:
-    """Whether code belongs to an installed package or to this one; what has no file is built in, or a user's input."""
-    try:
-        return str(Path(inspect.getfile(value)).resolve()).startswith(_PREFIXES)
-    except (TypeError, OSError):
-        return getattr(value, "__module__", "builtins") != "__main__"
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"

@@ -143,7 +143,7 @@ BAD = [
     (f"{N_STAR} nail-f --instance poison", "unknown instance 'poison'; did you mean 'poison-chain'?"),
     (f"{N_STAR} nail-f --instance garnet --S x", "S must be an integer, got 'x'"),
     (f"{N_STAR} nail-f --instance garnet --S 65", "S must be an integer in 1..64, got 65"),
-    (f"{N_STAR} nail-f --S 3", "unknown option or command --S, 3"),
+    (f"{N_STAR} nail-f --S 3", "unknown option or command --S"),
     (f"{N_STAR} nail-f --instance modadd", "unknown instance 'modadd'"),
     (f"{N_STAR} jsd-beta", "divergence of the count-based learner jsd-beta must be kl, got jsd"),
     (f"{N_STAR} nail-f --delta 1", "delta must be in (0, 1), got 1.0"),

@@ -105,7 +105,7 @@ train --eta high | eta must be a number, got 'high'
 train --temperature warm | temperature must be None or a number, got 'warm'
 train --p | --p needs a value
 train --p 3 --method | --method needs a value
-train --wdth 64 | unknown option or command --wdth, 64; did you mean --width?
+train --wdth 64 | unknown option or command --wdth; did you mean --width?
 train --learning-rate 1 | unknown option or command --learning-rate
 train extra | unknown option or command extra
 list extra | unknown option or command extra

@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,6 +66,11 @@ def simple(source=SIMPLE, **read):
     return made(source, **read)
 
 
+def own(body, then="", base="object", field=""):
+    """A user's class `Base`, as `f`, or what `then` makes of it."""
+    return made(f"class Base({base}):\n {field}\n {body}\n{then or 'f = Base'}", NamedTuple=NamedTuple, __name__="mine")
+
+
 PAIRS = {  # two definitions that differ
     "code": (simple(), simple(SIMPLE.replace("x + y", "x - y"))),
     "a constant": (simple("def f(x): return x + 1"), simple("def f(x): return x + 2")),
@@ -98,6 +104,30 @@ PAIRS = {  # two definitions that differ
     "an element": ({1, 2}, {1, 3}),
     "the order of a list": ([1, 2], [2, 1]),
     "a type": (1, 1.0),
+    "the type of a key": ({1: 2}, {"1": 2}),
+    "a function inside a transformation": (
+        made("f = jax.jit(jax.vmap(lambda x: x + 1))", jax=jax), made("f = jax.jit(jax.vmap(lambda x: x + 2))", jax=jax),
+    ),
+    "a transformation's parameter": (
+        made("f = jax.vmap(lambda x: x, in_axes=0)", jax=jax), made("f = jax.vmap(lambda x: x, in_axes=1)", jax=jax),
+    ),
+    "a function that is transformed and called": (
+        simple("def f(x): return g(x)", g=jax.checkpoint(outer(1))),
+        simple("def f(x): return g(x)", g=jax.checkpoint(outer(2))),
+    ),
+    "a property": (own("@property\n def p(self): return 1"), own("@property\n def p(self): return 2")),
+    "a private number of a class": (own("_n = 1"), own("_n = 2")),
+    "a class that is inherited from": (own("n = 1", "class f(Base): pass"), own("n = 2", "class f(Base): pass")),
+    "a method of a named tuple": (
+        own("def g(self): return 1", "f = Base(3)", "NamedTuple", "a: int"),
+        own("def g(self): return 2", "f = Base(3)", "NamedTuple", "a: int"),
+    ),
+    "a slot": (own("__slots__ = ('a',)", "f = Base()\nf.a = 1"), own("__slots__ = ('a',)", "f = Base()\nf.a = 2")),
+    "a generator's state": (np.random.default_rng(0), np.random.default_rng(1)),
+    "a function of Python": (max, min),
+    "a range": (range(3), range(4)),
+    "an array of objects": (np.array([1, "a"], object), np.array([1, "b"], object)),
+    "a key": (jax.random.key(0), jax.random.key(1)),
 }  # fmt: skip
 
 
@@ -113,6 +143,7 @@ def test_a_changed_definition_changes_its_fingerprint(what):
     [
         simple(), simple("# a comment\n\n\n" + SIMPLE), simple(SIMPLE.replace("return", "# why\n    return")),
         simple(UNUSED=3),
+        simple(SIMPLE.replace("return", "'''What it is.'''\n    return")),
     ],
 )  # fmt: skip
 def test_what_changes_nothing_does_not_count(other):

@@ -72,7 +72,7 @@ class NStar(Question):
             require(cells <= MAX_CELLS, "replicates × H × A", cells, f"at most {MAX_CELLS}")
             where: tuple[Any, ...] = (self.instance, self.method, self.H, self.A)
         else:
-            getattr(self, "check", lambda: None)()
+            self.check()
             where = (partial(TASKS[self.instance].instance, self), self.method)
         if self.method == "nailgun" and self.eta >= 0.5:
             print(f"nail: nailgun has its guarantee for eta < 1/2 only, and eta is {self.eta}", file=sys.stderr)

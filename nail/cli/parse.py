@@ -114,7 +114,7 @@ def sentence(box: str) -> str:
         part = re.split("Unrecognized|For full", text[missing.end() :])[0]
         wanted = re.findall(r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", part, re.MULTILINE)
         return f"{missing[1]} needs {', '.join(option or f'a {what}' for option, _, what in wanted)}"
-    if unknown := re.search(r"Unrecognized options: (.*)", text):
+    if unknown := re.search(r"Unrecognized (?:or misplaced )?options: (\S+?),?(?:\s|$)", text):
         near = re.search(r"Perhaps you meant:?\n?.*?(--\S+?),?(?:\s|$)", text)
         known = re.search(r"Available subcommands: (.*)", text)
         hint = f"; did you mean {near[1]}?" if near else f" (known: {known[1]})" if known else ""
@@ -128,9 +128,12 @@ def sentence(box: str) -> str:
 
 def _refuse_renamed(arguments: Sequence[str]) -> None:
     """Raise `BadInput` that names an option's name where a task calls it differently."""
-    if not {"train", "expert", "grid"} & set(arguments[:2]):
+    if not {"train", "expert", "grid", "n-star"} & set(arguments[:2]):
         return
-    row = TASKS.find(named("--task", arguments, TrainConfig().task))
+    option = "--instance" if arguments[0] == "n-star" else "--task"
+    row = TASKS.get(named(option, arguments, TrainConfig().task))
+    if row is None:
+        return
     renamed = dict(row.renamed)
     for argument in arguments:
         name = argument.removeprefix("--").split("=")[0]

@@ -1,13 +1,16 @@
 """`check_task`: play a task at random, and say in a sentence what its parts disagree about."""
 
+import contextlib
+import dataclasses
 import inspect
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nail.checks import BadInput
+from nail.checks import BadInput, require_known
 from nail.envs.environment import Environment, TokenTask
 from nail.envs.tasks import TASKS
 
@@ -42,11 +45,8 @@ def check_task(task: str | Environment, **options: Any) -> Environment:
             wild = rng.integers(env.n_actions, size=env.horizon).astype(np.int32)
             mixed = np.where(rng.random(env.horizon) < 0.8, clean, wild)
             for actions in (clean, wild, mixed):
-                try:
+                with _sentence(name, "played"):
                     played = jax.device_get(play(context, jnp.asarray(actions)))
-                except Exception as error:
-                    sentence = next(iter(str(error).splitlines()), "")
-                    raise BadInput(f"task {name} cannot be played: {type(error).__name__}: {sentence}") from error
                 _judge(env, name, actions, played, on_path=np.array_equal(actions, clean))
             if kind is TokenTask:
                 _judge_prompt(env, name, np.asarray(context))
@@ -60,10 +60,24 @@ def _parts(kind: type) -> list[str]:
 
 def _environment(name: str, options: dict[str, Any]) -> Environment:
     task = TASKS.find(name)
+    for option in options:
+        require_known(f"option of the task {name}", option, [field.name for field in dataclasses.fields(task.options)])
     chosen = task.options(**options)
-    if hasattr(chosen, "check"):
-        chosen.check()
-    return task.environment(chosen, 0, 4 * EPISODES)
+    chosen.check()
+    with _sentence(name, "made"):
+        return task.environment(chosen, 0, 4 * EPISODES)
+
+
+@contextlib.contextmanager
+def _sentence(name: str, what: str) -> Iterator[None]:
+    """An exception of the task's own code as one sentence."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise BadInput(f"task {name} cannot be {what}: {type(error).__name__}: {first}") from error
 
 
 def _require(ok: Any, name: str, what: str, wrong: str, where: str) -> None:

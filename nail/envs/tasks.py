@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from nail.checks import require, require_known
-from nail.registry import Table
+from nail.registry import Options, Table
 
 RECOVERIES = ("none", "follow")
 MAX_TREE = 1024
@@ -38,7 +38,7 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ModAddOptions:
+class ModAddOptions(Options):
     """Options of modular addition."""
 
     p: int = 7
@@ -56,7 +56,7 @@ class ModAddOptions:
 
 
 @dataclass(frozen=True)
-class ChainOptions:
+class ChainOptions(Options):
     """Options of the poison chain."""
 
     A: int = 4
@@ -71,7 +71,7 @@ class ChainOptions:
 
 
 @dataclass(frozen=True)
-class TreeOptions:
+class TreeOptions(Options):
     """Options of the hidden path as a tree."""
 
     A: int = 4
@@ -89,7 +89,7 @@ class TreeOptions:
 
 
 @dataclass(frozen=True)
-class GarnetOptions:
+class GarnetOptions(Options):
     """Options of a random MDP."""
 
     S: int = 8

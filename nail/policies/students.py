@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nail.checks import require, require_known
-from nail.registry import Table
+from nail.registry import Options, Table
 
 PRECISIONS = ("float32", "fast-float32", "bfloat16")
 
@@ -26,7 +26,7 @@ class Student(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TransformerOptions:
+class TransformerOptions(Options):
     """Options of the decoder transformer."""
 
     width: int = 512
@@ -57,14 +57,6 @@ class TransformerOptions:
         return 0.02 * math.sqrt(512 / self.width) if self.init_std is None else self.init_std
 
 
-@dataclass(frozen=True)
-class TableOptions:
-    """A softmax table has no options."""
-
-    def check(self) -> None:
-        """Nothing can be wrong."""
-
-
 def _transformer(options: Any, env: Any) -> Any:
     from nail.policies.transformer import Decoder, TransformerPolicy, compute_dtype, product_precision
 
@@ -93,6 +85,6 @@ STUDENTS = Table(
     "student",
     [
         Student("transformer", "decoder transformer over prompt and chain", TransformerOptions, _transformer),
-        Student("table", "logits by step and state", TableOptions, _table),
+        Student("table", "logits by step and state", Options, _table),
     ],
 )

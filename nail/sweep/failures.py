@@ -3,13 +3,13 @@
 import datetime
 import json
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nail.registry import installed
 from nail.sweep.identity import git_revision
 from nail.sweep.store import write_text
 
@@ -19,11 +19,6 @@ SAME = "running the same again tries them again"
 """what tries again, in the words of who called"""
 NAMED = ("seed", "p", "m", "S", "A", "H", "eta", "lr")
 """fields that tell runs from each other, for people"""
-NOT_THE_USERS = (
-    str(Path(__file__).resolve().parents[1]), "<",
-    *(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")),
-)  # fmt: skip
-"""where code lies that is this package or was installed"""
 
 
 class Failure(NamedTuple):
@@ -81,7 +76,7 @@ class Teller:
 
 def sentence_of(error: Exception) -> str:
     """The error's type and first line, and the last frame outside nail and installed packages, if there is one."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_THE_USERS)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not installed(f.filename)]
     where = f" ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}{where}"
 

@@ -3,12 +3,11 @@
 import dataclasses
 import itertools
 import types
-import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nail.checks import BadInput, require
-from nail.training.config import TrainConfig, check, content_hash, refuse_unknown, run_id, static_part
+from nail.training.config import TrainConfig, check, content_hash, kinds_of, refuse_unknown, run_id, static_part
 
 
 def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
@@ -22,7 +21,7 @@ def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
     """
     values = {}
     for name, axis in axes.items():
-        _type_of(base, name)
+        _field_of(base, name)
         values[name] = tuple(axis)
         require(values[name], f"the axis {name}", "none", "one value or more")
     product = itertools.product(*values.values())
@@ -61,12 +60,12 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _type_of(base: TrainConfig, name: str) -> Any:
-    """Type of a field that can be an axis around `base`; raises `BadInput` for any other."""
+def _field_of(base: TrainConfig, name: str) -> dataclasses.Field:
+    """The field that can be an axis around `base`; raises `BadInput` for any other."""
     if name == "task":
         raise BadInput("an axis must be a field other than task: tasks have different fields, so make a grid for each")
     refuse_unknown(type(base), [name])
-    return next(field.type for field in dataclasses.fields(base) if field.name == name)
+    return next(field for field in dataclasses.fields(base) if field.name == name)
 
 
 def parse_axis(text: str, base: TrainConfig) -> tuple[str, tuple[Any, ...]]:
@@ -78,23 +77,23 @@ def parse_axis(text: str, base: TrainConfig) -> tuple[str, tuple[Any, ...]]:
     name = name.strip().replace("-", "_")
     if not equals:
         raise BadInput(f"vary must be field=value,value,… or field=from:to, got {text}")
-    kind = _type_of(base, name)
+    field = _field_of(base, name)
     found: list[Any] = []
     for part in filter(None, (part.strip() for part in values.split(","))):
         first, colon, last = part.partition(":")
-        if colon and kind is int:
-            found += range(_value(name, int, first), _value(name, int, last))
+        if colon and field.type is int:
+            found += range(_value(field, first), _value(field, last))
         else:
-            found.append(_value(name, kind, part))
+            found.append(_value(field, part))
     return name, tuple(found)
 
 
-def _value(name: str, kind: Any, text: str) -> Any:
+def _value(field: dataclasses.Field, text: str) -> Any:
     """`text` as a value of a field's type."""
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if type(None) in kinds and text.lower() == "none":
+    kinds = kinds_of(field)
+    if types.NoneType in kinds and text.lower() == "none":
         return None
-    (kind,) = (k for k in kinds if k is not type(None))
+    (kind,) = (k for k in kinds if k is not types.NoneType)
     if kind is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -102,4 +101,6 @@ def _value(name: str, kind: Any, text: str) -> Any:
             return kind(text)
     except ValueError:
         pass
-    raise BadInput(f"{name} must be {'true or false' if kind is bool else f'of type {kind.__name__}'}, got {text!r}")
+    raise BadInput(
+        f"{field.name} must be {'true or false' if kind is bool else f'of type {kind.__name__}'}, got {text!r}"
+    )

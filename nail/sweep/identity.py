@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from nail.registry import installed
+
 PACKAGES = ("nail", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOTS = ("nail.training.train",)
 """the compiled program of a run; whatever it imports can change a number"""
@@ -41,10 +43,10 @@ def provenance() -> dict[str, str]:
 def source_hash(roots: tuple[str, ...] = ROOTS) -> str:
     """12 hexadecimal digits of SHA-256 over the code that numbers depend on: its revision.
 
-    That code is the modules `roots` and all that they import, directly or not, from this repository or a root's own
-    package; comments, docstrings and layout do not count. The commit would be the wrong measure: a word in the README,
-    or an edit of the sweep engine would throw hours of finished runs away, and outside a checkout there is none. A root
-    without a file (a notebook) counts for nothing.
+    That code is the modules `roots` and all that they import, directly or not, but for installed packages other than
+    this one and a root's own; comments, docstrings and layout do not count. The commit would be the wrong measure: a
+    word in the README, or an edit of the sweep engine would throw hours of finished runs away, and outside a checkout
+    there is none. A root without a file (a notebook) counts for nothing.
     """
     found = hashlib.sha256()
     for name, tree in sorted(_imported(roots).items()):
@@ -68,15 +70,15 @@ def file_of(name: str) -> Path | None:
 
 
 def _imported(roots: tuple[str, ...]) -> dict[str, ast.Module]:
-    """The modules `roots` and all that they import from the houses and from their own packages, by name."""
+    """The modules `roots` and all that they import, by name, without code that was installed for others."""
     trees: dict[str, ast.Module] = {}
     houses = {*HOUSES, *(root.split(".")[0] for root in roots)}
     todo = list(roots)
     while todo:
         name = todo.pop()
-        skipped = name.split(".")[0] not in houses or f"{name}.".startswith(tuple(f"{s}." for s in STORED_OR_DRAWN))
-        path = None if name in trees or skipped else file_of(name)
-        if path is not None:
+        skipped = name in trees or f"{name}.".startswith(tuple(f"{s}." for s in STORED_OR_DRAWN))
+        path = None if skipped else file_of(name)
+        if path is not None and (name.split(".")[0] in houses or not installed(path)):
             trees[name] = ast.parse(path.read_text())
             todo += _imports(trees[name], name if path.name == "__init__.py" else name.rpartition(".")[0])
     return trees

@@ -31,9 +31,10 @@ def run(
     Raises `BadInput` before anything is compiled, `RunsFailed` at the end if runs failed; `retry_failed` tries those
     again. Rows that another revision of the source computed count with `any_revision` only.
 
-        base = nail.TrainConfig(task="poison-chain", A=3, H=3, batch=8, steps=20, eval_every=10, n_validation=4)
-        rows = nail.run(nail.grid(base, eta=(0.0, 0.3), seed=range(2)), "out/example")
-        rows.groupby(["eta", "step"]).full_exact.mean()
+        >>> base = TrainConfig(task="poison-chain", A=3, H=3, batch=8, steps=20, eval_every=10, n_validation=4)
+        >>> rows = run([base], "out/example")
+        >>> rows[["step", "episodes", "expert_queries"]].values.tolist()
+        [[0, 0, 0], [10, 80, 240], [20, 160, 480]]
     """
     configs = (configs,) if isinstance(configs, TrainConfig) else tuple(configs)
     options = Options(checkpoint_seconds, keep_params, retry_failed, any_revision, runs_per_lot)

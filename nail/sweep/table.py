@@ -13,8 +13,10 @@ TEXT = ("run", "method", "position_accuracy", "git_revision", "source_hash", "de
 def read_rows(path: Path | str) -> pd.DataFrame:
     """A table of rows (a CSV file, or the `rows.csv` of a folder) as a DataFrame with types.
 
-        rows = read_rows("figures/fig2_rows.csv")
-        rows[rows.step == rows.steps].groupby(["eta", "method"]).full_exact.mean()
+        >>> Path("rows.csv").write_text("run,eta,steps\\n012,0.5,3\\n")
+        24
+        >>> read_rows(".").to_dict("records")
+        [{'run': '012', 'eta': 0.5, 'steps': 3}]
 
     Numbers are read back bit for bit; an empty cell of a column of numbers is NaN, one of a column of text is "".
     Raises `FileNotFoundError` if there is no such file, `Damaged` if it is cut off or its rows are ragged.

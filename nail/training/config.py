@@ -8,15 +8,21 @@ import functools
 import hashlib
 import json
 import math
+import numbers
+import types
+import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from nail.checks import BadInput, require, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS, Task
 from nail.methods import METHOD, trained_methods
 from nail.policies.students import STUDENTS, Student
+from nail.registry import Options
 
 ESTIMATORS = ("mc", "full")
 DECODES = ("sequential", "parallel")
@@ -97,7 +103,17 @@ class TrainConfig:
         if cls is TrainConfig:
             cls = config_class(fields.get("task", positional[0] if positional else "modadd"))
         refuse_unknown(cls, fields)
+        made_for = cls.definitions[0].name
+        if fields.get("task", made_for) != made_for:
+            raise BadInput(
+                f"task of a configuration cannot be replaced ({made_for} by {fields['task']}): make a new one"
+            )
         return object.__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Numbers become Python's own, those of a field with a fraction floats: equal runs have one id."""
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _as_declared(field, getattr(self, field.name)))
 
     def __reduce__(self) -> Any:
         """Classes of configurations are made on demand: pickled by their fields."""
@@ -142,7 +158,7 @@ def config_class(task: str) -> type[TrainConfig]:
 @functools.cache
 def _class_of(task: Task, student: Student) -> type[TrainConfig]:
     body = {"task": task.name, "__annotations__": {"task": str}, "__doc__": TrainConfig.__doc__}
-    bases = (student.options, task.options, TrainConfig)
+    bases = (*(kind for kind in (student.options, task.options) if kind is not Options), TrainConfig)
     body |= {"__module__": __name__, "definitions": (task, student)}
     return dataclass(frozen=True)(type("TrainConfig", bases, body))
 
@@ -151,6 +167,31 @@ def plain(config: TrainConfig) -> TrainConfig:
     """`config` as an instance of `config_class`, without what a subclass (a command) added."""
     names = [field.name for field in dataclasses.fields(config_class(config.task))]
     return TrainConfig(**{name: getattr(config, name) for name in names})
+
+
+_KINDS = {
+    int: (numbers.Integral, "an integer"), float: (numbers.Real, "a number"), str: (str, "a text"),
+    bool: ((bool, np.bool_), "true or false"),
+}  # fmt: skip
+"""type of a field → what is taken for it, in Python and in words"""
+
+
+def kinds_of(field: dataclasses.Field) -> list[Any]:
+    """The types of a field's values, as they were declared (a union gives several)."""
+    return list(typing.get_args(field.type)) if isinstance(field.type, types.UnionType) else [field.type]
+
+
+def _as_declared(field: dataclasses.Field, value: Any) -> Any:
+    """`value` as the field's type; raises `BadInput` if it is of another."""
+    kinds = kinds_of(field)
+    if not set(kinds) <= {*_KINDS, types.NoneType} or (value is None and types.NoneType in kinds):
+        return value
+    for kind in (kind for kind in kinds if kind in _KINDS):
+        taken, said = _KINDS[kind]
+        require(isinstance(value, taken) and (kind is bool or not isinstance(value, (bool, np.bool_))),
+                field.name, repr(value), said)  # fmt: skip
+        return kind(value)
+    return value
 
 
 def _rebuilt(fields: dict[str, Any]) -> TrainConfig:
@@ -173,7 +214,7 @@ def check(config: TrainConfig) -> TrainConfig:
     for name, known in [("noise", NOISES), ("method", trained), ("estimator", ESTIMATORS), ("decode", DECODES)]:
         require_known(name, getattr(config, name), known)
     for options in (task.options, student.options):
-        getattr(options, "check", _anything)(config)
+        options.check(config)
     for name, least in [
         ("dagger_rounds", 1), ("dagger_buffer", 0), ("batch", 1), ("steps", 1), ("warmup", 0), ("eval_every", 1),
         ("n_validation", 1), ("bank_seed", 0), ("seed", 0),
@@ -197,10 +238,6 @@ def check(config: TrainConfig) -> TrainConfig:
             f"a multiple of the batch ({config.batch})",
         )  # fmt: skip
     return config
-
-
-def _anything(config: TrainConfig) -> None:
-    """Options without a check of their own."""
 
 
 def _check_rule(config: TrainConfig) -> None:

@@ -9,24 +9,21 @@ the same name are never taken for it.
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, get_type_hints
 
 from nail.checks import BadInput, require
 from nail.envs.noises import NOISES, Noise
 from nail.envs.play import check_task
 from nail.envs.tasks import TASKS, Task, tabular_task
-from nail.methods import METHOD, Method
+from nail.methods import METHOD, Method, check_method
 from nail.policies.students import STUDENTS
-from nail.training.config import TrainConfig
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """A task without options."""
+from nail.registry import Options
+from nail.training.config import TrainConfig, kinds_of
 
 
 def add_task(
-    name: str, summary: str, environment: Callable[[Any, int, int], Any], options: type = NoOptions,
+    name: str, summary: str, environment: Callable[[Any, int, int], Any], options: type = Options,
     student: str = "transformer",
 ) -> None:  # fmt: skip
     """`TrainConfig(task=name, …)` then acts in `environment(options, bank seed, held-out contexts)`.
@@ -45,7 +42,7 @@ def add_task(
     _add(Task(name, summary, options, environment, student=student))
 
 
-def add_instance(name: str, summary: str, instance: Callable[[Any, int], Any], options: type = NoOptions) -> None:
+def add_instance(name: str, summary: str, instance: Callable[[Any, int], Any], options: type = Options) -> None:
     """`TrainConfig(task=name, …)` is then the finite MDP `instance(options, seed)`, with a softmax table as student.
 
     The seed is the configuration's `bank_seed`; `nail n-star --instance NAME` and `nail.n_star` take it by name too.
@@ -71,19 +68,20 @@ def add_noise(name: str, summary: str, channel: Callable[[Any, Any, Any], Any]) 
         >>> TrainConfig(noise="stubborn").noise
         'stubborn'
     """
+    require(callable(channel), f"channel of the noise {name}", repr(channel), "a function")
     NOISES.add(Noise(name, summary, channel))
 
 
 def add_method(method: Method) -> None:
     """`TrainConfig(method=method.name)` is then this row of the table; `n_star` takes it where it can be derived.
 
-    Raises `BadInput` if the package uses the name.
+    Raises `BadInput` if the package uses the name or a field is not what `Method` says of it.
 
         >>> add_method(Method("nail-warm", "NAIL-F at T = 0.3", "student", temperature=0.3))
         >>> TrainConfig(method="nail-warm").rollout_temperature
         0.3
     """
-    METHOD.add(method)
+    METHOD.add(check_method(method))
 
 
 def _add(task: Task) -> None:
@@ -92,9 +90,17 @@ def _add(task: Task) -> None:
     require(frozen, f"options of the task {task.name}", options, "a frozen dataclass")
     taken = {field.name for kind in (TrainConfig, student.options) for field in dataclasses.fields(kind)}
     for field in dataclasses.fields(options):
-        require(field.name not in taken, f"an option of the task {task.name}", field.name, "a name that no run has yet")
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise BadInput(f"the option {field.name} of the task {task.name} must have a default")
+        what, field.type = f"the option {field.name} of the task {task.name}", get_type_hints(options)[field.name]
+        require(field.name not in taken, what, field.name, "a name that no run has yet")
+        require(set(kinds_of(field)) <= {int, float, str, bool, NoneType}, what, field.type,
+                "of type int, float, str or bool (or None)")  # fmt: skip
+        if field.default is dataclasses.MISSING:
+            raise BadInput(f"{what} must have a default")
+    if not issubclass(options, Options):
+        made = type(
+            options.__name__, (options, Options), {"__doc__": options.__doc__, "__module__": options.__module__}
+        )
+        task = task._replace(options=dataclass(frozen=True)(made))
     before = TASKS.get(task.name)
     TASKS.add(task)
     try:
