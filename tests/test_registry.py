@@ -106,7 +106,8 @@ PAIRS = {  # two definitions that differ
     "a type": (1, 1.0),
     "the type of a key": ({1: 2}, {"1": 2}),
     "a function inside a transformation": (
-        made("f = jax.jit(jax.vmap(lambda x: x + 1))", jax=jax), made("f = jax.jit(jax.vmap(lambda x: x + 2))", jax=jax),
+        made("f = jax.jit(jax.vmap(lambda x: x + 1))", jax=jax),
+        made("f = jax.jit(jax.vmap(lambda x: x + 2))", jax=jax),
     ),
     "a transformation's parameter": (
         made("f = jax.vmap(lambda x: x, in_axes=0)", jax=jax), made("f = jax.vmap(lambda x: x, in_axes=1)", jax=jax),
