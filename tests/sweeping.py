@@ -15,7 +15,7 @@ from nail.sweep import program, store
 from nail.sweep.engine import Options, sweep
 from nail.sweep.grid import grid
 from nail.sweep.store import to_csv
-from nail.training.config import TrainConfig, run_id
+from nail.training.config import TrainConfig, group_key, run_id
 
 BASE = TrainConfig(
     task="poison-chain", method="dagger", A=3, H=2, eta=0.3, batch=4, steps=30, eval_every=2, n_validation=4, lr=0.1,
@@ -86,7 +86,7 @@ def prepared_once():
     real, prepared = program.prepare, {}
 
     def prepare(configs, expert=None, size=None):
-        key = (program.group_key(configs[0]), max(size or 0, len(configs)), jax.local_device_count())
+        key = (group_key(configs[0]), max(size or 0, len(configs)), jax.local_device_count())
         if key not in prepared:
             prepared[key] = real(configs, expert, size)
         return prepared[key]

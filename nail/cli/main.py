@@ -11,7 +11,7 @@ import tyro
 
 from nail.checks import BadInput, require, require_known
 from nail.cli.nstar_command import n_star_for
-from nail.cli.parse import load_plugins, named, parse, with_config
+from nail.cli.parse import Out, load_plugins, named, parse, with_config
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import sweep_for, with_figure
 from nail.cli.theory_command import QUANTITIES, Theory
@@ -23,7 +23,6 @@ from nail.training.config import TrainConfig, check, config_class, plain
 
 ABOUT = """Imitation learning from noisy experts. `--import MODULE` (anywhere) imports a module that adds tasks, noise
 laws, methods or figures; the options of train, expert and sweep grid are those of the task that --task names."""
-Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
 
 
 @dataclass(frozen=True)

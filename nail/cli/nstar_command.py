@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from nail.checks import require, require_known
-from nail.cli.parse import named
+from nail.cli.parse import named, with_config
 from nail.cli.question import Question
 from nail.envs.tasks import TASKS
 
@@ -94,9 +94,7 @@ def n_star_for(arguments: list[str]) -> type[NStar]:
     if arguments[:1] != ["n-star"]:
         name = next(iter(tabular))
     require_known("instance", name, tabular)
-    return dataclass(frozen=True, kw_only=True)(
-        type("NStarCommand", (NStar, tabular[name].options), {"__doc__": NStar.__doc__, "__module__": __name__})
-    )
+    return with_config(NStar, tabular[name].options)
 
 
 def _ends(interval: tuple[float, float]) -> list[int | None]:

@@ -1,6 +1,7 @@
 """Options → a command: built for the task that is named, errors of the option parser as one sentence."""
 
 import contextlib
+import difflib
 import importlib
 import io
 import os
@@ -9,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -17,6 +19,7 @@ from nail.checks import BadInput
 from nail.envs.tasks import TASKS
 from nail.training.config import TrainConfig
 
+Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
 imported: list[str] = []
 """modules given by --import: other processes that this one starts import them too"""
 
@@ -67,8 +70,8 @@ def named(option: str, arguments: Sequence[str], default: str) -> str:
     return default
 
 
-def with_config(command: type, config: type[TrainConfig]) -> type:
-    """`command` with the fields of a configuration as options."""
+def with_config(command: type, config: type) -> type:
+    """`command` with the fields of a configuration (or the options of a task) as options."""
     made = type(command.__name__, (command, config), {"__doc__": command.__doc__, "__module__": command.__module__})
     return dataclass(frozen=True)(made)
 
@@ -114,10 +117,11 @@ def sentence(box: str) -> str:
         part = re.split("Unrecognized|For full", text[missing.end() :])[0]
         wanted = re.findall(r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", part, re.MULTILINE)
         return f"{missing[1]} needs {', '.join(option or f'a {what}' for option, _, what in wanted)}"
-    if unknown := re.search(r"Unrecognized (?:or misplaced )?options: (\S+?),?(?:\s|$)", text):
+    if unknown := re.search(r"Unrecognized (?:or misplaced )?options:\s*(\S+?),?(?:\s|$)", text):
         near = re.search(r"Perhaps you meant:?\n?.*?(--\S+?),?(?:\s|$)", text)
         known = re.search(r"Available subcommands: (.*)", text)
-        hint = f"; did you mean {near[1]}?" if near else f" (known: {known[1]})" if known else ""
+        alike = near and difflib.get_close_matches(unknown[1], [near[1]], cutoff=0.75)
+        hint = f"; did you mean {near[1]}?" if alike else f" (known: {known[1]})" if known else ""
         return f"unknown option or command {unknown[1]}{hint}"
     if lacking := re.search(r"Missing value for argument '(\S+)'", text):
         return f"{lacking[1]} needs a value"

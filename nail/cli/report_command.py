@@ -8,8 +8,6 @@ import tyro
 
 from nail.checks import require_known
 
-WRITERS = ("tensorboard", "wandb")
-
 
 @dataclass(frozen=True)
 class Report:
@@ -42,8 +40,9 @@ class Log:
     out: Annotated[Path | None, tyro.conf.arg(help="folder for the logs; default: DIR/TO")] = None
 
     def run(self) -> None:
+        from nail.figures.trackers import WRITERS, write_logs
+
         require_known("to", self.to, WRITERS)
-        from nail.figures.trackers import write_logs
 
         out = self.folder / self.to if self.out is None else self.out
         runs, values = write_logs(self.folder, self.to, out)

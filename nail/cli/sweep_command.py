@@ -12,10 +12,8 @@ from typing import Annotated, Any
 import tyro
 
 from nail.checks import BadInput, require, require_known
-from nail.cli.parse import imported, with_config
+from nail.cli.parse import Out, imported, with_config
 from nail.training.config import TrainConfig, config_class, plain
-
-Out = Annotated[Path, tyro.conf.arg(help="output folder: new, empty, or one that nail made")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,10 @@ from nail.sweep.grid import unique
 from nail.sweep.lot import Lot, Rows
 from nail.sweep.memory import lot_size, most_runs
 from nail.sweep.plan import ask, plan
-from nail.sweep.program import Prepared, Programs, group_key
+from nail.sweep.program import Prepared, Programs
 from nail.sweep.rows import make_row
 from nail.sweep.trained_expert import load_expert
-from nail.training.config import TrainConfig, check, group, run_id
+from nail.training.config import TrainConfig, check, group, group_key, run_id
 from nail.training.devices import pad_runs
 
 CHECKPOINT_SECONDS = 10.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nail.checks import BadInput, require
-from nail.training.config import TrainConfig, check, content_hash, kinds_of, refuse_unknown, run_id, static_part
+from nail.training.config import TrainConfig, check, group_key, kinds_of, refuse_unknown, run_id
 
 
 def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
@@ -46,7 +46,7 @@ def shard(configs: Sequence[TrainConfig], index: int, count: int) -> tuple[Train
     """
     require(count >= 1, "the number of shards", count, "an integer of at least 1")
     require(1 <= index <= count, "the shard", f"{index}/{count}", f"between 1/{count} and {count}/{count}")
-    dealt = sorted(unique(configs), key=lambda c: (content_hash(static_part(c)), run_id(c)))[index - 1 :: count]
+    dealt = sorted(unique(configs), key=lambda c: (group_key(c), run_id(c)))[index - 1 :: count]
     mine = {run_id(config) for config in dealt}
     return tuple(config for config in unique(configs) if run_id(config) in mine)
 

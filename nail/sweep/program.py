@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from nail.sweep.lot import Lot
-from nail.training.config import TrainConfig, content_hash, static_part
+from nail.training.config import TrainConfig, group_key
 from nail.training.devices import compiler_options, pad_runs
 from nail.training.problem import Numbers, numbers_of
 from nail.training.train import Metrics, TrainState, make_train
@@ -72,8 +72,3 @@ class Programs:
     def _begin(self, lot: Lot) -> None:
         expert = self.experts.get(group_key(lot.configs[0]))
         self.compiling[self._key(lot)] = self.pool.submit(prepare, lot.configs, expert, lot.size)
-
-
-def group_key(config: TrainConfig) -> str:
-    """What all runs of a group have in common."""
-    return content_hash(static_part(config))

@@ -281,9 +281,14 @@ def content_hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def group_key(config: TrainConfig) -> str:
+    """What all runs of one compiled program have in common, as a hash."""
+    return content_hash(static_part(config))
+
+
 def group(configs: tuple[TrainConfig, ...]) -> list[tuple[TrainConfig, ...]]:
     """Runs that share one compiled program, in order of first appearance."""
     groups: dict[str, list[TrainConfig]] = {}
     for config in configs:
-        groups.setdefault(content_hash(static_part(config)), []).append(config)
+        groups.setdefault(group_key(config), []).append(config)
     return [tuple(members) for members in groups.values()]

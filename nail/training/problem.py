@@ -41,20 +41,14 @@ class Setup(NamedTuple):
 
 
 def numbers_of(configs: tuple[TrainConfig, ...]) -> Numbers:
-    """Stack the traced numbers of `configs` along a leading runs axis."""
+    """Stack the traced numbers of `configs` along a leading runs axis; rollouts have the numbers that are played."""
+    played = {"temperature": "rollout_temperature", "rule_number": "rollout_number"}
 
-    def column(values, dtype=jnp.float32):
-        return jnp.array(list(values), dtype)
+    def column(name: str) -> Array:
+        values = [getattr(config, played.get(name, name)) for config in configs]
+        return jnp.array(values, jnp.int32 if name == "seed" else jnp.float32)
 
-    return Numbers(
-        column((c.seed for c in configs), jnp.int32),
-        column(c.eta for c in configs),
-        column(c.beta for c in configs),
-        column(c.rollout_temperature for c in configs),
-        column(c.rollout_number for c in configs),
-        column(c.expert_temperature for c in configs),
-        column(c.lr for c in configs),
-    )
+    return Numbers(*map(column, Numbers._fields))
 
 
 def make_instance(config: TrainConfig) -> Instance:
