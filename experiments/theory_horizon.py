@@ -17,26 +17,21 @@ from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.methods import METHOD
 from nail.theory.exact import right_probability
 
-from ._theory import (
+from ._nstar import (
     EXPONENTIAL,
     KNOWN,
     POLYNOMIAL,
-    Point,
     censored,
     episodes,
-    figure_of_points,
     fit_n_star,
+    known_claims,
     measure_n_star,
     reached,
     with_known,
 )
+from ._theory import Point, figure_of_points
 
 INSTANCES = {"poison-chain": "poison chain", "hidden-path": "hidden path"}
-REFERENCES = {
-    "n_offline": ("lower", "genie: lower bound for every offline learner"),
-    "n_bc": ("exact", "LogLossBC on the chain, exact"),
-    "phased": ("upper", "phased NAIL, upper bound"),
-}
 FIT = ("form", "slope", "slope_low", "slope_high", "theory_slope", "delta_aic")
 """columns of the fit of a series"""
 NEAR = 0.1
@@ -81,7 +76,7 @@ def series(preset: str) -> list[list[Point]]:
             found.append([{"instance": instance, "method": method, "horizon": h, **rest} for h in horizons])
     horizons = sorted({*size.steep, *size.flat})
     known = {**common, "replicates": 0, "seed": 0, "budget": 0}
-    found.append([{"instance": "", "method": m, "horizon": h, **known} for m in REFERENCES for h in horizons])
+    found.append([{"instance": "", "method": m, "horizon": h, **known} for m in KNOWN for h in horizons])
     return found
 
 
@@ -115,7 +110,10 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """Form and slope of every curve, and its place between the bounds."""
     rows = with_known(rows, "horizon")
     found = [_slope_claim(rows, instance, method) for instance in INSTANCES for method in EXPONENTIAL + POLYNOMIAL]
-    return [*found, _exact_claim(rows), _genie_claim(rows), _phased_claim(rows)]
+    offline = reached(rows, method="loglossbc")
+    ratios = f"least n*/n_offline = {(offline.n_star / offline.n_offline).min():.3f} over {len(offline)} points"
+    both = "on both instances"
+    return found + known_claims(rows, "poison chain: ", both, f"at every H, {both}", ratios)
 
 
 def _slope_claim(rows: pd.DataFrame, instance: str, method: str) -> Claim:
@@ -143,38 +141,6 @@ def _slope_claim(rows: pd.DataFrame, instance: str, method: str) -> Claim:
     return Claim(statement, "docs/theory.md §4.1, §4.2, §5", numbers, bool(near and fit.verdict == form))
 
 
-def _exact_claim(rows: pd.DataFrame) -> Claim:
-    """Measured against the dynamic programme: standard errors from the bootstrap."""
-    found = reached(rows, instance="poison-chain", method="loglossbc")
-    ratios, hits = found.n_star / found.n_bc, found.n_bc.between(found.low, found.high).sum()
-    return Claim(
-        "poison chain: the measured n* of LogLossBC agrees with the exact one (most intervals contain it)",
-        "docs/theory.md §4.2",
-        f"{hits} of {len(found)} intervals contain it; measured/exact from {ratios.min():.3f} to {ratios.max():.3f}",
-        bool(hits > len(found) / 2),
-    )
-
-
-def _genie_claim(rows: pd.DataFrame) -> Claim:
-    found = reached(rows, method="loglossbc")
-    return Claim(
-        "LogLossBC needs at least the genie's number of trajectories on both instances (up to its interval)",
-        "docs/theory.md §4.1",
-        f"least n*/n_offline = {(found.n_star / found.n_offline).min():.3f} over {len(found)} points",
-        len(found) > 0 and bool((found.high >= found.n_offline).all()),
-    )
-
-
-def _phased_claim(rows: pd.DataFrame) -> Claim:
-    ratios = (rows.n_star / rows.phased).groupby(rows.method).max()[list(POLYNOMIAL)]
-    return Claim(
-        "DAgger, NAIL and NAILGUN stay below the bound for phased NAIL at every H, on both instances",
-        "docs/theory.md §4.2",
-        "largest n*/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in ratios.items()),
-        bool(ratios.max() < 1),
-    )
-
-
 def draw(table: pd.DataFrame) -> Figure:
     """Two panels on a logarithmic axis of episodes; below, the legend with the fitted slopes."""
     figure = Figure(figsize=(TEXT_WIDTH, 4.9), layout="constrained")
@@ -194,7 +160,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _panel(axes: Axes, table: pd.DataFrame, instance: str) -> None:
-    for method, (kind, label) in REFERENCES.items():
+    for method, (_, kind, label) in KNOWN.items():
         if instance == "hidden-path" and method == "n_bc":
             continue
         points = table[table.method == method]

@@ -16,23 +16,19 @@ from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.methods import METHOD
 from nail.theory.bounds import kappa
 
-from ._theory import (
+from ._nstar import (
     EXPONENTIAL,
+    KNOWN,
     POLYNOMIAL,
-    Point,
     censored,
     episodes,
-    figure_of_points,
+    known_claims,
     measure_n_star,
     reached,
     with_known,
 )
+from ._theory import Point, figure_of_points
 
-REFERENCES = {
-    "n_offline": ("lower", "genie: lower bound, offline"),
-    "n_bc": ("exact", "LogLossBC, exact"),
-    "phased": ("upper", "phased NAIL, upper bound"),
-}
 WITHIN = 3.0
 """κ·n* of a learner whose n* is about 1/κ varies by less than this factor"""
 
@@ -65,7 +61,7 @@ def series(preset: str) -> list[list[Point]]:
         rest = {"replicates": size.replicates, "seed": 100 + i, "budget": size.budget}
         found.append([{**common, "method": method, "eta": eta, **rest} for eta in size.etas])
     rest = {"replicates": 0, "seed": 0, "budget": 0}
-    found.append([{**common, "method": method, "eta": eta, **rest} for method in REFERENCES for eta in size.etas])
+    found.append([{**common, "method": method, "eta": eta, **rest} for method in KNOWN for eta in size.etas])
     return found
 
 
@@ -85,40 +81,12 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     rows = with_kappa(with_known(rows, "eta"))
     offline = reached(rows, method="loglossbc")
     scaling = [_kappa_claim(reached(rows, method=method), METHOD[method].label) for method in POLYNOMIAL]
-    return [_exact_claim(offline), _genie_claim(offline), _phased_claim(rows), *scaling, _gap_claim(rows)]
-
-
-def _exact_claim(found: pd.DataFrame) -> Claim:
-    ratios, hits = found.n_star / found.n_bc, found.n_bc.between(found.low, found.high).sum()
-    return Claim(
-        "the measured n* of LogLossBC agrees with the exact one (most intervals contain it)",
-        "docs/theory.md §4.2",
-        f"{hits} of {len(found)} intervals contain it; measured/exact from {ratios.min():.3f} to {ratios.max():.3f}",
-        bool(hits > len(found) / 2),
-    )
-
-
-def _genie_claim(found: pd.DataFrame) -> Claim:
-    return Claim(
-        "LogLossBC needs at least the genie's number of trajectories at every η (up to its interval)",
-        "docs/theory.md §4.1",
-        "n*/n_offline: " + _at_each(found.eta, found.n_star / found.n_offline),
-        bool((found.high >= found.n_offline).all()),
-    )
+    ratios = "n*/n_offline: " + _at_each(offline.eta, offline.n_star / offline.n_offline)
+    return [*known_claims(rows, "", "at every η", "at every η", ratios), *scaling, _gap_claim(rows)]
 
 
 def _at_each(etas: Iterable[float], values: Iterable[float]) -> str:
     return ", ".join(f"η={eta:g} {x:.2f}" for eta, x in zip(etas, values, strict=True))
-
-
-def _phased_claim(rows: pd.DataFrame) -> Claim:
-    worst = (rows.n_star / rows.phased).groupby(rows.method).max()[list(POLYNOMIAL)]
-    return Claim(
-        "DAgger, NAIL and NAILGUN stay below the bound for phased NAIL at every η",
-        "docs/theory.md §4.2",
-        "largest n*/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in worst.items()),
-        bool(worst.max() < 1),
-    )
 
 
 def _kappa_claim(found: pd.DataFrame, label: str) -> Claim:
@@ -148,7 +116,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """Episodes on a logarithmic axis against η; to the right n*·κ, flat where n* is proportional to 1/κ."""
     figure = Figure(figsize=(TEXT_WIDTH, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for method, (kind, label) in REFERENCES.items():
+    for method, (_, kind, label) in KNOWN.items():
         points = table[table.method == method]
         left.plot(points.eta, points.episodes, label=label, **REFERENCE[kind])
         right.plot(points.eta, points.episodes * points.kappa, **REFERENCE[kind])
@@ -157,7 +125,7 @@ def draw(table: pd.DataFrame) -> Figure:
         measured(left, style, points, "eta", hollow=hollow, label=METHOD[method].label)
         scaled = points[["episodes", "low", "high"]].mul(points.kappa, axis=0)
         measured(right, style, points.assign(**scaled), "eta", hollow=hollow)
-    found = table[~table.method.isin(list(REFERENCES))]
+    found = table[~table.method.isin(KNOWN)]
     left.set_ylim(found.low.min() / 1.5, found.episodes.max() * 2)
     left.set_ylabel("episodes n* until P(all H right) ≥ 1 − δ")
     right.set_ylabel("κ·n* (flat if n* ∝ 1/κ)")

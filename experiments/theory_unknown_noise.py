@@ -18,7 +18,8 @@ from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.methods import METHOD
 from nail.theory.bounds import phased_labels
 
-from ._theory import Point, episodes, figure_of_points, measure_n_star, reached
+from ._nstar import episodes, measure_n_star, reached
+from ._theory import Point, figure_of_points
 
 ORDER = ("nail-channel", "nailgun", "nail-wrong-eta", "nail-wrong-nu")
 KERNELS = {"adversarial": [0.0, 1.0, 0.0, 0.0], "skewed": [0.05, 0.6, 0.25, 0.1]}

@@ -53,13 +53,13 @@ def test_the_hash_follows_what_computes(hashed, file, text, counts):
 
 def test_what_counts_for_runs_and_for_points():
     """Runs hang on no count-based learner, points of n* do; neither on the sweep engine or a figure's style."""
-    runs, points = (set(identity._imported((root,))) for root in ("nail.training.train", "nail_experiments._theory"))
+    runs, points = (set(identity._imported((root,))) for root in ("nail.training.train", "nail_experiments._nstar"))
     assert runs >= {"nail.training.update", "nail.methods", "nail.envs.modadd"}
     assert not any(name.startswith("nail.counting") for name in runs)
-    assert points >= {"nail_experiments._theory", "nail.counting.nstar", "nail.counting.paths", "nail.envs.mdp"}
+    assert points >= {"nail_experiments._nstar", "nail.counting.nstar", "nail.counting.paths", "nail.envs.mdp"}
     drawn = ("nail.sweep", "nail.cli", "nail.figures.plotting")
     assert not any(name.startswith(drawn) for name in runs | points)
-    assert source_hash() != source_hash(("nail_experiments._theory",))
+    assert source_hash() != source_hash(("nail_experiments._nstar",))
 
 
 def test_a_door_leads_to_what_is_behind_it(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def test_a_changed_counting_rule_is_measured_again(out, monkeypatch, capsys):
             calls.append(point)
             return real_point(point)
 
-        measure.__module__ = "nail_experiments._theory"
+        measure.__module__ = "nail_experiments._nstar"
         real, identity_text = Path.read_text, changed or (lambda text: text)
 
         def read_text(path, *arguments, **keywords):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from nail_experiments import theory_unknown_noise
-from nail_experiments._theory import KNOWN, fit_n_star, log_sd, simulate
+from nail_experiments._nstar import KNOWN, fit_n_star, log_sd
+from nail_experiments.theory_compounding import simulate
 from nail_experiments.theory_rare_action import CASE
 
 from nail.checks import BadInput
@@ -76,7 +77,7 @@ def test_horizon_and_noise_overlay_the_closed_forms(table):
         rows = rows[rows.method.isin(KNOWN)]
         assert set(rows.method) == set(KNOWN)
         for row in rows.itertuples():
-            assert row.episodes == KNOWN[row.method](row.horizon, row.n_actions, row.eta, row.delta)
+            assert row.episodes == KNOWN[row.method][0](row.horizon, row.n_actions, row.eta, row.delta)
     for row in table("theory_noise").itertuples():
         assert row.kappa == bounds.kappa(4, row.eta)
 
