@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.counting import levels as replicates
-from nail.counting import paths as trie
+from nail.counting import levels, paths
 from nail.counting.drivers import Play, Setting, Tally, World, complete
 from nail.counting.layered import learned_policies, learned_regret
 from nail.counting.learners import channel_score, learner, learner_of, level_methods, queried_law
@@ -25,6 +24,12 @@ from nail.theory import exact
 
 RUNS = 8000
 """replicates of simulations by level"""
+
+
+def success_at(method, horizon, n_actions, setting, n, runs, seed):
+    """Per replicate, whether the greedy policy is right at all levels of the chain after `n` episodes."""
+    row, state = learner(method, by_level=True), levels.begin(horizon, n_actions, runs, seed)
+    return np.asarray(levels.advance(row, state, complete(setting, n_actions), n, 1)[1])[:, 0]
 
 
 def five_errors(p, n):
@@ -42,14 +47,14 @@ def five_errors(p, n):
     ],
 )
 def test_loglossbc_on_the_chain_equals_the_exact_dynamic_programme(horizon, n_actions, eta, n):
-    wins = replicates.success_at("loglossbc", horizon, n_actions, Setting(eta), n, RUNS, 1)
+    wins = success_at("loglossbc", horizon, n_actions, Setting(eta), n, RUNS, 1)
     expected = exact.bc_exact(horizon, n_actions, eta, n)
     assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
 @pytest.mark.parametrize("method", ["nail-f", "dagger", "opd-f"])
 def test_one_level_is_plurality_for_every_label_learner(method):
-    wins = replicates.success_at(method, 1, 3, Setting(0.6), 9, RUNS, 2)
+    wins = success_at(method, 1, 3, Setting(0.6), 9, RUNS, 2)
     expected = exact.plurality_right(3, 0.6, 9)[9]
     assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
@@ -79,13 +84,13 @@ def two_level_nail(eta, n):
 @pytest.mark.parametrize("n", [1, 2, 7, 20])
 def test_greedy_nail_equals_the_exact_two_level_law(n):
     expected = two_level_nail(0.6, n)
-    wins = replicates.success_at("nail-f", 2, 2, Setting(0.6), n, RUNS, 3)
+    wins = success_at("nail-f", 2, 2, Setting(0.6), n, RUNS, 3)
     assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
 def test_sampling_students_are_as_slow_as_offline_and_greedy_ones_are_not():
     slow, fast = ("loglossbc", "opd-f", "opd-r"), ("dagger", "nail-f", "nail-r", "nail-beta")
-    rates = {m: replicates.success_at(m, 14, 5, Setting(0.5), 200, 200, 4).mean() for m in slow + fast}
+    rates = {m: success_at(m, 14, 5, Setting(0.5), 200, 200, 4).mean() for m in slow + fast}
     assert all(rates[m] < 0.1 for m in slow)
     assert all(rates[m] > 0.97 for m in fast)
 
@@ -94,15 +99,15 @@ def test_common_random_numbers_are_prefixes():
     """n episodes in one go, in two, or read along the way: the same labels, bit for bit."""
     setting = complete(Setting(0.5), 5)
     for method in ("loglossbc", "nail-r"):
-        row, empty = learner(method), replicates.begin(14, 5, 200, 5)
-        whole, _ = replicates.advance(row, empty, setting, 12, 1)
-        half, _ = replicates.advance(row, empty, setting, 6, 1)
-        parts, read = replicates.advance(row, half, setting, 6, 1)
+        row, empty = learner(method), levels.begin(14, 5, 200, 5)
+        whole, _ = levels.advance(row, empty, setting, 12, 1)
+        half, _ = levels.advance(row, empty, setting, 6, 1)
+        parts, read = levels.advance(row, half, setting, 6, 1)
         np.testing.assert_array_equal(whole.tally.labels, parts.tally.labels)
         np.testing.assert_array_equal(whole.tally.seen, parts.tally.seen)
-    other = replicates.advance(row, replicates.begin(14, 5, 200, 6), setting, 12, 1)[0]
+    other = levels.advance(row, levels.begin(14, 5, 200, 6), setting, 12, 1)[0]
     assert not np.array_equal(whole.tally.labels, other.tally.labels)
-    np.testing.assert_array_equal(replicates.begin(14, 5, 20, 5).secret, empty.secret[:20])
+    np.testing.assert_array_equal(levels.begin(14, 5, 20, 5).secret, empty.secret[:20])
     assert read.shape == (200, 1)
 
 
@@ -111,14 +116,14 @@ def test_nailgun_needs_no_channel_but_nail_told_a_wrong_one_fails():
     different world one discounts labels of action 1 by the wrong amount; told the truth one does best."""
     kernel = np.array([0.0, 1.0, 0.0])
     setting = Setting(0.45, kernel, told_eta=0.02)
-    rate = {m: replicates.success_at(m, 3, 3, setting, 60, RUNS, 7).mean()
+    rate = {m: success_at(m, 3, 3, setting, 60, RUNS, 7).mean()
             for m in ("nail-channel", "nailgun", "nail-wrong-nu", "nail-wrong-eta")}  # fmt: skip
     assert rate["nail-channel"] > 0.99
     assert rate["nailgun"] == rate["nail-wrong-nu"]
     assert 0.5 < rate["nailgun"] < rate["nail-channel"] - 0.05
     told_wrong = Setting(0.3, np.array([0.2, 0.8, 0.0]), told_kernel=np.array([0.98, 0.01, 0.01]))
-    wrong = replicates.success_at("nail-wrong-nu", 3, 3, told_wrong, 200, RUNS, 8).mean()
-    right = replicates.success_at("nailgun", 3, 3, told_wrong, 200, RUNS, 8).mean()
+    wrong = success_at("nail-wrong-nu", 3, 3, told_wrong, 200, RUNS, 8).mean()
+    right = success_at("nailgun", 3, 3, told_wrong, 200, RUNS, 8).mean()
     assert wrong < right - 0.2
 
 
@@ -152,8 +157,8 @@ def log_score(path, data, n_actions, eta):
     ("horizon", "n_actions", "eta", "n"), [(4, 3, 0.5, 9), (5, 2, 0.7, 30), (3, 4, 0.3, 1), (1, 3, 0.6, 5)]
 )
 def test_best_path_equals_the_search_over_all_paths(horizon, n_actions, eta, n):
-    data, _ = trie.expert_paths(horizon, n_actions, Setting(eta), 40, 0, n)
-    found = trie.best_path(data, n_actions, eta)
+    data, _ = paths.expert_paths(horizon, n_actions, Setting(eta), 40, 0, n)
+    found = paths.best_path(data, n_actions, eta)
     for trajectories, path in zip(data, found, strict=True):
         scores = {
             other: log_score(np.array(other), trajectories, n_actions, eta)
@@ -166,8 +171,8 @@ def test_best_path_equals_the_search_over_all_paths(horizon, n_actions, eta, n):
 
 def test_loglossbc_on_the_hidden_path_stays_below_the_genie():
     for n in (20, 100):
-        data, secrets = trie.expert_paths(6, 3, Setting(0.5), 2000, 1, n)
-        rate, genie = trie.success(data, secrets, 3, 0.5).mean(), exact.genie_success(6, 3, 0.5, n)
+        data, secrets = paths.expert_paths(6, 3, Setting(0.5), 2000, 1, n)
+        rate, genie = paths.success(data, secrets, 3, 0.5).mean(), exact.genie_success(6, 3, 0.5, n)
         assert rate < genie + five_errors(genie, 2000)
         assert rate > 0.6 * genie
         clean = (data == secrets[:, None]).all(2).mean()
@@ -178,9 +183,9 @@ def test_loglossbc_on_the_hidden_path_stays_below_the_genie():
 def test_general_simulator_agrees_with_the_level_one_on_both_instances():
     """Fixed secret (0, 1, 1), against the level simulator's uniform secrets restricted to that one."""
     secret, n, runs = np.array([0, 1, 1]), 6, 1500
-    state = replicates.begin(3, 2, RUNS, 0)
+    state = levels.begin(3, 2, RUNS, 0)
     same = (np.asarray(state.secret)[:, :3] == secret).all(1)
-    level = replicates.success_at("nail-f", 3, 2, Setting(0.5), n, RUNS, 0)[same]
+    level = success_at("nail-f", 3, 2, Setting(0.5), n, RUNS, 0)[same]
     for build in (poison_chain, hidden_path):
         general = 1 - learned_regret(build(3, 2, secret), "nail-f", Setting(0.5), n // 3, 3, runs, 1)[:, 2]
         p = level.mean()
@@ -234,19 +239,18 @@ def test_dagger_starts_with_the_experts_own_episode_and_ends_greedy():
     one, whole = Setting(0.6, decay=0.0), Setting(0.6, decay=1.0)
     for setting, n in ((one, 1), (whole, 20)):
         expected = exact.bc_exact(4, 3, 0.6, n)
-        wins = replicates.success_at("dagger", 4, 3, setting, n, RUNS, 9)
+        wins = success_at("dagger", 4, 3, setting, n, RUNS, 9)
         assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
 def test_bad_input():
     for call in (
-        lambda: replicates.success_at("nail", 3, 2, Setting(0.5), 5, 10, 0),
-        lambda: replicates.success_at("nail-class", 3, 2, Setting(0.5), 5, 10, 0),
-        lambda: replicates.success_at("nail-f", 0, 2, Setting(0.5), 5, 10, 0),
-        lambda: replicates.success_at("nail-f", 3, 2, Setting(1.0), 5, 10, 0),
-        lambda: replicates.success_at("nail-f", 3, 2, Setting(0.5, np.array([0.5, 0.6])), 5, 10, 0),
-        lambda: replicates.success_at("nail-f", 3, 2, Setting(0.5), -1, 10, 0),
-        lambda: trie.expert_paths(3, 2, Setting(0.5, np.array([0.9, 0.1])), 2, 0, 3),
+        lambda: success_at("nail", 3, 2, Setting(0.5), 5, 10, 0),
+        lambda: success_at("nail-class", 3, 2, Setting(0.5), 5, 10, 0),
+        lambda: success_at("nail-f", 0, 2, Setting(0.5), 5, 10, 0),
+        lambda: success_at("nail-f", 3, 2, Setting(1.0), 5, 10, 0),
+        lambda: success_at("nail-f", 3, 2, Setting(0.5, np.array([0.5, 0.6])), 5, 10, 0),
+        lambda: paths.expert_paths(3, 2, Setting(0.5, np.array([0.9, 0.1])), 2, 0, 3),
     ):
         with pytest.raises(BadInput):
             call()

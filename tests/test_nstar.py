@@ -119,6 +119,11 @@ def test_a_fixed_instance_profits_from_ties_and_random_ones_do_not():
     assert by_level.interval[0] <= drawn.interval[1]
 
 
+def test_a_tabular_task_is_its_instance_at_the_default_options():
+    few = {"eta": 0.3, "delta": 0.05, "replicates": 4, "instances": 2, "seed": 5, "max_episodes": 64}
+    assert n_star("garnet", "nail-f", **few) == n_star(lambda seed: garnet(seed, 8, 8, 4, 2), "nail-f", **few)
+
+
 def test_laws_that_are_no_laws_are_refused():
     good = poison_chain(2, 3)
     P = good.mdp.P * np.array([1.0, 0.9])
@@ -150,6 +155,8 @@ def test_bad_input():
         lambda: n_star(poison_chain(3, 2), "nail-f", setting=Setting(kernel=np.ones(2))),
         lambda: n_star(lambda seed: poison_chain(3 + seed, 2), "nail-f"),
         lambda: n_star(lambda seed: poison_chain(3, 2), "nail-f", instances=0),
+        lambda: n_star("modadd", "nail-f"),
+        lambda: n_star(lambda seed: poison_chain(3, 2).mdp, "nail-f"),
     ):
         with pytest.raises(BadInput):
             call()

@@ -128,11 +128,6 @@ class Play(NamedTuple):
     """the driver's own randomness"""
 
 
-def _mixture_plays(play: Play) -> Int[Array, "*level"]:
-    expert = play.uniform < play.expert_share
-    return jnp.where(expert, play.label, play.greedy)
-
-
 class Driver(NamedTuple):
     """Who drives."""
 
@@ -205,7 +200,7 @@ def repeat(
 
 
 EXPERT = Driver(lambda play: play.label, _exit_episode, _read_exits)
-MIXTURE = _student(_mixture_plays)
+MIXTURE = _student(lambda play: jnp.where(play.uniform < play.expert_share, play.label, play.greedy))
 GREEDY = _student(lambda play: play.greedy)
 
 

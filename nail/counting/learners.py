@@ -66,18 +66,9 @@ def class_score(tally: Tally, world: World) -> Float[Array, "*level A"]:
     return jnp.tensordot(jax.nn.softmax(log_weight), world.candidates, 1)
 
 
-def fresh_token(
-    law: Float[Array, "*level A"], action: Int[Array, "*level"], uniform: Float[Array, "*level"]
-) -> Int[Array, "*level"]:
-    """The reverse KL's auxiliary token: drawn from the student at the visited prefix."""
-    return sample(law, uniform)
-
-
-def own_token(
-    law: Float[Array, "*level A"], action: Int[Array, "*level"], uniform: Float[Array, "*level"]
-) -> Int[Array, "*level"]:
-    """The rollout's own token, reused."""
-    return action
+TOKEN = {"auxiliary": lambda law, own, uniform: sample(law, uniform), "rollout": lambda law, own, uniform: own}
+"""`action` of a method → the token that the reverse KL reads, from the student's laws, the rollout's tokens and uniform
+numbers: a fresh draw from the student at the visited prefix, or the rollout's own"""
 
 
 class Learner(NamedTuple):
@@ -112,15 +103,15 @@ def learner_of(method: Method) -> Learner:
     samples, queries = method.temperature > 0, method.beta != 0
     require(method.driver != "mixture" or not samples, f"temperature {name}", method.temperature, "0 in a mixture")
     require(method.driver != "expert" or not queries, f"beta {name}", method.beta, "0 where the expert drives")
+    fresh = method.action == "auxiliary"
     student = sampled(float(method.temperature)) if samples else GREEDY
     law = label_law if not queries else queried_law if method.beta == 1 else mixed_law
     fit = law if queries else label_counts
-    fresh = method.action == "auxiliary"
     return Learner(
         {"expert": EXPERT, "mixture": MIXTURE, "student": student}[method.driver],
         law,
         {"fit": fit, "plurality": label_counts, "channel": channel_score, "class": class_score}[method.decides],
-        (fresh_token if fresh else own_token) if queries else None,
+        TOKEN[method.action] if queries else None,
         1 + (method.driver == "mixture" or (method.driver == "student" and samples)) + (queries and fresh),
         method.told,
     )

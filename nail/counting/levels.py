@@ -14,13 +14,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
 from nail.checks import require
-from nail.counting.drivers import Setting, Tally, complete, no_data, repeat, world
-from nail.counting.learners import Learner, learner
+from nail.counting.drivers import Setting, Tally, no_data, repeat, world
+from nail.counting.learners import Learner
 from nail.policies.softmax_table import deterministic, plurality
 
 BLOCK = 128
@@ -94,17 +93,3 @@ def advance(
         return replicate._replace(tally=tally), seen
 
     return lax.map(one, state, batch_size=blocks(state.keys.shape[0]))
-
-
-def success_at(
-    method: str, horizon: int, n_actions: int, setting: Setting, n: int, replicates: int, seed: int
-) -> Bool[np.ndarray, " R"]:
-    """Per replicate, whether the learner's greedy policy is right at all H levels after `n` episodes, on the poison
-    chain (and, for all but LogLossBC, on the hidden path).
-
-    Regret is 1 − success there: J(π*) = R = 1. Raises `BadInput` for an unknown method, n < 0, or a bad setting.
-    """
-    row = learner(method, by_level=True)
-    require(n >= 0, "n", n, "at least 0")
-    state = begin(horizon, n_actions, replicates, seed)
-    return np.asarray(advance(row, state, complete(setting, n_actions), n, 1)[1])[:, 0]

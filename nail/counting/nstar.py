@@ -7,29 +7,30 @@ numbers), so the curve that is bisected is one curve, and the replicates are res
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nail.checks import require, require_known
-from nail.counting import INSTANCES, levels
-from nail.counting import paths as trie
+from nail.counting import INSTANCES, levels, paths
 from nail.counting.drivers import EXPERT, Setting, complete
 from nail.counting.layered import exact_regret, greedy, simulation
 from nail.counting.learners import learner
 from nail.envs.instances import Instance
+from nail.envs.tasks import TASKS
 
 POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
 AHEAD = 64
 """checkpoints that are simulated before the curve is looked at again, a divisor of POINTS"""
-TRIE_POINTS, TRIE_AHEAD = 16, 4
+PATHS_POINTS, PATHS_AHEAD = 16, 4
 """the same two of the best-path search"""
 HOPELESS = 6.0
 """standard errors of the mean loss above its target, at which no resample of the replicates reaches the target"""
-TRIE_DRAW = 256
+PATHS_DRAW = 256
 """episodes that are drawn together for the best-path search"""
-TRIE_BYTES = 2**30
+PATHS_BYTES = 2**30
 """largest data set of the best-path search"""
 MDP_POINTS = 32
 """checkpoints an octave on any other instance"""
@@ -135,27 +136,27 @@ def level_octaves(
             yield before + stride * np.arange(1, AHEAD + 1), 1.0 - np.asarray(success, float)
 
 
-def trie_octaves(
+def path_octaves(
     horizon: int, n_actions: int, setting: Setting, replicates: int, seed: int, budget: int, target: float
 ) -> Octaves:
     """1 − success of LogLossBC on the hidden path, in parts of an octave; of a part whose end is hopelessly above the
     target, only the end (bisection looks inside no other)."""
     actions = np.zeros((replicates, 0, horizon), np.uint8)
-    for octave, stride in _strides(TRIE_POINTS):
-        for before in range(octave, octave + TRIE_POINTS * stride, TRIE_AHEAD * stride):
+    for octave, stride in _strides(PATHS_POINTS):
+        for before in range(octave, octave + PATHS_POINTS * stride, PATHS_AHEAD * stride):
             if before >= budget:
                 return
-            checkpoints = before + stride * np.arange(1, TRIE_AHEAD + 1)
+            checkpoints = before + stride * np.arange(1, PATHS_AHEAD + 1)
             drawn = [actions]
-            for first in range(actions.shape[1], checkpoints[-1], TRIE_DRAW):
-                new, right = trie.expert_paths(horizon, n_actions, setting, replicates, seed, TRIE_DRAW, first + 1)
+            for first in range(actions.shape[1], checkpoints[-1], PATHS_DRAW):
+                new, right = paths.expert_paths(horizon, n_actions, setting, replicates, seed, PATHS_DRAW, first + 1)
                 drawn.append(new)
             actions = np.concatenate(drawn, axis=1)
-            end = 1.0 - trie.success(actions[:, : checkpoints[-1]], right, n_actions, setting.eta)
+            end = 1.0 - paths.success(actions[:, : checkpoints[-1]], right, n_actions, setting.eta)
             if end.mean() - HOPELESS * end.std() / np.sqrt(replicates) > target:
                 yield checkpoints[-1:], end[:, None]
                 continue
-            inside = [1.0 - trie.success(actions[:, :n], right, n_actions, setting.eta) for n in checkpoints[:-1]]
+            inside = [1.0 - paths.success(actions[:, :n], right, n_actions, setting.eta) for n in checkpoints[:-1]]
             yield checkpoints, np.stack([*inside, end], axis=1)
 
 
@@ -174,6 +175,26 @@ def instance_octaves(
         yield before + stride * np.arange(1, MDP_POINTS + 1), loss
 
 
+def draw(instance: str | Instance | Factory, seed: int, count: int, replicates: int) -> list[Instance]:
+    """The instance itself, or one for each of seed, seed+1, .. from a function or the tabular task of that name.
+
+    Raises `BadInput` for an unknown name, what is or gives no `Instance`, different horizons, a bad count.
+    """
+    if isinstance(instance, str):
+        tabular = {name: partial(row.instance, row.options()) for name, row in TASKS.items() if row.instance}
+        require_known("instance", instance, tabular)
+        instance = tabular[instance]
+    drawn = [instance]
+    if callable(instance):
+        require(1 <= count <= replicates, "instances", count, f"in 1..replicates = {replicates}")
+        drawn = [instance(seed + i) for i in range(count)]
+    for one in drawn:
+        require(isinstance(one, Instance), "instance", one, "a name, an Instance or a function seed → Instance")
+    same = all(one.mdp.horizon == drawn[0].mdp.horizon for one in drawn)
+    require(same, "horizons", "different ones", "the same for all seeds")
+    return drawn
+
+
 def n_star(
     instance: str | Instance | Factory, method: str, horizon: int | None = None, n_actions: int | None = None,
     eta: float = 0.5, delta: float = 0.1, replicates: int = 2000, seed: int = 0, max_episodes: int = 100_000,
@@ -184,10 +205,12 @@ def n_star(
     `instance` is one of
 
     - "poison-chain" or "hidden-path", with `horizon` and `n_actions`: each replicate has its own secret, and regret is
-      1 − the probability of all H right actions. LogLossBC on the hidden path is held to `TRIE_BYTES` of trajectories;
+      1 − the probability of all H right actions. LogLossBC on the hidden path is held to `PATHS_BYTES` of trajectories;
     - an `Instance`: any finite MDP, with its own kernel ν unless `setting` has one. Regret is exact;
     - a function seed → `Instance`, called with seed, seed+1, ..: `instances` of them, with replicates // instances
-      replicates each; the bootstrap then resamples instances, not replicates.
+      replicates each; the bootstrap then resamples instances, not replicates;
+    - the name of another tabular task ("garnet", or one of `nail.add_instance`): that function at the task's default
+      options.
 
     Ties go to the lowest action, so on one fixed instance whose right action is 0 a learner is right before it has seen
     anything. Draw the right actions at random, as the two names do, and as a function of the seed can:
@@ -204,27 +227,19 @@ def n_star(
     require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
     require(replicates >= 1, "replicates", replicates, "at least 1")
     setting, budget = (setting or Setting())._replace(eta=eta), max_episodes
-    if isinstance(instance, str):
-        require_known("instance", instance, INSTANCES)
+    if instance in INSTANCES:
         require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
         require(horizon is not None and n_actions is not None, "horizon, n_actions", (horizon, n_actions), "given")
         if instance == "hidden-path" and learner(method, by_level=True).driver is EXPERT:
             levels.begin(horizon, n_actions, 1, 0)
-            budget = max(1, min(max_episodes, TRIE_BYTES // (replicates * horizon)))
-            octaves = trie_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
+            budget = max(1, min(max_episodes, PATHS_BYTES // (replicates * horizon)))
+            octaves = path_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
         else:
             octaves = level_octaves(method, horizon, n_actions, setting, replicates, seed, budget)
     else:
         require(delta > 0.0, "delta", delta, "positive")
         require(horizon is None and n_actions is None, "horizon, n_actions", (horizon, n_actions), "the instance's own")
-        if isinstance(instance, Instance):
-            drawn = [instance]
-        else:
-            require(1 <= instances <= replicates, "instances", instances, f"in 1..replicates = {replicates}")
-            drawn = [instance(seed + i) for i in range(instances)]
+        drawn = draw(instance, seed, instances, replicates)
         horizon = drawn[0].mdp.horizon
-        require(
-            all(one.mdp.horizon == horizon for one in drawn), "horizons", "different ones", "the same for all seeds"
-        )
         octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates)
     return crossing(octaves, delta, horizon, budget, np.random.default_rng(seed))
