@@ -6,13 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from nail.cli.bench import tell
 from nail.cli.bench.steps import best_seconds
 from nail.counting.drivers import Setting, complete
 from nail.counting.learners import learner
 from nail.counting.levels import advance, begin
 from nail.noise import Huber, uniform_kernel
 from nail.sweep.identity import provenance
-from nail.sweep.store import to_csv, write_text
 
 HORIZON, N_ACTIONS, ETA = 20, 4, 0.5
 REPLICATES, EPISODES = 1024, 64
@@ -51,16 +51,6 @@ def bench_steps(seconds: float = 2.0, method: str = "nail-f", out: Path | None =
         "method": method, "instance": "poison-chain", "horizon": HORIZON, "n_actions": N_ACTIONS, "eta": ETA,
         "replicates": REPLICATES, "episodes": EPISODES, "steps_per_s": steps, "numpy_labels_per_s": inverted,
         "numpy_choice_per_s": chosen, "steps_over_numpy": steps / inverted, "steps_over_choice": steps / chosen,
-        **provenance(),
     }  # fmt: skip
-    print(
-        f"{method} on the poison chain (H = {HORIZON}, A = {N_ACTIONS}, η = {ETA}, {REPLICATES} replicates at once): "
-        f"{steps:,.0f} simulated steps/s"
-    )
-    print(
-        f"numpy alone draws {inverted:,.0f} labels/s by inversion ({steps / inverted:.2f} steps a label) and "
-        f"{chosen:,.0f} by choice ({steps / chosen:.2f})"
-    )
-    if out is not None:
-        write_text(out, to_csv([found]))
+    tell([found], provenance(), out)
     return found

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from tqdm import tqdm
 
+from nail.cli.bench import tell
 from nail.cli.bench.products import products_of, total_flops
 from nail.cli.bench.steps import SIZES, runs_at_once
 from nail.sweep.identity import provenance
-from nail.sweep.store import to_csv, write_text
 from nail.training.config import TrainConfig, check
 from nail.training.devices import pad_runs
 from nail.training.problem import make_setup, numbers_of
@@ -19,17 +20,14 @@ from nail.training.update import update
 
 
 def bench_plan(size: str, methods: tuple[str, ...], precision: str, out: Path | None) -> list[dict[str, Any]]:
-    """Print a row per method and return them; also write them to `out` as CSV.
+    """Print a column per method and return them as rows; also write them to `out` as CSV.
 
-    A row has the floating-point operations of the matrix products of one update, the operations and bytes that XLA
+    It has the floating-point operations of the matrix products of one update, the operations and bytes that XLA
     counts for one pass through the compiled segment's code (loop bodies once), its memory, and how long compiling took.
     """
     base = check(dataclasses.replace(SIZES[size], precision=precision))
-    print(f"{'method':<10} {'GFLOP/step':>10} {'XLA GFLOP':>10} {'XLA GB':>8} {'state MiB':>10} {'scratch MiB':>12} "
-          f"{'compile s':>10}")  # fmt: skip
-    rows = [_plan(dataclasses.replace(base, method=method)) for method in methods]
-    if out is not None:
-        write_text(Path(out), to_csv([{"size": size, **row, **provenance()} for row in rows]))
+    rows = [{"size": size, **_plan(dataclasses.replace(base, method=method))} for method in tqdm(methods)]
+    tell(rows, provenance(), out)
     return rows
 
 
@@ -43,7 +41,7 @@ def _plan(config: TrainConfig) -> dict[str, Any]:
     seconds = time.perf_counter() - begun
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (state, numbers))
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    row = {
+    return {
         "method": config.method,
         "precision": config.precision,
         "runs_in_batch": runs,
@@ -54,6 +52,3 @@ def _plan(config: TrainConfig) -> dict[str, Any]:
         "scratch_mib": memory.temp_size_in_bytes / 2**20,
         "compile_seconds": seconds,
     }
-    print(f"{row['method']:<10} {row['gflop_per_step']:>10.2f} {row['xla_gflop']:>10.2f} {row['xla_gigabytes']:>8.2f} "
-          f"{row['state_mib']:>10,.0f} {row['scratch_mib']:>12,.0f} {seconds:>10.1f}", flush=True)  # fmt: skip
-    return row

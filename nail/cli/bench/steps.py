@@ -6,7 +6,6 @@ product in the same precision on one device. On a CPU such a product takes all c
 """
 
 import dataclasses
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,11 +14,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from tqdm import tqdm
 
+from nail.cli.bench import tell
 from nail.cli.bench.products import Product, products_of, total_flops
 from nail.policies.transformer import compute_dtype, product_precision
 from nail.sweep.identity import provenance
-from nail.sweep.store import to_csv, write_text
 from nail.training.config import TrainConfig, check
 from nail.training.devices import over_runs, pad_runs, place
 from nail.training.evaluate import evaluate
@@ -44,15 +44,17 @@ SIZES = {
 def bench(
     size: str, methods: tuple[str, ...], precision: str, seconds: float, out: Path | None
 ) -> list[dict[str, Any]]:
-    """Print a table with one row per method and return it; also write it to `out` as CSV."""
+    """Print a column per method and return them as rows; also write them to `out` as CSV.
+
+    `products_gflop_per_s` is the rate of the step's own matrix products alone, `step_over_products` the step's time
+    over theirs, `share_of_peak` the step's rate over that of a large product; `ms_per_pass` is one forward pass over
+    the chains, and `batch_` stands for `runs_in_batch` runs at once.
+    """
     base = check(dataclasses.replace(SIZES[size], precision=precision))
     clock = ProductClock(precision, seconds / 20)
-    rows = []
-    for method in methods:
-        rows.append(_measure(dataclasses.replace(base, method=method), clock, seconds))
-        _print_row(rows[-1], header=len(rows) == 1)
-    if out is not None:
-        write_text(Path(out), to_csv([{"size": size, **row, **provenance()} for row in rows]))
+    settings = [dataclasses.replace(base, method=method) for method in methods]
+    rows = [{"size": size, **_measure(config, clock, seconds)} for config in tqdm(settings)]
+    tell(rows, provenance(), out)
     return rows
 
 
@@ -200,43 +202,3 @@ def _profile(setup: Setup, numbers: Any, state: Any, seconds: float, step: float
         "ms_per_pass": took["pass"] * 1e3,
         "passes_untrained": float(jax.jit(passes)(state.params, visited)),
     }
-
-
-COLUMNS = (
-    ("method", "{:<10}", "method"),
-    ("ms_per_step", "{:>9.2f}", "ms/step"),
-    ("trajectories_per_s", "{:>9,.0f}", "traj/s"),
-    ("gflop_per_step", "{:>9.3f}", "GFLOP"),
-    ("gflop_per_s", "{:>9.1f}", "GFLOP/s"),
-    ("share_of_peak", "{:>7.1%}", "peak"),
-    ("products_gflop_per_s", "{:>9.1f}", "products"),
-    ("step_over_products", "{:>9.2f}", "ratio"),
-    ("rollout_share", "{:>9.1%}", "rollout"),
-    ("expert_share", "{:>7.1%}", "expert"),
-    ("gradient_share", "{:>9.1%}", "gradient"),
-    ("update_share", "{:>7.1%}", "update"),
-    ("ms_per_pass", "{:>8.2f}", "ms/pass"),
-    ("batch_trajectories_per_s", "{:>10,.0f}", "all traj/s"),
-    ("batch_share_of_peak", "{:>8.1%}", "all peak"),
-    ("batch_over_one", "{:>8.2f}", "all/one"),
-    ("memory_mib", "{:>7,.0f}", "MiB"),
-)
-
-
-def _print_row(row: dict[str, Any], header: bool) -> None:
-    if header:
-        device = provenance()["device"]
-        print(f"{row['precision']} on {device}; products: rate of the step's own matrix products alone, GFLOP/s;")
-        print(
-            "ratio: step time over that of its products; peak: share of a large product's rate; pass: one forward pass"
-        )
-        print(f"over the chains; all: {row['runs_in_batch']} runs at once")
-        widths = [len(form.format(row[name])) for name, form, _ in COLUMNS]
-        titles = (title for _, _, title in COLUMNS)
-        print(
-            " ".join(
-                f"{t:<{w}}" if i == 0 else f"{t:>{w}}" for i, (t, w) in enumerate(zip(titles, widths, strict=True))
-            )
-        )
-    print(" ".join(form.format(row[name]) for name, form, _ in COLUMNS))
-    sys.stdout.flush()

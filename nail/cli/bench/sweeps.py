@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nail.cli.bench import tell
 from nail.sweep.grid import grid
-from nail.sweep.store import open_folder, to_csv, write_text
+from nail.sweep.store import open_folder
 from nail.training.config import TrainConfig
 
 BASE = TrainConfig(
@@ -31,7 +32,7 @@ def runs(lengths: Sequence[int] = LENGTHS, steps: int = BASE.steps) -> tuple[Tra
 
 
 def bench_sweep(out: Path | None = None, steps: int = BASE.steps, lengths: Sequence[int] = LENGTHS) -> dict[str, Any]:
-    """Print a table with one line a process and return it as one row; also write it to `out` as CSV.
+    """Print a line each number and return them as one row; also write it to `out` as CSV.
 
     Seconds are wall time of the sweep in a process that has JAX at hand. "compiling" is the time in which it waited for
     a compiler and did nothing else; ratios are given with it and without. "store" is the time spent writing rows,
@@ -46,20 +47,8 @@ def bench_sweep(out: Path | None = None, steps: int = BASE.steps, lengths: Seque
         "compiling": engine["wait_seconds"], "compiling_one": one["wait_seconds"],
         "ratio": one["seconds"] / engine["seconds"], "ratio_without_compiling": work["one"] / work["engine"],
         "store_share": engine["store_seconds"] / engine["seconds"], "devices": engine["devices"], "load_before": load,
-        **engine["provenance"],
     }  # fmt: skip
-    print(f"{row['runs']} runs of NAIL-F, {steps} updates each, load average {load:.2f} before")
-    for name, found in (("one after the other, one core", one), ("the engine", engine)):
-        print(
-            f"  {name:<32}{found['seconds']:>7.1f} s, of it compiling {found['wait_seconds']:.1f} s, store "
-            f"{found['store_seconds']:.2f} s; {found['compilations']} programs compiled"
-        )
-    print(
-        f"  throughput {row['ratio']:.2f} times that of one after the other, {row['ratio_without_compiling']:.2f} "
-        f"without compiling; store {row['store_share']:.2%} of the time"
-    )
-    if out is not None:
-        write_text(Path(out), to_csv([row]))
+    tell([row], engine["provenance"], out)
     return row
 
 
