@@ -13,7 +13,7 @@ import pytest
 from nail.checks import BadInput
 from nail.counting import levels, paths
 from nail.counting.drivers import Play, Setting, Tally, World, complete
-from nail.counting.layered import learned_policies, learned_regret
+from nail.counting.layered import greedy, learned_regret, simulation
 from nail.counting.learners import channel_score, learner, learner_of, level_methods, queried_law
 from nail.envs.instances import garnet, hidden_path, poison_chain
 from nail.envs.mdp import value
@@ -194,7 +194,7 @@ def test_general_simulator_agrees_with_the_level_one_on_both_instances():
 
 def test_general_simulator_learns_garnet_and_reports_exact_regret():
     mdp = garnet(0, 3, 4, 2, 2)
-    actions = learned_policies(mdp, "nail-f", Setting(0.5), 16, 3, 1500, 0)
+    actions = simulation(greedy, mdp, "nail-f", Setting(0.5), 1500, 0)(16, 3)
     regret = learned_regret(mdp, "nail-f", Setting(0.5), 16, 3, 1500, 0)
     one = np.asarray(deterministic(jnp.asarray(actions[4, 1]), 2), float)
     assert regret[4, 1] == pytest.approx(value(mdp.mdp, mdp.expert) - value(mdp.mdp, one))

@@ -29,7 +29,7 @@ def learned_laws(
 ) -> Float[np.ndarray, "R points H S A"]:
     """Each replicate's clean law π̂_h(a|s) after stride, 2·stride, .., points·stride episodes, η and ν known; float64.
 
-    The law is uniform at a state without a label. Raises `BadInput` as `learned_policies` does, and for the
+    The law is uniform at a state without a label. Raises `BadInput` as `learned_regret` does, and for the
     finite-class method, which has no law of its own. Source: docs/theory.md §4.5.
     """
     learner(method, by_level=True)

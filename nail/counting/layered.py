@@ -74,7 +74,7 @@ def simulation(
     """A function (stride, points) → what `read` sees (R, points, ..) after each `stride` further episodes.
 
     It goes on where its last call ended. `first` is the number of the first replicate. Arguments and errors otherwise
-    as `learned_policies`.
+    as `learned_regret`.
     """
     row = learner(method)
     require(replicates >= 1, "replicates", replicates, "at least 1")
@@ -103,20 +103,6 @@ def greedy(row: Learner, setting: Setting, world: World, tally: Tally) -> Int[Ar
     return plurality(row.score(tally, world))
 
 
-def learned_policies(
-    instance: Instance, method: str, setting: Setting, stride: int, points: int, replicates: int, seed: int,
-    candidates: Float[np.ndarray, "N H S A"] | None = None,
-) -> Int[np.ndarray, "R points H S"]:  # fmt: skip
-    """Actions of each replicate's greedy policy after stride, 2·stride, .., points·stride episodes.
-
-    `setting.kernel` None means the instance's own kernel, `setting.told_kernel` None the uniform one; a kernel may
-    be (A,) or (H, S, A). `candidates` is the finite class Π (clean laws) of nail-class. Raises `BadInput` for an
-    unknown method, an instance whose laws are no laws, a bad setting, stride, points or replicates < 1, or nail-class
-    without candidates.
-    """
-    return simulation(greedy, instance, method, setting, replicates, seed, candidates)(stride, points)
-
-
 def exact_regret(instance: Instance, actions: Int[np.ndarray, "R points H S"]) -> Float[np.ndarray, "R points"]:
     """J(π*) − J(π) of the policies that play `actions`, π* the clean expert, by dynamic programming in float64."""
     parts = np.array_split(actions, -(-actions.size * instance.mdp.n_actions // ENTRIES))
@@ -128,7 +114,12 @@ def learned_regret(
     instance: Instance, method: str, setting: Setting, stride: int, points: int, replicates: int, seed: int,
     candidates: Float[np.ndarray, "N H S A"] | None = None,
 ) -> Float[np.ndarray, "R points"]:  # fmt: skip
-    """`exact_regret` of `learned_policies`, whose arguments and errors it has."""
-    return exact_regret(
-        instance, learned_policies(instance, method, setting, stride, points, replicates, seed, candidates)
-    )
+    """`exact_regret` of each replicate's greedy policy after stride, 2·stride, .., points·stride episodes.
+
+    `setting.kernel` None means the instance's own kernel, `setting.told_kernel` None the uniform one; a kernel may
+    be (A,) or (H, S, A). `candidates` is the finite class Π (clean laws) of nail-class. Raises `BadInput` for an
+    unknown method, an instance whose laws are no laws, a bad setting, stride, points or replicates < 1, or nail-class
+    without candidates.
+    """
+    run = simulation(greedy, instance, method, setting, replicates, seed, candidates)
+    return exact_regret(instance, run(stride, points))
