@@ -21,7 +21,7 @@ SOLVED = 0.95
 """full-chain accuracy from which on a run counts as having solved its task"""
 UNSOLVED = 0.5
 """full-chain accuracy below which a run counts as not having solved it"""
-SEEDS = 3
+SEEDS = range(3)
 
 PAPER = TrainConfig(precision="bfloat16")
 CPU = TrainConfig(
@@ -43,11 +43,6 @@ def figure_of_runs(
     return Experiment(
         name, summary, cost, lambda preset, out: rows_of(runs(preset), out), analyse, claims, draw, runs
     )  # fmt: skip
-
-
-def seeds(config: TrainConfig) -> tuple[TrainConfig, ...]:
-    """The configuration with each of the figures' seeds."""
-    return tuple(dataclasses.replace(config, seed=seed) for seed in range(SEEDS))
 
 
 def over_seeds(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

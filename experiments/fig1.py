@@ -4,7 +4,6 @@ Paper, figure 1 (docs/paper.md §1.3): offline behaviour cloning, on-policy dist
 with greedy ones. The curves are runs of figure 2 at high noise; in one output folder they are computed once.
 """
 
-import dataclasses
 import itertools
 
 import pandas as pd
@@ -15,9 +14,10 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, curve, handle, look, note
 from nail.methods import METHOD
+from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
-from ._training import BASE, SOLVED, accuracy_axes, figure_of_runs, final, per_seed, seeds, tabulate
+from ._training import BASE, SEEDS, SOLVED, accuracy_axes, figure_of_runs, final, per_seed, tabulate
 
 SCHEMES = {
     "loglossbc": ("Offline behaviour cloning", "noisy expert", "drives and labels"),
@@ -29,7 +29,7 @@ SCHEMES = {
 
 def runs(preset: str) -> tuple[TrainConfig, ...]:
     """Three methods at high noise, with the seeds of figure 2."""
-    return tuple(run for method in SCHEMES for run in seeds(dataclasses.replace(BASE[preset], method=method)))
+    return grid(BASE[preset], method=SCHEMES, seed=SEEDS)
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:

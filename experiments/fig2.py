@@ -5,7 +5,6 @@ so that the chance of a clean trajectory, q^m with q = 1−η+η/p, is as small,
 rate, so that a small network leaves its plateaus sooner.
 """
 
-import dataclasses
 import math
 
 import numpy as np
@@ -16,10 +15,12 @@ from matplotlib.figure import Figure
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, curve, handle
 from nail.methods import METHOD
+from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
 from ._training import (
     BASE,
+    SEEDS,
     SOLVED,
     UNSOLVED,
     accuracy_axes,
@@ -27,7 +28,6 @@ from ._training import (
     final,
     in_words,
     per_seed,
-    seeds,
     tabulate,
     to_solve,
 )
@@ -42,8 +42,7 @@ METRICS = ("full_exact", "answer_exact", "val_loss")
 def runs(preset: str) -> tuple[TrainConfig, ...]:
     """Six methods × two noise levels × three seeds."""
     base = BASE[preset]
-    settings = [dataclasses.replace(base, method=method, eta=eta) for method in ORDER for eta in (0.0, base.eta)]
-    return tuple(run for setting in settings for run in seeds(setting))
+    return grid(base, method=ORDER, eta=(0.0, base.eta), seed=SEEDS)
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,6 @@ Paper, figure 3 (docs/paper.md §1.3), at high noise. T = 0 are runs of figure 2
 is OPD-R but for its auxiliary token, which is drawn afresh.
 """
 
-import dataclasses
 import itertools
 import math
 
@@ -16,10 +15,12 @@ from matplotlib.figure import Figure
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, look, note
 from nail.methods import METHOD
+from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
 from ._training import (
     BASE,
+    SEEDS,
     SOLVED,
     UNSOLVED,
     draw_curves,
@@ -28,12 +29,11 @@ from ._training import (
     final,
     in_words,
     per_seed,
-    seeds,
     tabulate,
     to_solve,
 )
 
-METHODS = ("nail-f", "nail-r")
+ORDER = ("nail-f", "nail-r")
 TEMPERATURES = {
     "smoke": (0.0, 0.4, 1.0),
     "cpu": (0.0, 0.2, 0.4, 1.0),
@@ -43,12 +43,8 @@ TEMPERATURES = {
 
 def runs(preset: str) -> tuple[TrainConfig, ...]:
     """Two methods × temperatures × three seeds; greedy is the methods' own, so that those runs are figure 2's."""
-    settings = [
-        dataclasses.replace(BASE[preset], method=method, temperature=temperature or None)
-        for method in METHODS
-        for temperature in TEMPERATURES[preset]
-    ]
-    return tuple(run for setting in settings for run in seeds(setting))
+    temperatures = [temperature or None for temperature in TEMPERATURES[preset]]
+    return grid(BASE[preset], method=ORDER, temperature=temperatures, seed=SEEDS)
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +54,7 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Greedy solves, sampling at T = 1 does not, and heat never helps."""
-    return [claim for method in METHODS for claim in _claims_of(rows[rows.method == method], METHOD[method].label)]
+    return [claim for method in ORDER for claim in _claims_of(rows[rows.method == method], METHOD[method].label)]
 
 
 def _claims_of(rows: pd.DataFrame, label: str) -> list[Claim]:
@@ -89,7 +85,7 @@ def draw(table: pd.DataFrame) -> Figure:
     *panels, times = figure.subplots(1, 3)
     every = sorted(table.temperature.unique())
     colours = dict(zip(every, matplotlib.colormaps["plasma"](np.linspace(0, 0.88, len(every))), strict=True))
-    for axes, method in zip(panels, METHODS, strict=True):
+    for axes, method in zip(panels, ORDER, strict=True):
         draw_curves(
             axes, table[table.method == method], "temperature", colours.__getitem__,
             lambda t: f"T = {t:g}" + (" (greedy)" if t == 0 else ""),
@@ -97,7 +93,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_title(METHOD[method].label)
     panels[0].set_ylabel("full-chain accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
-    for i, method in enumerate(METHODS):
+    for i, method in enumerate(ORDER):
         chosen = table[table.method == method]
         draw_times(times, chosen, "temperature", look(method), METHOD[method].label, shift=0.012 * (2 * i - 1))
     times.set_xlabel("rollout temperature T (0: greedy)")

@@ -4,7 +4,6 @@ Paper, figure 4 (docs/paper.md §1.3). Contours are the chance q^m that an exper
 q = 1 − η + η/p (docs/theory.md §3.3): what offline learning depends on.
 """
 
-import dataclasses
 import math
 from typing import Any
 
@@ -19,11 +18,12 @@ from scipy import stats
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, note
 from nail.methods import METHOD
+from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
-from ._training import BASE, SOLVED, figure_of_runs, in_words, seeds, tabulate, thousands, to_solve
+from ._training import BASE, SEEDS, SOLVED, figure_of_runs, in_words, tabulate, thousands, to_solve
 
-METHODS = ("loglossbc", "opd-f", "nail-f")
+ORDER = ("loglossbc", "opd-f", "nail-f")
 GRID = {
     "smoke": ((3, 4), (0.0, 0.5)),
     "cpu": ((4, 7, 10), (0.0, 0.25, 0.5)),
@@ -38,13 +38,7 @@ CONTOURS = (0.5, 0.1, 0.01, 0.001)
 def runs(preset: str) -> tuple[TrainConfig, ...]:
     """Three methods × chain lengths × corruption rates × three seeds."""
     lengths, etas = GRID[preset]
-    settings = [
-        dataclasses.replace(BASE[preset], method=method, m=m, eta=eta)
-        for method in METHODS
-        for m in lengths
-        for eta in etas
-    ]
-    return tuple(run for setting in settings for run in seeds(setting))
+    return grid(BASE[preset], method=ORDER, m=lengths, eta=etas, seed=SEEDS)
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +56,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """Where each method solves, beside the chance of a clean trajectory."""
     found = {cell: to_solve(chosen) for cell, chosen in rows.groupby(["method", "m", "eta"], sort=False)}
     chance = {cell: clean_chance(rows.p.iloc[0], *cell[1:]) for cell in found}
-    of = {method: [cell for cell in found if cell[0] == method] for method in METHODS}
+    of = {method: [cell for cell in found if cell[0] == method] for method in ORDER}
     rare = [cell for cell in of["loglossbc"] if chance[cell] < RARE]
     worst = min(of["opd-f"], key=chance.__getitem__)
     budget = rows.episodes.max()
@@ -98,11 +92,11 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 def draw(table: pd.DataFrame) -> Figure:
     """A heat map a method: m across, η upwards, the median in each cell, contours of q^m."""
     figure = Figure(figsize=(TEXT_WIDTH, 2.7), layout="constrained")
-    panels = figure.subplots(1, len(METHODS), sharey=True)
+    panels = figure.subplots(1, len(ORDER), sharey=True)
     medians = table[table.kind == "median"]
     solved = medians.episodes[medians.censored == 0]
     norm = LogNorm(min(solved, default=1.0), medians.episodes.max())
-    for axes, method in zip(panels, METHODS, strict=True):
+    for axes, method in zip(panels, ORDER, strict=True):
         mesh = _map(axes, medians[medians.method == method], norm)
         axes.set_title(METHOD[method].label)
         axes.set_xlabel("chain length m")

@@ -4,7 +4,6 @@ Paper, figure 5 (docs/paper.md §1.3): every mixture solves the task in both reg
 ends are runs of figure 2: NAIL-β with β = 0 is NAIL-F and with β = 1 NAIL-R, update by update.
 """
 
-import dataclasses
 import math
 
 import matplotlib
@@ -13,20 +12,10 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, Look, note
+from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
-from ._training import (
-    BASE,
-    SOLVED,
-    draw_curves,
-    draw_times,
-    figure_of_runs,
-    final,
-    in_words,
-    seeds,
-    tabulate,
-    to_solve,
-)
+from ._training import BASE, SEEDS, SOLVED, draw_curves, draw_times, figure_of_runs, final, in_words, tabulate, to_solve
 
 BETAS = {"smoke": (0.5,), "cpu": (0.25, 0.5, 0.75), "paper": (0.1, 0.25, 0.5, 0.75, 0.9)}
 """mixtures between the ends"""
@@ -38,13 +27,10 @@ REGIMES = (Look("#0072B2", "o"), Look("#D55E00", "s"))
 
 def runs(preset: str) -> tuple[TrainConfig, ...]:
     """Two noise levels × (NAIL-F, mixtures, NAIL-R) × three seeds."""
-    base = BASE[preset]
-    found = []
+    base, found = BASE[preset], []
     for eta in (0.0, base.eta):
-        noise = dataclasses.replace(base, eta=eta)
-        settings = [dataclasses.replace(noise, method=method) for method in ENDS]
-        settings += [dataclasses.replace(noise, method="nail-beta", beta=beta) for beta in BETAS[preset]]
-        found += [run for setting in settings for run in seeds(setting)]
+        found += grid(base, eta=(eta,), method=ENDS, seed=SEEDS)
+        found += grid(base, eta=(eta,), method=("nail-beta",), beta=BETAS[preset], seed=SEEDS)
     return tuple(found)
 
 

@@ -57,8 +57,8 @@ def test_figures_share_their_runs():
     for preset in PRESETS:
         of = {name: set(experiment.load(name).runs(preset)) for name in FIGURES}
         assert of["fig1"] <= of["fig2"]
-        assert len(of["fig3"] & of["fig2"]) == 2 * training.SEEDS
-        assert len(of["fig5"] & of["fig2"]) == 4 * training.SEEDS
+        assert len(of["fig3"] & of["fig2"]) == 2 * len(training.SEEDS)
+        assert len(of["fig5"] & of["fig2"]) == 4 * len(training.SEEDS)
 
 
 def made_up(name, solves_at):
@@ -122,7 +122,7 @@ def test_a_run_that_never_solves_is_censored_at_its_budget(name):
     seeds, medians = table[table.kind == "seed"], table[table.kind == "median"]
     assert set(zip(seeds.episodes, seeds.censored, strict=True)) == {(160_000.0, 1), (32_000.0, 0)}
     assert set(zip(medians.episodes, medians.censored, strict=True)) == {(32_000.0, 0)}
-    assert len(seeds) == training.SEEDS * len(medians)
+    assert len(seeds) == len(training.SEEDS) * len(medians)
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
