@@ -54,14 +54,14 @@ def free(**changes):
 
 @pytest.fixture(scope="module")
 def seen():
-    """Logits of a fresh student at the prefixes of its sampled rollouts, and these."""
+    """Logits of a fresh student at the prefixes of its sampled rollouts, made three times as sharp, and these."""
     setup, numbers, channel = world(method="opd-r")
 
     @jax.jit
     def first_batch():
         params = initial_params(setup.policy, numbers.seed)
         visited = collect(setup, channel, numbers, params, jnp.int32(0), jax.random.key(1))
-        return setup.policy.logits(params, visited.contexts, visited.observations), visited
+        return 3 * setup.policy.logits(params, visited.contexts, visited.observations), visited
 
     return first_batch()
 
@@ -105,7 +105,7 @@ def test_nail_beta_ends_are_nail_f_and_nail_r(seen):
 
 @pytest.mark.parametrize("method", [row.name for row in trained_methods()])
 def test_monte_carlo_objective_is_unbiased(method, seen):
-    """Mean gradient in the logits of 4,000 redraws of labels and actions at fixed prefixes, against the full
+    """Mean gradient in the logits of 40,000 redraws of labels and actions at fixed prefixes, against the full
     objective's; that in a network's parameters is a linear function of it.
 
     Projected on the full gradient and on five random directions: all within 5 standard errors, which fails by
@@ -129,12 +129,12 @@ def test_monte_carlo_objective_is_unbiased(method, seen):
             labels = sample(visited.laws, jax.random.uniform(label, visited.actions.shape))
             return directions @ gradient(setup, visited._replace(actions=actions, labels=labels), rest)
 
-        return directions @ exact, jax.lax.map(redraw, keys, batch_size=200)
+        return directions @ exact, jax.lax.map(redraw, keys, batch_size=1000)
 
-    exact, redraws = projections(*seen, jax.random.split(jax.random.key(7), 4_000))
+    exact, redraws = projections(*seen, jax.random.split(jax.random.key(7), 40_000))
     error = redraws.std(0) / np.sqrt(len(redraws))
     assert (jnp.abs(redraws.mean(0) - exact) < 5 * error).all()
-    assert error[0] < 0.2 * jnp.abs(exact[0])
+    assert error[0] < 0.02 * jnp.abs(exact[0])
 
 
 def test_opd_r_reuses_its_rollout_and_nail_r_does_not(seen):

@@ -124,6 +124,8 @@ sweep merge | merge must be given one part or more
 bench --methods nail-g | unknown method 'nail-g'; did you mean 'nail-
 bench --seconds x | seconds must be a number, got 'x'
 theory | a command must follow, one of survival,
+theory survivle --H 3 | unknown option or command survivle (known: survival,
+expert --eta 0.3 | unknown option or command --eta
 theory survival --H 3 --A 4 | nail theory survival needs --eta
 theory survival --H x --A 4 --eta 0.1 | H must be an integer, got 'x'
 n-star --instance nope --method nail-f | unknown instance 'nope'

@@ -79,7 +79,7 @@ BAD = [
     ("steps", 0, "steps must be"),
     ("lr", 0.0, "lr must be"),
     ("method", "nail_f", "unknown method 'nail_f'; did you mean 'nail-f'?"),
-    ("task", "modad", "did you mean 'modadd'"),
+    ("task", "garnet", "task of a configuration cannot be replaced"),
     ("recovery", "nope", "unknown recovery"),
     ("estimator", "mcc", "did you mean 'mc'"),
     ("precision", "float16", "did you mean 'bfloat16'|did you mean 'float32'"),
