@@ -5,7 +5,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from nail.counting.drivers import Setting
-from nail.counting.nstar import NStar, n_star
+from nail.counting.nstar import n_star
 from nail.figures.experiment import Claim, Row
 from nail.methods import METHOD
 from nail.theory.bounds import phased_nail
@@ -26,41 +26,30 @@ KNOWN = {
 """curves that are known beside the measured n*: name → function of (H, A, η, δ), how it is drawn, label"""
 
 
+COLUMNS = (
+    "n_star", "low", "high", "queries", "queries_low", "queries_high", "censored", "allowed", "resolution", "mean_loss",
+)  # fmt: skip
+"""of a measured n*: episodes and expert queries with their intervals, infinite where censored"""
+
+
 def measure_n_star(point: Point) -> list[Row]:
     """n* of `point` as one row: of a curve of `KNOWN`, or measured (instance, method, horizon, n_actions, eta, delta,
     replicates, seed, budget; and what the learner is told, where that matters)."""
-    if known := KNOWN.get(point["method"]):
-        value = known[0](point["horizon"], point["n_actions"], point["eta"], point["delta"])
-        return [{**point, **exact_columns(value)}]
+    if point["method"] in KNOWN:
+        value = KNOWN[point["method"]][0](point["horizon"], point["n_actions"], point["eta"], point["delta"])
+        return [{**point, **dict.fromkeys(COLUMNS, ""), "n_star": value, "low": value, "high": value, "censored": 0}]
     told = {name: point[name] for name in ("kernel", "told_eta", "told_kernel") if name in point}
     setting = Setting(**{k: np.asarray(v) if isinstance(v, list) else v for k, v in told.items()})
     found = n_star(
         point["instance"], point["method"], point["horizon"], point["n_actions"], point["eta"], point["delta"],
         point["replicates"], point["seed"], point["budget"], setting,
     )  # fmt: skip
-    return [{**point, **n_star_columns(found)}]
-
-
-def n_star_columns(found: NStar) -> Row:
-    """The columns of a measured n*: episodes and expert queries with their intervals, infinite where censored."""
-    return {
-        "n_star": np.inf if found.censored else found.value,
-        "low": found.interval[0],
-        "high": found.interval[1],
-        "queries": np.inf if found.censored else found.queries,
-        "queries_low": found.query_interval[0],
-        "queries_high": found.query_interval[1],
-        "censored": int(found.censored),
-        "allowed": found.budget,
-        "resolution": found.resolution,
-        "mean_loss": found.mean_loss,
-    }
-
-
-def exact_columns(value: float) -> Row:
-    """The same columns for a number that is known, not measured."""
-    keys = ("n_star", "low", "high", "queries", "queries_low", "queries_high", "censored", "allowed", "resolution")
-    return {**dict.fromkeys(keys, ""), "n_star": value, "low": value, "high": value, "censored": 0, "mean_loss": ""}
+    episodes, queries = (np.inf, np.inf) if found.censored else (found.value, found.queries)
+    numbers = (
+        episodes, *found.interval, queries, *found.query_interval, int(found.censored), found.budget, found.resolution,
+        found.mean_loss,
+    )  # fmt: skip
+    return [{**point, **dict(zip(COLUMNS, numbers, strict=True))}]
 
 
 def censored(rows: list[Row]) -> bool:

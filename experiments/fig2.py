@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
-from nail.figures.plotting import TEXT_WIDTH, curve, handle
+from nail.figures.plotting import TEXT_WIDTH, curve, handle, note
 from nail.methods import METHOD
 from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
@@ -110,7 +110,6 @@ def draw(table: pd.DataFrame) -> Figure:
     """Two noise levels side by side; clean validation loss above, full-chain accuracy below."""
     row, levels = next(table.itertuples()), table.groupby("eta")
     figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
     grid = figure.subplots(2, len(levels), sharex=True, squeeze=False)
     for (loss, accuracy), (eta, level) in zip(grid.T, levels, strict=True):
         q = 1 - eta + eta / row.p
@@ -129,11 +128,10 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[1, 0].set_ylabel("full-chain accuracy")
     handles = [handle(method, METHOD[method].label) for method in ORDER]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(ORDER), columnspacing=1.2)
-    note = (
-        f"mean of {row.n_seeds:g} seeds, band: ± 1 standard deviation; p = {row.p}, m = {row.m}; "
-        "$q^m$: chance that an expert's trajectory is clean to its end"
-    )
-    figure.text(0.995, 0.008, note, ha="right", va="bottom", fontsize=6.5, color="#555555")
+    note(
+        figure, f"mean of {row.n_seeds:g} seeds, band: ± 1 standard deviation; p = {row.p}, m = {row.m}; "
+        "$q^m$: chance that an expert's trajectory is clean to its end",
+    )  # fmt: skip
     return figure
 
 

@@ -102,9 +102,8 @@ def hidden_path(horizon: int, n_actions: int, secret: Int[np.ndarray, " H"] | No
     prefix = 0
     for h in range(horizon):
         expert[h, prefix] = np.eye(n_actions)[secret[h]]
-        if h == horizon - 1:
-            r[h, prefix, secret[h]] = 1.0
         prefix = prefix * n_actions + secret[h]
+    r[-1].flat[prefix] = 1.0
     rho = np.eye(n_states)[0]
     return Instance("hidden-path", make_mdp(P, r, rho), expert, uniform_kernel(n_actions))
 

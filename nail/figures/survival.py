@@ -26,14 +26,13 @@ class Median(NamedTuple):
     high: float
 
 
-def median(times: Sequence[Solved], level: float = 0.95) -> Median:
+def median(times: Sequence[Solved]) -> Median:
     """Median of censored times: the first t at which Kaplan and Meier's survival function Ŝ(t) is ≤ 1/2.
 
-    The interval is where the pointwise log–log interval of Ŝ crosses 1/2 (Greenwood's variance), infinite above where
-    it does not. Raises `BadInput` for no times or a level outside (0, 1).
+    The interval is where the pointwise 95 % log–log interval of Ŝ crosses 1/2 (Greenwood's variance), infinite above
+    where it does not. Raises `BadInput` for no times.
     """
     require(len(times) > 0, "number of times", len(times), "at least 1")
-    require(0 < level < 1, "level", level, "in (0, 1)")
     seen = [t.episodes for t in times if not t.censored]
     if not seen:
         return Median(math.inf, min(t.episodes for t in times), math.inf)
@@ -41,7 +40,7 @@ def median(times: Sequence[Solved], level: float = 0.95) -> Median:
     survival = stats.ecdf(data).sf
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)
-        interval = survival.confidence_interval(level, method="log-log")
+        interval = survival.confidence_interval(0.95, method="log-log")
     at = survival.quantiles
     low, high = interval.low.probabilities, interval.high.probabilities
     return Median(_first(at, survival.probabilities), _first(at, low, 0.0), _first(at, high, 1.0))
