@@ -13,6 +13,7 @@ from nail.cli.main import main
 from nail.figures import experiment
 from nail.figures.experiment import PRESETS, add_figure
 from nail.figures.plotting import LOOK, figure_style, look
+from nail.sweep import store
 from nail.sweep.table import read_rows, typed
 from nail.training.config import run_id
 
@@ -50,6 +51,21 @@ def test_smoke_preset_again_computes_nothing_and_changes_nothing(folder, capsys)
     assert kept == {path: path.read_bytes() for path in kept}
     assert before == sorted(folder.glob("runs/**/*.csv"))
     assert "measured" in capsys.readouterr().out
+
+
+def test_rows_can_be_drawn_again_without_runs(folder, tmp_path, capsys):
+    """With every chain right from the start the claims follow the rows; nothing is computed; without rows it ends."""
+    out = store.open_folder(tmp_path / "out")
+    again = ["figure", "fig2", "--redraw", "--out", str(out)]
+    assert main(again) == 2
+    assert "fig2_rows.csv" in capsys.readouterr().err
+    rows = read_rows(folder / "fig2_rows.csv").assign(full_exact=1.0)
+    rows.to_csv(out / "fig2_rows.csv", index=False)
+    assert main(again) == 0
+    assert not (out / "runs").exists()
+    claims = read_rows(out / "fig2_claims.csv").set_index("claim").holds
+    assert claims[claims.index.str.contains("NAIL-F reaches perfect accuracy")].tolist() == ["holds"]
+    assert (out / "fig2.png").stat().st_size > 0
 
 
 def test_figures_share_their_runs():

@@ -127,6 +127,8 @@ class FigureCommand:
     preset: str = "cpu"
     """smoke (seconds), cpu (minutes on two cores) or paper (the paper's scale, an accelerator)"""
     out: Out = Path("figures")
+    redraw: bool = False
+    """compute nothing: analyse and draw the rows that are in DIR again, of whatever preset and revision they are"""
 
     def run(self) -> None:
         from nail.figures import experiment
@@ -135,7 +137,7 @@ class FigureCommand:
         require_known("preset", self.preset, experiment.PRESETS)
         use_all_cores()
         for name in experiment.names() if self.name == "all" else [self.name]:
-            experiment.make(name, self.preset, self.out)
+            experiment.make(name, self.preset, self.out, self.redraw)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nail.checks import BadInput, require_known
+from nail.checks import BadInput, require, require_known
 from nail.sweep.store import open_folder, read_csv, to_csv, write_text
 from nail.training.config import TrainConfig
 
@@ -70,9 +70,12 @@ def load(name: str) -> Experiment:
     return FIGURES[name]()
 
 
-def make(name: str, preset: str, out: Path) -> list[Claim]:
+def make(name: str, preset: str, out: Path, redraw: bool = False) -> list[Claim]:
     """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
-    folder's README.md. Rows say by a column which preset they are of."""
+    folder's README.md. Rows say by a column which preset they are of; `redraw` takes those that are there.
+
+    Raises `BadInput` for an unknown figure or preset, and if there are no rows to draw again.
+    """
     from nail.figures.plotting import figure_style, save
     from nail.sweep.table import read_rows
 
@@ -80,7 +83,10 @@ def make(name: str, preset: str, out: Path) -> list[Claim]:
     require_known("preset", preset, PRESETS)
     out = open_folder(out)
     rows_path, table_path = out / f"{name}_rows.csv", out / f"{name}.csv"
-    write_text(rows_path, to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)]))
+    if redraw:
+        require(rows_path.exists(), "out", out, f"a folder with {rows_path.name}, to draw from it again")
+    else:
+        write_text(rows_path, to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)]))
     rows = read_rows(rows_path)
     write_text(table_path, experiment.analyse(rows).to_csv(index=False, lineterminator="\n"))
     claims = experiment.claims(rows)
