@@ -108,19 +108,31 @@ def test_own_tasks_and_environments_pass():
 
 
 def test_parity_from_outside_is_modular_addition_at_2_bit_for_bit(tables, tmp_path):
-    """All that is measured of two methods: two classes, one prompt bank, the same episodes, losses and scores."""
+    """All that DAgger measures, whose expert and student both play: two classes, one prompt bank, the same rows."""
     nail.add_task("parity", "running parity of m bits", make_parity, ParityOptions)
-    common = dict(m=6, eta=0.4, width=16, heads=2, batch=8, steps=20, eval_every=10, lr=1e-2, warmup=2, n_validation=5)
+    common = dict(
+        method="dagger",
+        m=6,
+        eta=0.4,
+        width=16,
+        heads=2,
+        batch=8,
+        steps=20,
+        eval_every=10,
+        lr=1e-2,
+        warmup=2,
+        n_validation=5,
+    )
     measured = ["method", "seed", "step", "full_exact", "answer_exact", "position_accuracy", "val_loss", "train_loss",
                 "episodes", "expert_queries"]  # fmt: skip
     tables_of = []
     for task in ("modadd", "parity"):
         base = TrainConfig(task=task, **common, **({"p": 2} if task == "modadd" else {}))
-        configs = nail.grid(base, method=("nail-f", "dagger"), seed=range(2))
+        configs = nail.grid(base, seed=range(2))
         tables_of.append(nail.run(configs, tmp_path / task)[measured])
     assert tables_of[0].equals(tables_of[1])
-    assert len(tables_of[0]) == 12
-    assert tables_of[0].val_loss.nunique() > 8
+    assert len(tables_of[0]) == 6
+    assert tables_of[0].val_loss.nunique() == 6
 
 
 @dataclasses.dataclass
