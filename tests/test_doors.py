@@ -111,18 +111,9 @@ def test_parity_from_outside_is_modular_addition_at_2_bit_for_bit(tables, tmp_pa
     """All that DAgger measures, whose expert and student both play: two classes, one prompt bank, the same rows."""
     nail.add_task("parity", "running parity of m bits", make_parity, ParityOptions)
     common = dict(
-        method="dagger",
-        m=6,
-        eta=0.4,
-        width=16,
-        heads=2,
-        batch=8,
-        steps=20,
-        eval_every=10,
-        lr=1e-2,
-        warmup=2,
+        method="dagger", m=6, eta=0.4, width=16, heads=2, batch=8, steps=20, eval_every=10, lr=1e-2, warmup=2,
         n_validation=5,
-    )
+    )  # fmt: skip
     measured = ["method", "seed", "step", "full_exact", "answer_exact", "position_accuracy", "val_loss", "train_loss",
                 "episodes", "expert_queries"]  # fmt: skip
     tables_of = []
