@@ -7,6 +7,11 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+MAX_TREE = 1024
+"""largest number of states of a hidden path built as an explicit tree"""
+MAX_ENTRIES = 2**24
+"""largest number of entries of a transition table"""
+
 
 class BadInput(ValueError):
     """A value that a user gave is outside its allowed range; `str()` of it is one sentence for that user."""

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from nail.checks import require
+from nail.checks import MAX_ENTRIES, MAX_TREE, require
 from nail.envs.mdp import TabularMDP, check_laws, make_mdp, optimal_policy, q_values, soft_optimal_policy
-from nail.envs.tasks import MAX_ENTRIES, MAX_TREE
 from nail.noise import Huber, uniform_kernel
 
 

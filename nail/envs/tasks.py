@@ -9,14 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from nail.checks import require, require_known
+from nail.checks import MAX_ENTRIES, MAX_TREE, require, require_known
 from nail.registry import Options, Table
 
 RECOVERIES = ("none", "follow")
-MAX_TREE = 1024
-"""largest number of states of a hidden path built as an explicit tree"""
-MAX_ENTRIES = 2**24
-"""largest number of entries of a transition table"""
 
 
 class Task(NamedTuple):
