@@ -116,11 +116,12 @@ def sentence(box: str) -> str:
     if missing := re.search(r"Missing from (.*):", text):
         part = re.split("Unrecognized|For full", text[missing.end() :])[0]
         wanted = re.findall(r"^(--\S+)|^([A-Z]+)\n(.*?) \(required\)", part, re.MULTILINE)
-        return f"{missing[1]} needs {', '.join(option or f'a {what}' for option, _, what in wanted)}"
+        names = (option or f"{'an' if what[0] in 'aeiou' else 'a'} {what}" for option, _, what in wanted)
+        return f"{missing[1]} needs {', '.join(names)}"
     if unknown := re.search(r"Unrecognized (?:or misplaced )?options:\s*(\S+?),?(?:\s|$)", text):
         near = re.search(r"Perhaps you meant:?\n?.*?(--\S+?),?(?:\s|$)", text)
         known = re.search(r"Available subcommands: (.*)", text)
-        alike = near and difflib.get_close_matches(unknown[1], [near[1]], cutoff=0.75)
+        alike = near and near[1] != unknown[1] and difflib.get_close_matches(unknown[1], [near[1]], cutoff=0.75)
         hint = f"; did you mean {near[1]}?" if alike else f" (known: {known[1]})" if known else ""
         return f"unknown option or command {unknown[1]}{hint}"
     if lacking := re.search(r"Missing value for argument '(\S+)'", text):

@@ -38,10 +38,12 @@ def check_task(task: str | Environment, **options: Any) -> Environment:
     if missing:
         raise BadInput(f"the environment of the task {name} must have {', '.join(missing)}: see nail.envs.environment")
     rng, play = np.random.default_rng(0), jax.jit(lambda context, actions: _play(env, context, actions))
+    clean_actions = jax.jit(env.clean_actions)
     for stream in (env.train_context, env.validation_context):
         for index in range(min(EPISODES, env.n_validation)):
-            context = stream(jnp.uint32(index))
-            clean = np.asarray(env.clean_actions(context), np.int32)
+            with _sentence(name, "played"):
+                context = stream(jnp.uint32(index))
+                clean = np.asarray(clean_actions(context), np.int32)
             wild = rng.integers(env.n_actions, size=env.horizon).astype(np.int32)
             mixed = np.where(rng.random(env.horizon) < 0.8, clean, wild)
             for actions in (clean, wild, mixed):
@@ -58,7 +60,7 @@ def _parts(kind: type) -> list[str]:
     return sorted(n for k in kind.__mro__ for n in (*inspect.get_annotations(k), *vars(k)) if not n.startswith("_"))
 
 
-def _environment(name: str, options: dict[str, Any]) -> Environment:
+def _environment(name: str, options: dict[str, Any]) -> Any:
     task = TASKS.find(name)
     for option in options:
         require_known(f"option of the task {name}", option, [field.name for field in dataclasses.fields(task.options)])
