@@ -1,4 +1,4 @@
-# make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer;
+# make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer (notebooks);
 # make all-figures: every figure and the report.
 # All install what they need into $(VENV).
 PYTHON ?= python3

@@ -83,6 +83,7 @@ def test_an_imperfect_expert_is_refused_unless_asked_for(tmp_path, capsys):
     assert "% of the validation prompts" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bench_smoke(tmp_path):
     """One row; its rates are those of its times."""
     out = tmp_path / "bench.csv"

@@ -22,6 +22,7 @@ def test_there_are_notebooks():
     assert len(NOTEBOOKS) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_and_gives_what_kinds_are_stored(path, tmp_path):
     """No cell fails, and every cell gives outputs of the kinds that are stored with it."""

@@ -93,7 +93,8 @@ def test_bad_fields_are_refused_by_name(field, value, sentence):
         make_train(dataclasses.replace(CONFIG, **{field: value}))
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_bfloat16_and_float32_tell_the_same_story(precision):
     """Figure 2's contrast on a small chain (q^m = 0.08): NAIL-F solves it, OPD-F does not, in either precision."""
     base = TrainConfig(
