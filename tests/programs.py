@@ -1,9 +1,11 @@
 """What tests of training share: compiled programs, each made once in a process, and runs of them to their end."""
 
 import functools
+import os
 
 import jax
 import numpy as np
+from filelock import FileLock
 
 from nail.training.config import content_hash, static_part
 from nail.training.devices import pad_runs
@@ -49,3 +51,16 @@ def equal(first, second):
     """Whether two trees of arrays are the same bit for bit."""
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
+def made_once(tmp_path_factory, name, make):
+    """A folder that `make` fills, once for all workers of a test run."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    out, done = root / name, root / f"{name}.done"
+    with FileLock(root / f"{name}.lock"):
+        if not done.exists():
+            out.mkdir(exist_ok=True)
+            make(out)
+            done.touch()
+    return out

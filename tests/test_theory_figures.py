@@ -14,6 +14,7 @@ from nail_experiments import theory_unknown_noise
 from nail_experiments._nstar import KNOWN, fit_n_star, log_sd
 from nail_experiments.theory_compounding import simulate
 from nail_experiments.theory_rare_action import CASE
+from programs import made_once
 
 from nail.checks import BadInput
 from nail.cli.bench.counts import bench_steps
@@ -31,13 +32,11 @@ NAMES = ("theory_horizon", "theory_noise", "theory_compounding", "theory_rare_ac
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """name → folder of the figure at `smoke`, made once, when a test asks for it."""
+    """name → folder of the figure at `smoke`, made once for all workers, when a test asks for it."""
 
     @functools.cache
     def make(name):
-        out = tmp_path_factory.mktemp(name)
-        experiment.make(name, "smoke", out)
-        return out
+        return made_once(tmp_path_factory, name, lambda out: experiment.make(name, "smoke", out))
 
     return make
 

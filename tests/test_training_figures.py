@@ -1,12 +1,14 @@
 """Figures 1 to 5: every one at the smoke preset in one folder, and what tables and claims make of made-up rows."""
 
 import io
+import shutil
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from nail_experiments import _training as training
+from programs import made_once
 
 from nail.checks import BadInput
 from nail.cli.main import main
@@ -27,10 +29,11 @@ def figure(name, out):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("figures")
-    for name in FIGURES:
-        assert figure(name, out) == 0
-    return out
+    def make(out):
+        for name in FIGURES:
+            assert figure(name, out) == 0
+
+    return made_once(tmp_path_factory, "figures", make)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -44,7 +47,8 @@ def test_smoke_preset_leaves_every_file(name, folder):
     assert f"`{name}`" in (folder / "README.md").read_text()
 
 
-def test_smoke_preset_again_computes_nothing_and_changes_nothing(folder, capsys):
+def test_smoke_preset_again_computes_nothing_and_changes_nothing(folder, tmp_path, capsys):
+    folder = shutil.copytree(folder, tmp_path / "copy")
     kept = {path: path.read_bytes() for path in folder.glob("fig*") if path.suffix != ".pdf"}
     before = sorted(folder.glob("runs/**/*.csv"))
     assert figure("fig2", folder) == 0
@@ -167,7 +171,7 @@ def test_figures_are_listed_in_reading_order_and_a_name_is_given_once():
 
 
 def test_the_style_ends_with_its_block_also_after_an_exception():
-    before, backend = dict(matplotlib.rcParams), matplotlib.get_backend()
+    backend, before = matplotlib.get_backend(), dict(matplotlib.rcParams)  # a first look settles the backend
     with figure_style():
         assert dict(matplotlib.rcParams) != before
     with pytest.raises(ZeroDivisionError), figure_style():
