@@ -88,14 +88,10 @@ def look(method: str) -> Look:
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """The house's matplotlib settings, for the time of a `with` block; drawing needs no display."""
-    backend = matplotlib.get_backend()
-    matplotlib.use("agg")
-    try:
-        with matplotlib.rc_context(STYLE):
-            yield
-    finally:
-        matplotlib.use(backend)
+    """The house's matplotlib settings, for the time of a `with` block; figures are drawn without pyplot, so that no
+    backend is chosen and no display is needed."""
+    with matplotlib.rc_context(STYLE):
+        yield
 
 
 def curve(axes: Axes, method: str, points: pd.DataFrame, clip: tuple[float, float] | None = None) -> None:
