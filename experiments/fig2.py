@@ -150,7 +150,7 @@ EXPERIMENT = figure_of_runs(
     "modular addition at η = 0 and high noise: clean validation loss and full-chain accuracy",
     {
         "smoke": "36 runs of 40 updates, about 25 seconds on two cores",
-        "cpu": "36 runs of 2,500 updates, about 9 minutes on two cores",
+        "cpu": "36 runs of 2,500 updates, about 7 minutes on two cores",
         "paper": "36 runs of 46,875 updates of a 3.15 M-parameter student, an accelerator",
     },
     runs, analyse, claims, draw,

@@ -36,7 +36,7 @@ class List:
 
         print("methods (nail train --method NAME)")
         for row in trained_methods():
-            print(f"  {row.name:<12}{row.label:<14}{row.summary}")
+            print(f"  {row.name:<12} {row.label:<14} {row.summary}")
         print("\ntasks (nail train --task NAME)")
         for task in TASKS.values():
             options = ", ".join(field.name for field in dataclasses.fields(task.options))
