@@ -24,3 +24,9 @@ def test_a_nucleus_is_the_smallest_set_of_its_mass_and_its_ends_are_greedy_and_s
         inside = np.isin(np.arange(5), kept) * law / law[kept].sum()
         np.testing.assert_allclose(shares, inside, atol=6 * np.sqrt(0.25 / len(many)))
         assert not shares[inside == 0].any()
+
+
+def test_a_nucleus_of_mass_1_keeps_tokens_below_rounding():
+    """The mass above the last tokens rounds to 1 in float32; sampled is sampled all the same."""
+    logits, gumbel = jnp.array([30.0, 0.0, 0.0]), jnp.array([0.0, 0.0, 40.0])
+    assert [int(top_p(logits, gumbel, p)) for p in (0.0, 0.999, 1.0)] == [0, 0, 2]
