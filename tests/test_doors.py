@@ -253,3 +253,12 @@ def test_doors_are_named_before_they_are_opened():
     assert set(nail.__all__) <= set(dir(nail))
     with pytest.raises(AttributeError, match="no attribute 'add_tasks'"):
         _ = nail.add_tasks
+
+
+@pytest.mark.parametrize("kind", [int | str, tuple, list[int]])
+def test_an_option_has_one_plain_type(kind, tables):
+    """A command line and a stored configuration read values back by their type, so there is one, and a plain one."""
+    options = dataclasses.make_dataclass("Odd", [("odd", kind, None)], frozen=True)
+    with pytest.raises(BadInput, match="option odd of the task mine must be of one type"):
+        nail.add_instance("mine", "", lambda options, seed: poison_chain(2, 2), options)
+    assert "mine" not in TASKS

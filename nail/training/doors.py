@@ -92,8 +92,9 @@ def _add(task: Task) -> None:
     for field in dataclasses.fields(options):
         what, field.type = f"the option {field.name} of the task {task.name}", get_type_hints(options)[field.name]
         require(field.name not in taken, what, field.name, "a name that no run has yet")
-        require(set(kinds_of(field)) <= {int, float, str, bool, NoneType}, what, field.type,
-                "of type int, float, str or bool (or None)")  # fmt: skip
+        kinds = set(kinds_of(field)) - {NoneType}
+        require(len(kinds) == 1 and kinds <= {int, float, str, bool}, what, field.type,
+                "of one type of int, float, str or bool (or None)")  # fmt: skip
         if field.default is dataclasses.MISSING:
             raise BadInput(f"{what} must have a default")
     if not issubclass(options, Options):
