@@ -52,7 +52,8 @@ class Method(NamedTuple):
     """how a student's token is picked in a rollout; None: argmax of logits + T·Gumbel at the rollout's temperature T"""
     decides: Literal["fit", "plurality", "channel", "class"] = "fit"
     """what the final policy is: the fitted law's mode; the label counted most, which minimises the 0–1 loss; the Bayes
-    rule of a known channel; the Bayes mixture over a finite class. A network fits laws: the others are for counts"""
+    rule of a known channel; the Bayes mixture over a finite class. A network fits laws: the others are for counts (its
+    loss sees the channel by `TrainConfig.channel_aware`)"""
     told: Literal["truth", "eta", "kernel"] = "truth"
     """the channel that `channel` and `class` believe in: the true one, or one with a wrong η, or with a wrong ν"""
     summary: str = ""
@@ -126,6 +127,10 @@ _ROWS: tuple[Method, ...] = (
     Method(
         "jsd-beta", "JSD-β", "student", divergence="jsd", beta=None,
         summary="greedy rollouts, generalised Jensen–Shannon divergence",
+    ),
+    Method(
+        "opd-channel", "OPD-F, channel-aware", "student", temperature=1.0, decides="channel",
+        summary="sampled rollouts of the clean law behind the known channel, forward KL through it",
     ),
     Method("nailgun", "NAILGUN", "student", decides="plurality", summary="greedy rollouts, 0–1 loss: needs no η, no ν"),
     Method(

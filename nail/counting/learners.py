@@ -36,6 +36,27 @@ def queried_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
     return jnp.where(tally.seen, known, (1.0 - known.sum(-1, keepdims=True)) / jnp.maximum(unseen, 1))
 
 
+def clean_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
+    """Forward KL through the told channel at its optimum: the maximum-likelihood clean law p of the labels under
+    p_η = (1−η)p + ην (uniform at an unlabelled level).
+
+    Kuhn and Tucker: p_η(a) = max(ην(a), f(a)/λ), f the label frequencies and λ such that it sums to one: fill the
+    actions with the largest f/ν until the next one would get less than its share ην of the noise. Where f >= ην
+    everywhere that is (f − ην)/(1−η). Source: docs/theory.md §2 (channel-aware), §4.9.
+    """
+    frequency = frequencies(tally.labels)
+    noise = world.told.eta * jnp.broadcast_to(world.told.kernel, frequency.shape)
+    order = jnp.argsort(-frequency / jnp.maximum(noise, FLOOR), axis=-1)
+    f, v = (jnp.take_along_axis(x, order, axis=-1) for x in (frequency, noise))
+    mass, room = jnp.cumsum(f, axis=-1), 1.0 - (v.sum(-1, keepdims=True) - jnp.cumsum(v, axis=-1))
+    # with the first j actions above their floor, p_η = f·room_j/mass_j there; the right j is the last consistent one
+    consistent = f * room >= v * mass
+    last = jnp.maximum((consistent * jnp.arange(1, f.shape[-1] + 1)).max(-1, keepdims=True) - 1, 0)
+    scale = jnp.take_along_axis(room, last, axis=-1) / jnp.maximum(jnp.take_along_axis(mass, last, axis=-1), FLOOR)
+    clean = jnp.maximum(frequency * scale - noise, 0.0)
+    return clean / clean.sum(-1, keepdims=True)
+
+
 def mixed_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
     """NAIL-β: (1−β)·`label_law` + β·`queried_law`; both parts, hence the mixture, have the optimum p = t."""
     return (1.0 - world.beta) * label_law(tally, world) + world.beta * queried_law(tally, world)
@@ -105,7 +126,8 @@ def learner_of(method: Method) -> Learner:
     require(method.driver != "expert" or not queries, f"beta {name}", method.beta, "0 where the expert drives")
     fresh = method.action == "auxiliary"
     student = sampled(float(method.temperature)) if samples else GREEDY
-    law = label_law if not queries else queried_law if method.beta == 1 else mixed_law
+    labelled = clean_law if method.decides == "channel" else label_law
+    law = labelled if not queries else queried_law if method.beta == 1 else mixed_law
     fit = law if queries else label_counts
     return Learner(
         {"expert": EXPERT, "mixture": MIXTURE, "student": student}[method.driver],

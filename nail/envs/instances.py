@@ -132,23 +132,26 @@ def cliff(horizon: int, n_actions: int, recovery: int | None = None) -> Instance
 
 
 def rare_action(
-    horizon: int, c: float, theta: int, noise: Literal["uniform", "dominated"] = "uniform", domination: float = 1.0
-) -> Instance:
+    horizon: int, c: float, theta: int, noise: Literal["uniform", "dominated"] = "uniform", domination: float = 1.0,
+    sign: int = 1,
+) -> Instance:  # fmt: skip
     """Rare action (docs/theory.md §4.4): H steps whatever is played, two actions; π_θ plays action 1 with probability
-    Δ(1+θ), Δ = c/H; reward 1 the first time that action 1 is played (state 1: it was), so J = 1 − (1−Δ(1+θ))^H.
+    Δ(1+θ), Δ = c/H; reward `sign` the first time that action 1 is played (state 1: it was), so J is `sign` times
+    1 − (1−Δ(1+θ))^H.
 
     ν uniform, or ν(1) = CΔ with C = `domination` (`dominated`, so that ν <= Cπ_θ). Closed form: `exact.lrt_error`.
-    Raises `BadInput` for H < 1, c outside (0, H/2], θ not 0 or 1, C outside [1, H/c].
+    Raises `BadInput` for H < 1, c outside (0, H/2], θ not 0 or 1, C outside [1, H/c], a sign that is not 1 or −1.
     """
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(0.0 < c <= horizon / 2, "c", c, f"in (0, H/2 = {horizon / 2}]")
     require(theta in (0, 1), "theta", theta, "0 or 1")
+    require(sign in (1, -1), "sign", sign, "1 or -1")
     require(noise in ("uniform", "dominated"), "noise", noise, "'uniform' or 'dominated'")
     require(1.0 <= domination <= horizon / c, "domination", domination, f"in [1, H/c = {horizon / c}]")
     P = np.zeros((2, 2, 2))
     P[0, 0, 0] = P[0, 1, 1] = 1.0
     P[1, :, 1] = 1.0
-    r = np.array([[0.0, 1.0], [0.0, 0.0]])
+    r = np.array([[0.0, float(sign)], [0.0, 0.0]])
     rare = c / horizon * (1 + theta)
     expert = np.broadcast_to(np.array([1.0 - rare, rare]), (horizon, 2, 2)).copy()
     noise_rate = 0.5 if noise == "uniform" else domination * c / horizon
