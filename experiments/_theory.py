@@ -8,10 +8,16 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim, Experiment, Row
 from nail.sweep.points import run_points
+from nail.training.config import content_hash
 
 Point = dict[str, Any]
 NORMAL_95 = 1.959964
 """half width of a two-sided 95 % interval in standard deviations"""
+
+
+def seeded(point: Point) -> Point:
+    """The point with a seed made from all its fields, so that no two points share random numbers."""
+    return {**point, "seed": int(content_hash(point)[:8], 16) % 2**31}
 
 
 def figure_of_points(

@@ -19,10 +19,12 @@ Row = dict[str, Any]
 
 
 class Claim(NamedTuple):
-    """A statement that a figure is to support, with what was measured."""
+    """A statement that a figure is to support, what would refute it, said beforehand, and what was measured."""
 
     claim: str
     source: str
+    refutes: str
+    """what rows would have to show for the claim to fall, thresholds included"""
     measured: str
     holds: bool
 
@@ -130,3 +132,4 @@ def print_claims(claims: list[Claim]) -> None:
     for claim in claims:
         print(f"{'holds' if claim.holds else 'DOES NOT HOLD':>13}  {claim.claim} ({claim.source})")
         print(f"{'':>13}  measured: {claim.measured}")
+        print(f"{'':>13}  refuted by: {claim.refutes}")
