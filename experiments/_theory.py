@@ -23,11 +23,11 @@ def seeded(point: Point) -> Point:
 def figure_of_points(
     name: str, summary: str, cost: dict[str, str], series: Callable[[str], list[list[Point]]],
     measure: Callable[[Point], list[Row]], analyse: Callable[[pd.DataFrame], pd.DataFrame],
-    claims: Callable[[pd.DataFrame], list[Claim]], draw: Callable[[pd.DataFrame], Figure],
-    stop: Callable[[list[Row]], bool] = lambda rows: False,
+    claims: Callable[[pd.DataFrame], list[Claim]], draw: Callable[..., Figure],
+    stop: Callable[[list[Row]], bool] = lambda rows: False, units: tuple[str, ...] = (),
 ) -> Experiment:  # fmt: skip
     """A figure whose rows are those of points, measured series by series: `series` gives them for a preset."""
     return Experiment(
         name, summary, cost, lambda preset, out: run_points(name, out, series(preset), measure, stop), analyse, claims,
-        draw,
+        draw, units=units,
     )  # fmt: skip

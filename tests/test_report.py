@@ -25,10 +25,17 @@ OFFLINE = (
 ).split()
 NASTY = '<script>alert("η & β")</script>'
 CLAIMS = [
-    {"claim": "n* grows & grows", "source": "docs/theory.md §5", "measured": NASTY, "holds": "holds"},
+    {
+        "claim": "n* grows & grows",
+        "source": "docs/theory.md §5",
+        "refutes": "an n* that <falls>",
+        "measured": NASTY,
+        "holds": "holds",
+    },
     {
         "claim": "x < y",
         "source": "paper, Fig. 2; arXiv 1011.0686",
+        "refutes": "a y below x",
         "measured": "12345.678" * 30,
         "holds": "does not hold",
     },
@@ -100,7 +107,7 @@ def test_every_figure_claim_and_file_is_on_the_page(folder, capsys):
     page = Page(path.read_text())
     words = page.words()
     for claim in CLAIMS:
-        assert all(words.count(text) == 2 for text in (claim["claim"], claim["measured"]))
+        assert all(words.count(text) == 2 for text in (claim["claim"], claim["refutes"], claim["measured"]))
     assert words.count("1 of 2") == 2
     assert "2 of 4 claims hold" in words
     assert "aaa (1 row)" in words

@@ -129,15 +129,20 @@ class FigureCommand:
     out: Out = Path("figures")
     redraw: bool = False
     """compute nothing: analyse and draw the rows that are in DIR again, of whatever preset and revision they are"""
+    unit: str = ""
+    """what n* is counted in: episodes (the default) or queries, drawn to NAME_queries.png; figures of n* have it"""
 
     def run(self) -> None:
         from nail.figures import experiment
 
         require_known("figure", self.name, [*experiment.names(), "all"])
         require_known("preset", self.preset, experiment.PRESETS)
+        require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
+        if self.unit:
+            experiment.require_unit(experiment.load(self.name), self.unit)
         use_all_cores()
         for name in experiment.names() if self.name == "all" else [self.name]:
-            experiment.make(name, self.preset, self.out, self.redraw)
+            experiment.make(name, self.preset, self.out, self.redraw, self.unit)
 
 
 @dataclass(frozen=True)

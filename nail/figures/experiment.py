@@ -42,10 +42,12 @@ class Experiment(NamedTuple):
     """rows, with types → the small table that the figure is drawn from"""
     claims: "Callable[[DataFrame], list[Claim]]"
     """rows, with types → claims"""
-    draw: "Callable[[DataFrame], Figure]"
-    """table → figure"""
+    draw: "Callable[..., Figure]"
+    """table → figure; where there are `units`, (table, unit) → figure"""
     runs: Callable[[str], tuple[TrainConfig, ...]] | None = None
     """preset → the training runs that the figure is computed from, where it is: they can be run as a sweep"""
+    units: tuple[str, ...] = ()
+    """what n* can be counted in; the first is what NAME.png shows, another one U is drawn to NAME_U.png when asked"""
 
 
 FIGURES: dict[str, Callable[[], Experiment]] = {}
@@ -72,17 +74,20 @@ def load(name: str) -> Experiment:
     return FIGURES[name]()
 
 
-def make(name: str, preset: str, out: Path, redraw: bool = False) -> list[Claim]:
+def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = "") -> list[Claim]:
     """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
-    folder's README.md. Rows say by a column which preset they are of; `redraw` takes those that are there.
+    folder's README.md. Rows say by a column which preset they are of; `redraw` takes those that are there. In a `unit`
+    that is not the figure's first it is drawn to NAME_UNIT.{png,pdf}.
 
-    Raises `BadInput` for an unknown figure or preset, and if there are no rows to draw again.
+    Raises `BadInput` for an unknown figure or preset, a unit that the figure does not have, and if there are no rows to
+    draw again.
     """
     from nail.figures.plotting import figure_style, save
     from nail.sweep.table import read_rows
 
     experiment = load(name)
     require_known("preset", preset, PRESETS)
+    require_unit(experiment, unit)
     out = open_folder(out)
     rows_path, table_path = out / f"{name}_rows.csv", out / f"{name}.csv"
     if redraw:
@@ -94,12 +99,21 @@ def make(name: str, preset: str, out: Path, redraw: bool = False) -> list[Claim]
     claims = experiment.claims(rows)
     table = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
     write_text(out / f"{name}_claims.csv", to_csv(table))
+    picture = name if unit in ("", *experiment.units[:1]) else f"{name}_{unit}"
     with figure_style():
-        save(experiment.draw(read_rows(table_path)), out / name)
+        drawn = experiment.draw(read_rows(table_path), *([unit] if unit else []))
+        save(drawn, out / picture)
     write_text(out / "README.md", index(out))
     print_claims(claims)
-    print(f"wrote {name}.png, .pdf, .csv, _claims.csv and _rows.csv in {out}", file=sys.stderr)
+    files = f"{picture}.png, .pdf, {name}.csv, _claims.csv and _rows.csv"
+    print(f"wrote {files} in {out}", file=sys.stderr)
     return claims
+
+
+def require_unit(experiment: Experiment, unit: str) -> None:
+    """`BadInput` for a unit in which a figure cannot be drawn; "" is its first one, or none."""
+    known = ", ".join(experiment.units) or f"left out: {experiment.name} counts nothing in other units"
+    require(not unit or unit in experiment.units, "unit", unit, known)
 
 
 def index(out: Path) -> str:
