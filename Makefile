@@ -1,5 +1,5 @@
 # make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer (notebooks);
-# make all-figures: every figure and the report.
+# make all-figures: every figure and the report; make map: docs/map.md, from the code and figures/.
 # All install what they need into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure all-figures test test-slow lint clean
+.PHONY: figure all-figures map test test-slow lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
@@ -15,6 +15,9 @@ figure: $(READY)
 all-figures: $(READY)
 	$(VENV)/bin/nail figure all --preset $(PRESET) --out $(OUT)
 	$(VENV)/bin/nail report $(OUT)
+
+map: $(READY)
+	$(VENV)/bin/python -m nail_experiments._map
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow"

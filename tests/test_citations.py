@@ -18,6 +18,8 @@ PLACES = (
     "*.md", "docs/*.md", "figures/*.md", "figures/*_claims.csv", "benchmarks/*.md", "notebooks/*.ipynb",
     "nail/**/*.py", "nail/**/*.html", "experiments/**/*.py", "tests/**/*.py",
 )  # fmt: skip
+EXAMPLES = {Path(__file__), Path(__file__).with_name("test_map.py")}
+"""tests with citations that lead nowhere"""
 TEXT = {tokenize.STRING, tokenize.COMMENT, tokenize.NL}
 TEXT |= {getattr(tokenize, f"FSTRING_{part}", tokenize.STRING) for part in ("START", "MIDDLE", "END")}
 
@@ -62,7 +64,7 @@ def broken(text, own=""):
 
 
 def test_every_citation_is_found():
-    paths = sorted({path for place in PLACES for path in ROOT.glob(place)} - {Path(__file__)})
+    paths = sorted({path for place in PLACES for path in ROOT.glob(place)} - EXAMPLES)
     found = [
         f"{path.relative_to(ROOT)}: {words}"
         for path in paths
