@@ -1,4 +1,4 @@
-"""A map of the project: what is stated, where it is computed, which figure shows it, whether it holds, what tests it.
+"""The map in docs/ is what the code, the claims and the tests say now, and nothing of the paper is left out of it."""
 
 import re
 
