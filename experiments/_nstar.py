@@ -74,6 +74,32 @@ def episodes(rows: pd.DataFrame) -> pd.Series:
     return rows.n_star.where(rows.censored == 0, rows.allowed)
 
 
+UNITS = {"episodes": "episodes n*", "queries": "expert queries H·n*"}
+"""what n* is counted in → the start of its axis label"""
+ENDS = ("low", "high")
+"""columns of an interval of `episodes`; `queries_low`, .. are those of `queries`"""
+
+
+def both_units(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with n* in both units: `episodes` (the budget where it did not suffice), `queries` = H·episodes (the
+    expert answers once a step), each with its interval."""
+    n = rows.assign(episodes=episodes(rows))[["episodes", *ENDS]].astype(float)
+    queries = n.mul(rows.horizon, axis=0).set_axis(["queries", *(f"queries_{end}" for end in ENDS)], axis=1)
+    return rows.assign(episodes=n.episodes, **queries)
+
+
+def in_unit(table: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """A table of `both_units` whose columns `episodes`, `low` and `high` are in this unit, for drawing."""
+    if unit == "episodes":
+        return table
+    return table.assign(episodes=table[unit], **{end: table[f"{unit}_{end}"] for end in ENDS})
+
+
+def n_label(unit: str, reached: str = "P(all H right) ≥ 1 − δ") -> str:
+    """Label of an axis of n*, in `unit`, until `reached`."""
+    return f"{UNITS[unit]} until {reached}"
+
+
 def log_sd(rows: pd.DataFrame) -> Float[np.ndarray, " n"]:
     """Standard deviations of log n* that the bootstrap intervals imply, at least half the grid's resolution."""
     value, high = rows.n_star, rows.high.where(np.isfinite(rows.high))
