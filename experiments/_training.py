@@ -1,7 +1,6 @@
 """What the training figures share: sizes, metrics over seeds, curves and episodes-to-solve as rows of a table."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim, Experiment
 from nail.figures.plotting import Look
-from nail.figures.survival import Median, Solved, median
+from nail.figures.stats import Median, median_interval
 from nail.sweep.run import rows_of
 from nail.training.config import TrainConfig
 
@@ -21,7 +20,11 @@ SOLVED = 0.95
 """full-chain accuracy from which on a run counts as having solved its task"""
 UNSOLVED = 0.5
 """full-chain accuracy below which a run counts as not having solved it"""
-SEEDS = range(3)
+LEVEL = 0.01
+"""of tests over seeds: a difference is claimed where the p value is below"""
+SEEDS = {"smoke": range(3), "cpu": range(5), "paper": range(5)}
+"""preset → seeds. A seed is the initial weights and the chance of a run; methods and settings share seeds and prompts,
+so that tests permute them within a seed"""
 
 PAPER = TrainConfig(precision="bfloat16")
 CPU = TrainConfig(
@@ -50,24 +53,25 @@ def over_seeds(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return rows.pivot(index="episodes", columns="seed", values=metric)
 
 
-def final(rows: pd.DataFrame, metric: str) -> Float[np.ndarray, " seeds"]:
-    """A metric of each seed after the whole budget. The rows are one setting's."""
-    return over_seeds(rows, metric).to_numpy()[-1]
+def late(rows: pd.DataFrame, metric: str, quarter: int = 4) -> Float[np.ndarray, " seeds"]:
+    """Per seed, the median of a metric over the evaluations in a quarter of the budget, the last one. The rows are one
+    setting's."""
+    at = over_seeds(rows, metric)
+    part = at.index / at.index[-1] * 4
+    return at[(part > quarter - 1) & (part <= quarter)].median().to_numpy()
 
 
-def times_to_solve(rows: pd.DataFrame) -> list[Solved]:
-    """Per seed, the first evaluation with full-chain accuracy ≥ `SOLVED`, or the budget, censored.
-
-    A run solved between this evaluation and the one before it: times are late by at most one evaluation interval.
-    """
+def times_to_solve(rows: pd.DataFrame) -> Float[np.ndarray, " seeds"]:
+    """Per seed, episodes at the first evaluation with full-chain accuracy ≥ `SOLVED`; infinite if there is none in the
+    budget. A run solved between this evaluation and the one before: times are late by at most one such interval."""
     solved = over_seeds(rows, "full_exact") >= SOLVED
-    budget = solved.index[-1]
-    return [Solved(float(hit.idxmax() if hit.any() else budget), not hit.any()) for _, hit in solved.items()]
+    return np.array([float(hit.idxmax()) if hit.any() else np.inf for _, hit in solved.items()])
 
 
-def to_solve(rows: pd.DataFrame) -> Median:
-    """Kaplan–Meier median of `times_to_solve` with its 95 % interval."""
-    return median(times_to_solve(rows))
+def times_by(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, Float[np.ndarray, "seeds settings"]]:
+    """The values of a column in ascending order, and `times_to_solve` of each."""
+    settings, chosen = zip(*rows.groupby(column), strict=True)
+    return np.array(settings), np.stack([times_to_solve(each) for each in chosen], axis=1)
 
 
 def tabulate(
@@ -79,7 +83,7 @@ def tabulate(
     for values, chosen in rows.groupby(by, sort=False):
         found = [curve_rows(chosen, metric) for metric in metrics] + ([solve_rows(chosen)] if times else [])
         parts += [part.assign(**dict(zip(by, values, strict=True))) for part in found]
-    columns = [*by, "kind", "metric", "episodes", "mean", "sd", "low", "high", "censored", "n_seeds"]
+    columns = [*by, "kind", "metric", "episodes", "mean", "sd", "low", "high", "level", "censored", "n_seeds"]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
 
@@ -92,16 +96,15 @@ def curve_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def solve_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Episodes-to-solve: a row per seed (kind "seed") and one of the median (kind "median"; the budget if censored)."""
-    times = times_to_solve(rows)
-    middle, budget = median(times), max(t.episodes for t in times)
-    unsolved = math.isinf(middle.value)
-    found = [{"kind": "seed", "episodes": t.episodes, "censored": int(t.censored)} for t in times]
-    found.append(
-        {"kind": "median", "episodes": budget if unsolved else middle.value, "low": middle.low, "high": middle.high,
-         "censored": int(unsolved), "n_seeds": len(times)}
-    )  # fmt: skip
-    return pd.DataFrame(found).assign(metric="episodes_to_solve")
+    """Episodes-to-solve, the budget where `censored`: a row per seed (kind "seed") and one of the median with its
+    interval of order statistics (kind "median")."""
+    times, budget = times_to_solve(rows), rows.episodes.max()
+    middle = median_interval(times)
+    found = [{"kind": "seed", "value": time} for time in times]
+    found.append({"kind": "median", "n_seeds": len(times), **middle._asdict()})
+    table = pd.DataFrame(found).assign(metric="episodes_to_solve")
+    never = np.isinf(table.value)
+    return table.assign(censored=never.astype(int), episodes=table.value.mask(never, budget))
 
 
 def per_seed(values: Iterable[float]) -> str:
@@ -110,11 +113,19 @@ def per_seed(values: Iterable[float]) -> str:
 
 
 def in_words(found: Median) -> str:
-    """A median time with its interval, for a claim."""
-    if math.isinf(found.value):
-        return "not solved by half of the seeds"
-    high = "∞" if math.isinf(found.high) else f"{found.high:,.0f}"
-    return f"{found.value:,.0f} [{found.low:,.0f}, {high}]"
+    """A median time with its interval, in thousands, for a claim."""
+    return "{} [{}, {}]".format(*(f"{x / 1000:.3g}".replace("inf", "∞") for x in found[:3]))
+
+
+def each_seed(times: Float[np.ndarray, " seeds"]) -> str:
+    """Times of the seeds in thousands, for a claim."""
+    return per_seed(times / 1000).replace("inf", "∞")
+
+
+def interval_note(table: pd.DataFrame) -> str:
+    """What the medians of a table are, for a figure's note."""
+    row = next(table[table.kind == "median"].itertuples())
+    return f"median of {row.n_seeds:g} seeds, bar: its {100 * row.level:.4g} % interval (order statistics)"
 
 
 def thousands(axes: Axes, axis: str = "x") -> None:
@@ -144,10 +155,11 @@ def accuracy_axes(axes: Axes) -> None:
 
 
 def draw_times(axes: Axes, table: pd.DataFrame, x: str, look: Look, label: str, shift: float = 0.0) -> None:
-    """Episodes-to-solve against `x`: a small mark per seed (open with an arrow where it never solved), and a line
-    through the medians, dotted to where they are censored."""
-    medians = table[table.kind == "median"].sort_values(x)
+    """Episodes-to-solve against `x`: a small mark per seed (an open triangle where it never solved), a line through the
+    medians, dotted to where they are censored, and their intervals, ending at the budget where they are open."""
+    medians, budget = table[table.kind == "median"].sort_values(x), table[table.kind == "seed"].episodes.max()
     at, value = medians[x] + shift, medians.episodes
+    axes.vlines(at, medians.low.clip(upper=budget), medians.high.clip(upper=budget), color=look.colour, linewidth=0.8)
     axes.plot(at, value, color=look.colour, linestyle=":", linewidth=0.9)
     axes.plot(
         at, value.where(medians.censored == 0), color=look.colour, linestyle=look.line, label=label, marker=look.mark

@@ -17,7 +17,7 @@ from nail.methods import METHOD
 from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
-from ._training import BASE, SEEDS, SOLVED, accuracy_axes, figure_of_runs, final, per_seed, tabulate
+from ._training import BASE, SEEDS, accuracy_axes, figure_of_runs, over_seeds, per_seed, tabulate
 
 SCHEMES = {
     "loglossbc": ("Offline behaviour cloning", "noisy expert", "drives and labels"),
@@ -29,7 +29,7 @@ SCHEMES = {
 
 def runs(preset: str) -> tuple[TrainConfig, ...]:
     """Three methods at high noise, with the seeds of figure 2."""
-    return grid(BASE[preset], method=SCHEMES, seed=SEEDS)
+    return grid(BASE[preset], method=SCHEMES, seed=SEEDS[preset])
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -38,21 +38,18 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Who solves the task from the same number of noisy labels."""
-    accuracy = {method: final(rows[rows.method == method], "full_exact") for method in SCHEMES}
-    measured = "final full-chain accuracy per seed: " + "; ".join(
-        f"{METHOD[method].label} {per_seed(values)}" for method, values in accuracy.items()
-    )
-    others = max(accuracy["loglossbc"].max(), accuracy["opd-f"].max())
+    """NAIL against the other two over all of training; who has solved the task at its end is claimed by figure 2."""
+    mean = {method: over_seeds(rows[rows.method == method], "full_exact").mean().to_numpy() for method in SCHEMES}
+    nail = mean["nail-f"]
     return [
         Claim(
-            f"from the same noisy labels NAIL solves the task (full chain ≥ {SOLVED}, every seed)",
-            "paper, Fig. 1", measured, bool((accuracy["nail-f"] >= SOLVED).all()),
-        ),
-        Claim(
-            "every seed of NAIL ends above every seed of offline cloning and of on-policy distillation",
-            "paper, Fig. 1", measured, bool(accuracy["nail-f"].min() > others),
-        ),
+            "over the whole of training every seed of NAIL-F is above every seed of offline cloning and of on-policy "
+            "distillation (full-chain accuracy, mean over evaluations)", "paper, Fig. 1",
+            "one seed of LogLossBC or OPD-F whose mean is not below that of every seed of NAIL-F",
+            "; ".join(f"{METHOD[method].label} {per_seed(values)}" for method, values in mean.items())
+            + f"; by chance, if methods were alike: at most {len(mean) ** -len(nail):.2g}",
+            bool(nail.min() > max(mean["loglossbc"].max(), mean["opd-f"].max())),
+        )
     ]  # fmt: skip
 
 
@@ -122,9 +119,9 @@ EXPERIMENT = figure_of_runs(
     "fig1",
     "the three ways to learn from a noisy expert: who drives, who labels, what comes of it",
     {
-        "smoke": "9 runs of figure 2: seconds on two cores",
-        "cpu": "9 runs of figure 2 (none of its own in the same folder)",
-        "paper": "9 runs of figure 2, an accelerator",
+        "smoke": "9 runs of figure 2, seconds on two cores",
+        "cpu": "15 runs of figure 2 (none of its own in the same folder)",
+        "paper": "15 runs of figure 2, an accelerator",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip

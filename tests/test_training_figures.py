@@ -77,8 +77,8 @@ def test_figures_share_their_runs():
     for preset in PRESETS:
         of = {name: set(experiment.load(name).runs(preset)) for name in FIGURES}
         assert of["fig1"] <= of["fig2"]
-        assert len(of["fig3"] & of["fig2"]) == 2 * len(training.SEEDS)
-        assert len(of["fig5"] & of["fig2"]) == 4 * len(training.SEEDS)
+        assert len(of["fig3"] & of["fig2"]) == 2 * len(training.SEEDS[preset])
+        assert len(of["fig5"] & of["fig2"]) == 4 * len(training.SEEDS[preset])
 
 
 def made_up(name, solves_at):
@@ -99,12 +99,12 @@ def verdicts(name, solves_at):
 
 
 def as_the_paper_says(config):
-    """Episodes until solved: NAIL soon, reverse KL later; LogLossBC by q^m; sampled rollouts only if η = 0."""
+    """Episodes until solved: NAIL soon, reverse KL later; LogLossBC and sampled rollouts by q^m."""
     q = 1 - config.eta + config.eta / config.p
-    if config.method == "loglossbc":
+    if config.method == "loglossbc" or (config.method == "dagger" and config.eta == 0):
         return 8_000 / q**config.m
     if config.eta > 0 and config.rollout_temperature > 0.5:
-        return NEVER
+        return 48_000 / q**config.m
     reverse = {"nail-r": 1.0, "nail-beta": config.beta}.get(config.method, 0.0)
     return 24_000 * (1 + reverse + config.rollout_temperature)
 
@@ -117,13 +117,13 @@ def test_claims_hold_on_rows_as_the_paper_says(name):
 @pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
 def test_claims_fail_when_nothing_is_ever_solved(name):
     """What is left standing says that something fails."""
-    standing = {"fig1": 0, "fig3": 2, "fig4": 2, "fig5": 0}
+    standing = {"fig1": 0, "fig3": 1, "fig4": 2, "fig5": 0}
     assert sum(verdicts(name, lambda config: NEVER)) == standing[name]
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
 def test_claims_of_a_difference_fail_when_all_solve_alike(name):
-    standing = {"fig1": 1, "fig3": 4, "fig4": 1, "fig5": 2}
+    standing = {"fig1": 0, "fig3": 2, "fig4": 1, "fig5": 2}
     assert sum(verdicts(name, lambda config: 16_000)) == standing[name]
 
 
@@ -131,18 +131,33 @@ def test_figure_2_claims_turn_with_the_data():
     held = verdicts("fig2", lambda c: NEVER if c.method in ("opd-f", "opd-r") else as_the_paper_says(c))
     assert all(held)
     assert sum(verdicts("fig2", lambda config: NEVER)) == 4
-    assert sum(verdicts("fig2", lambda config: 16_000)) == 7
+    assert sum(verdicts("fig2", lambda config: 16_000)) == 8
 
 
 @pytest.mark.parametrize("name", ["fig3", "fig4", "fig5"])
 def test_a_run_that_never_solves_is_censored_at_its_budget(name):
-    """Seed 0 never solves, the others at 32,000: the median stays, the seed is marked."""
+    """Seed 0 never solves, the others at 32,000: the median stays, its interval is open, the seed is marked."""
     rows = made_up(name, lambda config: NEVER if config.seed == 0 else 32_000)
     table = experiment.load(name).analyse(rows)
     seeds, medians = table[table.kind == "seed"], table[table.kind == "median"]
     assert set(zip(seeds.episodes, seeds.censored, strict=True)) == {(160_000.0, 1), (32_000.0, 0)}
-    assert set(zip(medians.episodes, medians.censored, strict=True)) == {(32_000.0, 0)}
-    assert len(seeds) == len(training.SEEDS) * len(medians)
+    columns = ["episodes", "low", "high", "level", "censored"]
+    assert set(medians[columns].itertuples(index=False, name=None)) == {(32_000.0, 32_000.0, np.inf, 0.9375, 0)}
+    assert len(seeds) == len(training.SEEDS["cpu"]) * len(medians)
+
+
+def test_a_verdict_does_not_hang_on_one_evaluation():
+    """Each evaluation of the last quarter by itself at 0 leaves every verdict of figure 2 as it was, and three turn the
+    claims that a method solves the task."""
+    rows = made_up("fig2", lambda config: 16_000)
+    before = [claim.holds for claim in experiment.load("fig2").claims(rows)]
+    last = np.unique(rows.episodes)[-5:]
+    for at in last:
+        spoiled = rows.assign(full_exact=rows.full_exact.mask(rows.episodes == at, 0.0))
+        assert [claim.holds for claim in experiment.load("fig2").claims(spoiled)] == before
+    spoiled = rows.assign(full_exact=rows.full_exact.mask(rows.episodes.isin(last[:3]), 0.0))
+    found = experiment.load("fig2").claims(spoiled)
+    assert not any(claim.holds for claim in found if " solves the task (full" in claim.claim)
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
@@ -156,9 +171,9 @@ def test_drawing_takes_the_table_as_it_is_stored(name):
 
 
 def test_mean_and_deviation_are_over_seeds():
-    rows = made_up("fig1", lambda config: [0, 80_000, NEVER][config.seed])
+    rows = made_up("fig1", lambda config: [0, 80_000, NEVER, NEVER, NEVER][config.seed])
     last = training.curve_rows(rows[rows.method == "nail-f"], "full_exact").iloc[-1]
-    np.testing.assert_allclose([last["mean"], last["sd"], last["n_seeds"]], [2 / 3, np.std([1, 1, 0], ddof=1), 3])
+    np.testing.assert_allclose([last["mean"], last["sd"], last["n_seeds"]], [2 / 5, np.std([1, 1, 0, 0, 0], ddof=1), 5])
 
 
 def test_figures_are_listed_in_reading_order_and_a_name_is_given_once():
