@@ -14,7 +14,15 @@ from nail.checks import BadInput
 from nail.counting import levels, paths
 from nail.counting.drivers import Play, Setting, Tally, World, complete
 from nail.counting.layered import greedy, learned_regret, simulation
-from nail.counting.learners import channel_score, learner, learner_of, level_methods, queried_law
+from nail.counting.learners import (
+    channel_score,
+    clean_estimate,
+    clean_law,
+    learner,
+    learner_of,
+    level_methods,
+    queried_law,
+)
 from nail.envs.instances import garnet, hidden_path, poison_chain
 from nail.envs.mdp import value
 from nail.methods import METHOD, expert_share
@@ -52,7 +60,7 @@ def test_loglossbc_on_the_chain_equals_the_exact_dynamic_programme(horizon, n_ac
     assert abs(wins.mean() - expected) < five_errors(expected, RUNS)
 
 
-@pytest.mark.parametrize("method", ["nail-f", "dagger", "opd-f"])
+@pytest.mark.parametrize("method", ["nail-f", "dagger", "opd-f", "opd-channel"])
 def test_one_level_is_plurality_for_every_label_learner(method):
     wins = success_at(method, 1, 3, Setting(0.6), 9, RUNS, 2)
     expected = exact.plurality_right(3, 0.6, 9)[9]
@@ -89,7 +97,7 @@ def test_greedy_nail_equals_the_exact_two_level_law(n):
 
 
 def test_sampling_students_are_as_slow_as_offline_and_greedy_ones_are_not():
-    slow, fast = ("loglossbc", "opd-f", "opd-r"), ("dagger", "nail-f", "nail-r", "nail-beta")
+    slow, fast = ("loglossbc", "opd-f", "opd-r"), ("dagger", "nail-f", "nail-r", "nail-beta", "nail-channel")
     rates = {m: success_at(m, 14, 5, Setting(0.5), 200, 200, 4).mean() for m in slow + fast}
     assert all(rates[m] < 0.1 for m in slow)
     assert all(rates[m] > 0.97 for m in fast)
@@ -134,6 +142,34 @@ def test_channel_score_is_the_log_likelihood():
     score = channel_score(Tally(labels, labels > 0, jnp.int32(6)), world)[0]
     likelihood = np.log(told.probs(jnp.eye(3))) @ np.asarray(labels[0])
     np.testing.assert_allclose(score - score[0], likelihood - likelihood[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_actions", [2, 3, 5])
+def test_clean_law_is_the_maximum_likelihood_behind_the_channel(n_actions):
+    """docs/theory.md §2: against 3,000 steps of EM in float64, any ν and η; some actions are at their floor, and some
+    laws at the true one behind exact frequencies. An unlabelled level is uniform."""
+    rng = np.random.default_rng(n_actions)
+    labels = rng.poisson(rng.choice([0.3, 3.0, 30.0], (60, n_actions)))
+    labels[0] = 0
+    kernel = rng.dirichlet(np.full(n_actions, 0.5), 60)
+    for eta in (0.0, 0.3, 0.9):
+        told = Huber(eta, jnp.asarray(kernel, jnp.float32))
+        tally = Tally(jnp.asarray(labels), jnp.asarray(labels) > 0, jnp.int32(0))
+        found = np.asarray(clean_law(tally, World(jnp.zeros(60, jnp.int32), None, told, 0.5, 0.9)), float)
+        np.testing.assert_allclose(found[labels.sum(1) == 0], 1 / n_actions, rtol=1e-6)
+        seen = labels.sum(1) > 0
+        counts, noise, law = labels[seen], kernel[seen], np.full((seen.sum(), n_actions), 1 / n_actions)
+        for _ in range(3_000):
+            clean = counts * (1 - eta) * law / np.maximum((1 - eta) * law + eta * noise, 1e-300)
+            law = clean / clean.sum(1, keepdims=True)
+
+        def score(law, counts=counts, noise=noise, eta=eta):
+            return (counts * np.log(np.where(counts > 0, (1 - eta) * law + eta * noise, 1.0))).sum(1)
+
+        np.testing.assert_allclose(score(found[seen]), score(law), rtol=1e-5, atol=1e-3)
+        assert np.abs(found[seen] - law).max() < 0.02
+        behind = clean_estimate(told.probs(jnp.asarray(kernel[::-1].copy(), jnp.float32)), told)
+        np.testing.assert_allclose(behind, kernel[::-1], atol=1e-5)
 
 
 def test_queried_law_agrees_with_every_answer_and_ends_at_the_noisy_law():

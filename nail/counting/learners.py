@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from nail.checks import BadInput, require
 from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
 from nail.methods import METHOD, Method
-from nail.noise import sample
+from nail.noise import Huber, sample
 from nail.policies.softmax_table import frequencies
 
 FLOOR = 1e-10
@@ -27,34 +27,38 @@ def queried_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
     """Reverse KL at its optimum: the noisy law itself wherever its probability was queried, the rest of the mass spread
     over the other actions.
 
-    The reverse KL's score function reads log t(a) of the noisy expert at the student's own token a: a density, not a
-    sample. Its minimiser is p = t, so a level with all actions queried is fitted without error, and this is the law of
-    largest entropy that agrees with every answer so far.
+    The reverse KL's score function reads log t(a) of the noisy expert at the student's own token a: a probability, not
+    a label, so this learner has another oracle than the label learners and their numbers of queries do not compare. Its
+    minimiser is p = t: a level with all actions queried is fitted without error, and this is the law of largest entropy
+    that agrees with every answer so far. There is no such learner of labels: with label frequencies in the place of t
+    the reverse KL has them as its minimiser, which is `label_law`, the forward learner. Source: docs/theory.md §2.
     """
     known = jnp.where(tally.seen, world.noisy, 0.0)
     unseen = (~tally.seen).sum(-1, keepdims=True)
     return jnp.where(tally.seen, known, (1.0 - known.sum(-1, keepdims=True)) / jnp.maximum(unseen, 1))
 
 
-def clean_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
-    """Forward KL through the told channel at its optimum: the maximum-likelihood clean law p of the labels under
-    p_η = (1−η)p + ην (uniform at an unlabelled level).
+def clean_estimate(noisy: Float[Array, "*level A"], channel: Huber) -> Float[Array, "*level A"]:
+    """The clean law p that minimises KL(f ‖ p_η), p_η = (1−η)p + ην and f = `noisy`: for label frequencies f the
+    maximum-likelihood one; exact where f = p_η for some p.
 
-    Kuhn and Tucker: p_η(a) = max(ην(a), f(a)/λ), f the label frequencies and λ such that it sums to one: fill the
-    actions with the largest f/ν until the next one would get less than its share ην of the noise. Where f >= ην
-    everywhere that is (f − ην)/(1−η). Source: docs/theory.md §2 (channel-aware), §4.9.
+    Kuhn and Tucker: p_η(a) = max(ην(a), f(a)/λ). The j actions with the largest f/(ην) share what the others' floors
+    leave of the mass, λ_j = Σ_{those} f / (1 − Σ_{others} ην); λ_j grows with j as long as the next action gets more
+    than its floor and falls from there on, so λ = max_j λ_j. Source: docs/theory.md §2 (channel-aware), §4.9.
     """
-    frequency = frequencies(tally.labels)
-    noise = world.told.eta * jnp.broadcast_to(world.told.kernel, frequency.shape)
-    order = jnp.argsort(-frequency / jnp.maximum(noise, FLOOR), axis=-1)
-    f, v = (jnp.take_along_axis(x, order, axis=-1) for x in (frequency, noise))
-    mass, room = jnp.cumsum(f, axis=-1), 1.0 - (v.sum(-1, keepdims=True) - jnp.cumsum(v, axis=-1))
-    # with the first j actions above their floor, p_η = f·room_j/mass_j there; the right j is the last consistent one
-    consistent = f * room >= v * mass
-    last = jnp.maximum((consistent * jnp.arange(1, f.shape[-1] + 1)).max(-1, keepdims=True) - 1, 0)
-    scale = jnp.take_along_axis(room, last, axis=-1) / jnp.maximum(jnp.take_along_axis(mass, last, axis=-1), FLOOR)
-    clean = jnp.maximum(frequency * scale - noise, 0.0)
+    floor = channel.eta * jnp.broadcast_to(channel.kernel, noisy.shape)
+    f, v = noisy[..., None, :], floor[..., None, :]
+    before = f * floor[..., None] >= noisy[..., None] * v
+    scale = (jnp.where(before, f, 0.0).sum(-1) / (1.0 - jnp.where(before, 0.0, v).sum(-1))).max(-1, keepdims=True)
+    clean = jnp.maximum(noisy / scale - floor, 0.0)
     return clean / clean.sum(-1, keepdims=True)
+
+
+def clean_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
+    """Forward KL through the channel as told at its optimum: `clean_estimate` of the label frequencies (uniform at an
+    unlabelled level)."""
+    estimate = clean_estimate(frequencies(tally.labels), world.told)
+    return jnp.where(tally.labels.sum(-1, keepdims=True) > 0, estimate, 1.0 / estimate.shape[-1])
 
 
 def mixed_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
@@ -97,11 +101,13 @@ class Learner(NamedTuple):
 
     driver: Driver
     law: Callable[[Tally, World], Float[Array, "*level A"]]
-    """fitted law: what a sampling student and an auxiliary token are drawn from"""
+    """fitted law: what a sampling student and an auxiliary token are drawn from; a noisy law, or the clean one behind
+    the channel where the loss sees that (`clean_law`)"""
     score: Callable[[Tally, World], Array]
     """the final policy, and a greedy student, play its argmax; ties to the lowest action"""
     query: Callable[..., Int[Array, "*level"]] | None
-    """the token whose noisy-expert probability is read; None: only labels are read"""
+    """the token whose noisy-expert probability is read, at every level that is visited; None: only labels are read.
+    Another oracle: these answers are numbers of the noisy law, not samples of it (`queried_law`)"""
     draws: int
     """uniform numbers a level and episode: 1 for the label, and 1 each for a driver's play and a queried token that are
     random"""
@@ -113,9 +119,10 @@ class Learner(NamedTuple):
 def learner_of(method: Method) -> Learner:
     """The count-based learner of a row of nail/methods.py, from its driver, divergence, β, temperature and action.
 
-    Losses are at their optimum given all data so far: frequencies of labels for the forward KL, queried probabilities
-    for the reverse one. Raises `BadInput` for what counts cannot stand for: a Jensen–Shannon divergence, a β other than
-    0, 1 or None, a rollout rule, a mixture with a sampled student, a reverse KL on the expert's own episodes.
+    Losses are at their optimum given all data so far: frequencies of labels for the forward KL, or the clean law behind
+    them where the channel is known, queried probabilities for the reverse one. Raises `BadInput` for what counts cannot
+    stand for: a Jensen–Shannon divergence, a β other than 0, 1 or None, a rollout rule, a mixture with a sampled
+    student, a reverse KL on the expert's own episodes.
     """
     name = f"of the count-based learner {method.name}"
     require(method.divergence == "kl", f"divergence {name}", method.divergence, "kl")
