@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from nail.checks import BadInput
+from nail.counting import paths
 from nail.counting.drivers import Setting
-from nail.counting.nstar import crossing, n_star
+from nail.counting.nstar import crossing, n_star, oracle
 from nail.envs.instances import garnet, poison_chain
 from nail.theory import exact
 
@@ -41,6 +42,25 @@ def test_hidden_path_is_exponential_offline_and_easy_greedily():
     assert offline.value + width > exact.n_offline(6, 4, 0.5, 0.1)
     assert greedy.value < offline.value / 2
     assert greedy.value == n_star("poison-chain", "nail-f", 6, 4, 0.5, 0.1, 400, 0).value
+
+
+def test_the_best_path_does_not_depend_on_where_the_search_is_cut():
+    """Right, wrong and best guesses bound the search at different prefixes and leave the answer as it is."""
+    for horizon, n_actions, eta, n in ((6, 3, 0.5, 40), (8, 2, 0.7, 90), (4, 3, 0.0, 5), (10, 4, 0.5, 300)):
+        data, right = paths.expert_paths(horizon, n_actions, Setting(eta), 60, 3, n)
+        best = paths.best_path(data, n_actions, eta)
+        assert (best == right).all(1).any()
+        for guess in (right, best, np.zeros_like(right), data[:, 0]):
+            np.testing.assert_array_equal(paths.best_path(data, n_actions, eta, guess), best)
+
+
+def test_what_a_query_is():
+    """Reverse KL reads probabilities, another oracle than labels; NAIL-β reads both."""
+    known = {"loglossbc": "labels", "nail-f": "labels", "dagger": "labels", "nailgun": "labels",
+             "nail-r": "probabilities", "opd-r": "probabilities", "nail-beta": "labels and probabilities"}  # fmt: skip
+    assert {name: oracle(name) for name in known} == known
+    found = n_star("poison-chain", "nail-r", 2, 2, 0.3, 0.1, 16, 0)
+    assert (found.oracle, found.queries) == ("probabilities", 2 * found.value)
 
 
 def test_a_budget_that_does_not_suffice_is_censored():

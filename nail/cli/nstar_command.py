@@ -83,7 +83,7 @@ class NStar(Question):
             max_episodes=self.max_episodes, instances=self.instances,
         )  # fmt: skip
         numbers = dataclasses.asdict(found)
-        shown = ("value", "interval", "queries", "query_interval", "censored", "budget", "resolution")
+        shown = ("value", "interval", "queries", "query_interval", "oracle", "censored", "budget", "resolution")
         return {name: _ends(numbers[name]) if "interval" in name else numbers[name] for name in shown}
 
 

@@ -7,9 +7,13 @@ level; what it plays at off-path prefixes, visited before or not, changes nothin
 by level has the same law on both instances and its state is a table (H, A). (LogLossBC on the hidden path decides
 over whole paths instead: nail/counting/paths.py.)
 
-Right actions are drawn uniformly per replicate and ties go to the lowest action, which in mean over secrets is the
-uniform tie split of the theory. Replicate j uses fold_in(key, j): its secret fold_in(·, 0), its episode i = 1, 2, ..
-fold_in(·, i), whatever the number of episodes run: n and n' share their first min(n, n') episodes.
+Right actions are drawn uniformly per replicate and ties go to the lowest action. For one look at labels with uniform
+noise that is, in mean over secrets, the uniform tie split of the theory. For another kernel it is not (the preference
+is for an action that the noise may favour), nor for repeated looks at one level, where the preference is the same each
+time: docs/theory.md §4.2 has the exact laws of both rules.
+
+Replicate j uses fold_in(key, j): its secret fold_in(·, 0), its episode i = 1, 2, .. fold_in(·, i), whatever the number
+of episodes run: n and n' share their first min(n, n') episodes.
 """
 
 from collections.abc import Callable

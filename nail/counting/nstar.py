@@ -19,6 +19,7 @@ from nail.counting.layered import exact_regret, greedy, simulation
 from nail.counting.learners import learner
 from nail.envs.instances import Instance
 from nail.envs.tasks import TASKS
+from nail.methods import METHOD
 
 POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
@@ -46,8 +47,10 @@ class NStar:
     value: int | None
     interval: tuple[float, float]
     queries: int | None
-    """expert queries: one label a step, on policy and offline alike, so episodes × H"""
+    """expert queries: one a step, on policy and offline alike, so episodes × H"""
     query_interval: tuple[float, float]
+    oracle: str
+    """what the expert answers a query with: see `oracle`"""
     censored: bool
     budget: int
     """episodes that were allowed"""
@@ -55,6 +58,15 @@ class NStar:
     """distance of the checkpoints at `value`, episodes; 1 is exact"""
     mean_loss: float
     """mean loss (regret, or 1 − success) at `value`, at the budget if censored"""
+
+
+def oracle(method: str) -> str:
+    """What the learner reads of the noisy expert at each step: "labels" (a sampled action), "probabilities" (that of
+    one action, exact: the reverse KL's score function) or "labels and probabilities" (NAIL-β). Different oracles: their
+    numbers of queries do not compare. Raises `BadInput` as `learner`. Source: docs/theory.md §2."""
+    if learner(method).query is None:
+        return "labels"
+    return "probabilities" if METHOD.find(method).beta == 1 else "labels and probabilities"
 
 
 def _bisect(good: Bool[np.ndarray, "... T"], ends: list[int]) -> Int[np.ndarray, "..."]:
@@ -76,7 +88,7 @@ def _bisect(good: Bool[np.ndarray, "... T"], ends: list[int]) -> Int[np.ndarray,
 
 def crossing(
     octaves: Octaves, target: float, horizon: int, budget: int, rng: np.random.Generator,
-    level: float = 0.95, resamples: int = 400,
+    level: float = 0.95, resamples: int = 400, oracle: str = "labels",
 ) -> NStar:  # fmt: skip
     """n* of a loss curve per replicate: the smallest checkpoint with mean loss <= `target`.
 
@@ -107,8 +119,8 @@ def crossing(
     value = None if censored else int(reached[0])
     last = min(at[0], len(episodes) - 1)
     return NStar(
-        value, (low, high), None if censored else value * horizon, (low * horizon, high * horizon), censored, budget,
-        int(episodes[last] - episodes[last - 1]) if last else 1, float(curves[0, last]),
+        value, (low, high), None if censored else value * horizon, (low * horizon, high * horizon), oracle, censored,
+        budget, int(episodes[last] - episodes[last - 1]) if last else 1, float(curves[0, last]),
     )  # fmt: skip
 
 
@@ -242,4 +254,4 @@ def n_star(
         drawn = draw(instance, seed, instances, replicates)
         horizon = drawn[0].mdp.horizon
         octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates)
-    return crossing(octaves, delta, horizon, budget, np.random.default_rng(seed))
+    return crossing(octaves, delta, horizon, budget, np.random.default_rng(seed), oracle=oracle(method))

@@ -9,38 +9,13 @@ The search goes down the trie level by level for all replicates at once, stops a
 (whose best continuation is that trajectory itself), and comes back up with the best score of every prefix.
 """
 
-from functools import partial
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer
 
 from nail.checks import require
-from nail.counting.drivers import Setting, channel, complete
+from nail.counting.drivers import Setting, complete
 from nail.counting.levels import replicate_keys, secrets
-from nail.noise import sample
-from nail.policies.softmax_table import deterministic
 from nail.theory.exact import right_probability
-
-
-@partial(jax.jit, static_argnames=("horizon", "count"))
-def _draw(horizon, setting, keys, secret, first, count):
-    n_actions = setting.kernel.shape[0]
-
-    def replicate(at):
-        key, right = at
-        noisy = channel(setting).probs(deterministic(right, n_actions))
-
-        def episode(number):
-            u = jax.random.uniform(jax.random.fold_in(key, number), (horizon,))
-            on_path, off_path = sample(noisy, u), (u * n_actions).astype(jnp.int32)
-            left = jnp.append(on_path != right, True)
-            return jnp.where(jnp.arange(horizon) <= jnp.argmax(left), on_path, off_path).astype(jnp.uint8)
-
-        return jax.vmap(episode)(first + jnp.arange(count))
-
-    return jax.lax.map(replicate, (keys, secret))
 
 
 def expert_paths(
@@ -49,55 +24,96 @@ def expert_paths(
     """Episodes first..first+count−1 of the noisy expert on the hidden path, and the secrets (the same as those of
     nail/counting/levels.py for the same seed).
 
-    Uniform noise only: off path the noisy expert must stay uniform. Raises `BadInput` for another kernel, A > 256.
+    An episode follows the secret for a geometric number of steps (each is right with probability q), then takes one of
+    the wrong actions, then any: uniform noise only, under which the noisy expert stays uniform off path. Random numbers
+    are drawn for a call's episodes together, from a generator of (seed, first): a data set that grows by the same calls
+    keeps its episodes. Raises `BadInput` for another kernel, A > 256.
     """
     require(n_actions <= 256, "n_actions", n_actions, "at most 256")
     setting = complete(setting, n_actions)
-    require(bool(jnp.allclose(setting.kernel, 1.0 / n_actions)), "kernel", "another one", "uniform on the hidden path")
-    keys = replicate_keys(replicates, seed)
-    right = secrets(keys, horizon, n_actions)
-    return np.asarray(_draw(horizon, setting, keys, right, first, count)), np.asarray(right)
+    uniform = bool(np.allclose(np.asarray(setting.kernel), 1.0 / n_actions))
+    require(uniform, "kernel", "another one", "uniform on the hidden path")
+    right = np.asarray(secrets(replicate_keys(replicates, seed), horizon, n_actions))
+    rng = np.random.default_rng([seed, first])
+    actions = rng.integers(n_actions, size=(replicates, count, horizon), dtype=np.uint8)
+    q = right_probability(n_actions, float(setting.eta))
+    steps = np.full((replicates, count), horizon, np.uint8 if horizon < 256 else np.int64)
+    if q < 1.0:
+        steps[:] = np.minimum(rng.geometric(1.0 - q, steps.shape) - 1, horizon)
+    secret = right.astype(np.uint8)[:, None, :]
+    np.copyto(actions, secret, where=np.arange(horizon, dtype=steps.dtype) < steps[..., None])
+    left = np.nonzero(steps < horizon)
+    at = (*left, steps[left])
+    shift = rng.integers(1, n_actions, size=len(left[0]))
+    actions[at] = (right[left[0], at[2]] + shift) % n_actions
+    return actions, right
 
 
-def _descend(actions: Integer[np.ndarray, "R n H"], n_actions: int) -> list[tuple[np.ndarray, ...]]:
-    """Per level: the counts of every branching prefix's children (nodes, A), the numbers that the children of two or
-    more trajectories have at the next level (else −1), and one trajectory through each child."""
+def _along(actions, path, stay, leave):
+    """Score of one path (R, H) of each replicate."""
+    alive, at = np.arange(actions.shape[0] * actions.shape[1]), path.astype(np.uint8)
+    flat, n = actions.reshape(-1, actions.shape[2]), actions.shape[1]
+    total, before = np.zeros(len(path)), np.full(len(path), n)
+    for h in range(actions.shape[2]):
+        alive = alive[flat[alive, h] == at[alive // n, h]]
+        count = np.bincount(alive // n, minlength=len(path))
+        total += count * stay + (before - count) * leave
+        before = count
+    return total
+
+
+def _descend(actions, n_actions, stay, leave, least):
+    """Per level: the counts of every branching prefix's children (nodes, A), the numbers that the children to be
+    searched have at the next level (else −1), one trajectory through each child, and what the step adds to the score.
+
+    Children of two or more trajectories are searched if their score could reach `least` (R,) with all of them on one
+    path; otherwise the step is worth −∞.
+    """
     replicates, n, horizon = actions.shape
     flat = actions.reshape(-1, horizon)
     alive = np.arange(len(flat))
-    node = np.repeat(np.arange(replicates), n)
-    levels, nodes = [], replicates
+    node, score, needed = np.repeat(np.arange(replicates), n), np.zeros(replicates), least
+    levels = []
     for h in range(horizon):
         child = node * n_actions + flat[alive, h]
-        count = np.bincount(child, minlength=nodes * n_actions)
-        through = np.full(nodes * n_actions, -1)
+        count = np.bincount(child, minlength=len(score) * n_actions)
+        through = np.full(len(count), -1)
         through[child] = alive
-        active = count >= 2
+        by_node = count.reshape(-1, n_actions)
+        gain = by_node * stay + (by_node.sum(1, keepdims=True) - by_node) * leave
+        reached, needed = (score[:, None] + gain).ravel(), np.repeat(needed, n_actions)
+        active, rest = count >= 2, horizon - h - 1
+        hopeless = active & (reached + count * rest * stay < needed - 1e-6)
+        gain[hopeless.reshape(gain.shape)] = -np.inf
+        active &= ~hopeless
         number = np.where(active, np.cumsum(active) - 1, -1)
-        levels.append(tuple(x.reshape(nodes, n_actions) for x in (count, number, through)))
+        levels.append((by_node, *(x.reshape(by_node.shape) for x in (number, through)), gain))
         keep = active[child]
-        alive, node, nodes = alive[keep], number[child[keep]], int(active.sum())
+        alive, node, score, needed = alive[keep], number[child[keep]], reached[active], needed[active]
     return levels
 
 
-def best_path(actions: Integer[np.ndarray, "R n H"], n_actions: int, eta: float) -> Integer[np.ndarray, "R H"]:
+def best_path(
+    actions: Integer[np.ndarray, "R n H"], n_actions: int, eta: float, guess: Integer[np.ndarray, "R H"] | None = None
+) -> Integer[np.ndarray, "R H"]:
     """The maximum-likelihood path of each replicate's n trajectories; ties to the lowest action from the root down.
 
+    Branch and bound: prefixes that cannot reach the score of `guess` are not searched, which changes the cost alone.
     Raises `BadInput` for A < 2 or η outside [0, 1). Source: docs/theory.md §4.1.
     """
-    horizon = actions.shape[2]
+    replicates, _, horizon = actions.shape
     stay = np.log(right_probability(n_actions, eta) * n_actions)
     leave = np.log(max(eta, 1e-100))
-    levels = _descend(actions, n_actions)
-    below, choices = np.zeros(1), []
+    least = np.full(replicates, -np.inf) if guess is None else _along(actions, guess, stay, leave)
+    levels = _descend(actions, n_actions, stay, leave, least)
+    below, choices = np.zeros(0), []
     for h in reversed(range(horizon)):
-        count, number, _ = levels[h]
-        beyond = np.where(count == 1, (horizon - h - 1) * stay, 0.0)
+        count, number, _, gain = levels[h]
+        score = gain + np.where(count == 1, (horizon - h - 1) * stay, 0.0)
         if len(below):
-            beyond = np.where(number >= 0, below[np.maximum(number, 0)], beyond) if h < horizon - 1 else beyond
-        score = count * stay + (count.sum(1, keepdims=True) - count) * leave + beyond
+            score += np.where(number >= 0, below[np.maximum(number, 0)], 0.0)
         choices.append(np.argmax(np.round(score, 7), axis=1))
-        below = score.max(1)
+        below = score.max(1) if h else below
     return _follow(actions, levels, choices[::-1])
 
 
@@ -108,7 +124,7 @@ def _follow(actions, levels, choices):
     path = np.zeros((replicates, horizon), int)
     node, single = np.arange(replicates), np.full(replicates, -1)
     for h in range(horizon):
-        count, number, through = levels[h]
+        count, number, through, _ = levels[h]
         inside = np.flatnonzero(node >= 0)
         step = choices[h][node[inside]]
         path[inside, h] = step
@@ -124,4 +140,4 @@ def success(
     actions: Integer[np.ndarray, "R n H"], right: Integer[np.ndarray, "R H"], n_actions: int, eta: float
 ) -> Float[np.ndarray, " R"]:
     """1 where the maximum-likelihood path is the secret, else 0."""
-    return (best_path(actions, n_actions, eta) == right).all(1).astype(float)
+    return (best_path(actions, n_actions, eta, right) == right).all(1).astype(float)
