@@ -110,7 +110,7 @@ def draw(table: pd.DataFrame) -> Figure:
     row = next(table.itertuples())
     note(
         figure, f"p = {row.p}, m = {row.m}, η = {row.eta:g}; left: mean of {row.n_seeds:g} seeds, "
-        f"band: ± 1 standard deviation; right: {interval_note(table)}, and each seed (△: not within the budget)",
+        f"band: ± 1 standard deviation;\nright: {interval_note(table)}, and each seed (△: not within the budget)",
     )  # fmt: skip
     return figure
 

@@ -45,7 +45,7 @@ GRID = {
 RARE = 0.05
 """chance of a clean trajectory below which learning from the expert's or from sampled trajectories is expected to fail:
 two cells of `cpu`, four of `paper`"""
-CONTOURS = (0.5, 0.1, 0.01, 0.001)
+CONTOURS = (0.5, RARE, 0.01, 0.001)
 
 
 def runs(preset: str) -> tuple[TrainConfig, ...]:

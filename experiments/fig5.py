@@ -111,11 +111,11 @@ def draw(table: pd.DataFrame) -> Figure:
     panels[0].set_ylabel("full-chain accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=7)
     times.set_xlabel("β (0: forward, 1: reverse KL)")
-    times.legend()
+    times.legend(loc="lower right")
     row = next(table.itertuples())
     note(
         figure, f"p = {row.p}, m = {row.m}; left: mean of {row.n_seeds:g} seeds, band: ± 1 standard "
-        f"deviation; right: {interval_note(table)}, and each seed (△: not within the budget)",
+        f"deviation;\nright: {interval_note(table)}, and each seed (△: not within the budget)",
     )  # fmt: skip
     return figure
 

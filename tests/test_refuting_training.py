@@ -34,7 +34,7 @@ CHANGES = {
         "NAIL-R drives the clean loss": put("val_loss", 0.06, method="nail-r", eta=0, seed=1),
         "NAIL-F reaches perfect": put("full_exact", 0.98, method="nail-f", eta=0, seed=2),
         "NAIL-R reaches perfect": put("full_exact", 0.98, method="nail-r", eta=0, seed=2),
-        "OPD-F plateaus": put("val_loss", 0.04, method="opd-f", eta=0, seed=0),
+        "OPD-F plateaus": put("val_loss", 0.5, method="opd-f", eta=0),
         "LogLossBC learns faster": put("full_exact", 1.0, method="nail-f", eta=0, seed=0),
         "DAgger is as fast": put("full_exact", 0.9, method="dagger", eta=0, seed=0),
         "NAIL-F solves the task": put("full_exact", 0.9, method="nail-f", eta=0.5, seed=0),

@@ -66,7 +66,7 @@ def test_rank_tests_are_pages_spearmans_and_friedmans():
     values, order = rng.normal(size=(4, 4)) + 0.5 * np.arange(4), np.array([2.0, 3.0, 5.0, 7.0])
     assert near(trend_test(values, order, rng), stats.page_trend_test(values, method="exact").pvalue, 9999)
 
-    one, tied = np.array([1.0, 1.0, 2.0, np.inf, np.inf, 4.0]), np.array([0.0, 0.0, 1.0, 2.0, 3.0, 3.0])
+    one, tied = np.array([np.inf, 1.0, 1.0, 2.0, np.inf, 4.0]), np.array([3.0, 0.0, 0.0, 1.0, 2.0, 3.0])
     ranks = stats.rankdata(one)
     every = [stats.spearmanr(each, tied).statistic for each in itertools.permutations(ranks)]
     exact = np.mean(np.array(every) >= stats.spearmanr(ranks, tied).statistic - 1e-9)
