@@ -47,9 +47,12 @@ def clean_estimate(noisy: Float[Array, "*level A"], channel: Huber) -> Float[Arr
     than its floor and falls from there on, so λ = max_j λ_j. Source: docs/theory.md §2 (channel-aware), §4.9.
     """
     floor = channel.eta * jnp.broadcast_to(channel.kernel, noisy.shape)
-    f, v = noisy[..., None, :], floor[..., None, :]
-    before = f * floor[..., None] >= noisy[..., None] * v
-    scale = (jnp.where(before, f, 0.0).sum(-1) / (1.0 - jnp.where(before, 0.0, v).sum(-1))).max(-1, keepdims=True)
+    mass, others = jnp.zeros_like(noisy), jnp.zeros_like(noisy)
+    for b in range(noisy.shape[-1]):  # unrolled: on a CPU much faster than pairs of actions on a last axis
+        f, v = noisy[..., b, None], floor[..., b, None]
+        before = f * floor >= noisy * v
+        mass, others = mass + jnp.where(before, f, 0.0), others + jnp.where(before, 0.0, v)
+    scale = (mass / (1.0 - others)).max(-1, keepdims=True)
     clean = jnp.maximum(noisy / scale - floor, 0.0)
     return clean / clean.sum(-1, keepdims=True)
 

@@ -1,0 +1,266 @@
+"""Who may drive when the expert is stochastic: greedy, sampled from the noisy law, sampled from the clean estimate.
+
+docs/theory.md §4.8, on an A-ary tree of depth H whose expert answers everywhere, π*(·|s) drawn once per node: one
+action (deterministic), or Dirichlet(1, .., 1) (stochastic). All three learners see labels through the known channel
+with uniform ν and deploy the same thing, the maximum-likelihood clean law of their labels, sampled; they differ in who
+drives. Everything below is exact given the labels, by enumeration of the A^H trajectories (nail/counting/trees.py):
+the total variation between the trajectory laws of π* and π̂, and the π*-mass of trajectories through a node without a
+label.
+
+In the limit a greedy driver labels the nodes of π*'s most probable path and no other, so the rest of its law stays
+where it was. The floor is the total variation of the law that is π* on that path and uniform elsewhere; labels that the
+driver left elsewhere before it settled are not in it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from nail.counting.drivers import Setting, Tally, World
+from nail.counting.layered import simulation
+from nail.counting.learners import Learner, clean_estimate
+from nail.counting.trees import greedy_limit, total_variation, tree, unvisited_mass
+from nail.figures.experiment import Claim, Row
+from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
+from nail.noise import Huber
+from nail.policies.softmax_table import frequencies
+
+from ._theory import Point, figure_of_points, seeded
+
+DRIVERS = {
+    "nail-channel": "greedy",
+    "opd-f": "sampled from the noisy law",
+    "opd-channel": "sampled from the clean estimate",
+}
+"""method → who drives"""
+EXPERTS = {"deterministic": "deterministic expert", "stochastic": "stochastic expert, Dirichlet(1)"}
+QUANTITIES = {"tv": "TV(π*, π̂) of trajectories", "unvisited": "π*-mass, a node unlabelled"}
+SOURCE = "docs/theory.md §4.8"
+STANDS, FALLS = -0.1, -0.3
+"""exponents of n: from `STANDS` on a curve does not fall, below `FALLS` it does; the theory is 0 and −1/2"""
+FLOOR_MARGIN = 0.1
+"""relative distance from the floor that counts as being there"""
+NOTHING, MOST = 0.01, 0.5
+"""π*-masses"""
+RESAMPLES = 2000
+"""of the trees, for intervals of 95 %"""
+
+
+class Size(NamedTuple):
+    """A preset."""
+
+    trees: int
+    replicates: int
+    """learners per tree"""
+    first: int
+    """episodes before the first evaluation; later ones at twice, four times, .. that"""
+    doublings: int
+    span: int
+    """doublings at the end, from which rates are read"""
+    horizon: int = 5
+    n_actions: int = 3
+    eta: float = 0.5
+
+
+SIZES = {
+    "smoke": Size(4, 2, 8, 4, 3, horizon=3),
+    "cpu": Size(24, 4, 16, 9, 3),
+    "paper": Size(200, 8, 16, 14, 3),
+}
+
+
+def series(preset: str) -> list[list[Point]]:
+    """One series of trees for each expert and driver; drivers meet the same trees."""
+    fields = SIZES[preset]._asdict()
+    count = fields.pop("trees")
+    trees = [
+        {"expert": expert, "tree": i, "tree_seed": seeded({"expert": expert, "tree": i})["seed"], **fields}
+        for expert in EXPERTS
+        for i in range(count)
+    ]
+    return [
+        [seeded({**tree, "method": method}) for tree in trees if tree["expert"] == expert]
+        for expert in EXPERTS
+        for method in DRIVERS
+    ]
+
+
+def _labels(row: Learner, setting: Setting, world: World, tally: Tally) -> Int[np.ndarray, "H S A"]:
+    return tally.labels
+
+
+def measure(point: Point) -> list[Row]:
+    """Mean over learners of both quantities on one tree, at each evaluation, with what they are in the greedy limit."""
+    instance = tree(point["tree_seed"], point["horizon"], point["n_actions"], point["expert"])
+    run = simulation(_labels, instance, point["method"], Setting(point["eta"]), point["replicates"], point["seed"])
+    limit, floor_law = greedy_limit(instance.expert)
+    floors = {
+        "tv_floor": total_variation(floor_law, instance.expert),
+        "unvisited_floor": unvisited_mass(limit, instance.expert),
+    }
+    at, rows = point["first"] * 2 ** np.arange(point["doublings"] + 1), []
+    for episodes, more in zip(at, np.diff(at, prepend=0), strict=True):
+        labels = run(more, 1)[:, 0]
+        with jax.enable_x64(True):
+            law = np.asarray(clean_estimate(frequencies(jnp.asarray(labels)), Huber(point["eta"], instance.kernel)))
+        tv = total_variation(law, instance.expert).mean()
+        missed = unvisited_mass((labels.sum(-1) > 0).astype(float), instance.expert).mean()
+        rows.append({**point, "episodes": int(episodes), "tv": tv, "unvisited": missed, **floors})
+    return rows
+
+
+def means(rows: pd.DataFrame, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    """Means over trees (points) of one expert's and driver's rows, and those of resampled trees (R, points)."""
+    values = rows.pivot(index="tree", columns="episodes", values=quantity).to_numpy()
+    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    return values.mean(0), values[drawn].mean(1)
+
+
+def interval(resampled: np.ndarray) -> np.ndarray:
+    """Quantiles 2.5 % and 97.5 % over the resamples."""
+    return np.quantile(resampled, (0.025, 0.975), axis=0)
+
+
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over trees with its bootstrap interval, for each quantity, expert, driver and number of episodes."""
+    parts = []
+    for (expert, method), points in rows.groupby(["expert", "method"], sort=False):
+        for quantity in QUANTITIES:
+            value, resampled = means(points, quantity)
+            low, high = interval(resampled)
+            parts.append(pd.DataFrame({
+                "quantity": quantity, "expert": expert, "method": method, "episodes": np.unique(points.episodes),
+                "value": value, "low": low, "high": high, "floor": points[f"{quantity}_floor"].mean(),
+                "trees": points.tree.nunique(), **dict(points.iloc[0][["replicates", "horizon", "n_actions", "eta"]]),
+            }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Rates over the last doublings, the greedy floor, who is nearer, what is never labelled."""
+    of = dict(iter(rows.groupby(["expert", "method"])))
+    greedy = of["stochastic", "nail-channel"]
+    return [
+        _rate_claim(greedy, "stochastic", "nail-channel", falls=False),
+        _floor_claim(greedy),
+        *(_rate_claim(of["stochastic", method], "stochastic", method) for method in ("opd-channel", "opd-f")),
+        _nearer_claim(of, "stochastic", "opd-channel"),
+        *(_rate_claim(of["deterministic", method], "deterministic", method) for method in DRIVERS),
+        _nearer_claim(of, "deterministic", "nail-channel"),
+        _unvisited_claim(of, greedy),
+    ]  # fmt: skip
+
+
+def _rate_claim(points: pd.DataFrame, expert: str, method: str, falls: bool = True) -> Claim:
+    span = points.span.iloc[0] + 1
+    log_n = np.log(np.unique(points.episodes)[-span:])
+    value, resampled = (np.log(np.maximum(x, 1e-300))[..., -span:].T for x in means(points, "tv"))
+    slope, (low, high) = np.polyfit(log_n, value, 1)[0], interval(np.polyfit(log_n, resampled, 1)[0])
+    how = f"falls with n (exponent below {FALLS})" if falls else f"does not fall any more (exponent above {STANDS})"
+    return Claim(
+        f"{expert} expert, driver {DRIVERS[method]}: the TV {how}, at the end", SOURCE,
+        f"the 95 % interval (trees resampled) of the slope of log mean TV on log n over the last {span - 1} doublings "
+        + (f"reaches {FALLS} or more" if falls else f"reaches {STANDS} or less"),
+        f"slope {slope:.3f} [{low:.3f}, {high:.3f}]; TV {np.exp(value[0]):.4f} at n = {np.exp(log_n[0]):.0f}, "
+        f"{np.exp(value[-1]):.4f} at n = {np.exp(log_n[-1]):.0f}",
+        bool(high < FALLS if falls else low > STANDS),
+    )  # fmt: skip
+
+
+def _ratio(over: np.ndarray, under: np.ndarray) -> tuple[float, float, float]:
+    """Ratio of means over trees with its interval, trees resampled as pairs."""
+    drawn = np.random.default_rng(0).integers(len(over), size=(RESAMPLES, len(over)))
+    low, high = interval(over[drawn].mean(1) / under[drawn].mean(1))
+    return float(over.mean() / under.mean()), float(low), float(high)
+
+
+def _last(points: pd.DataFrame, column: str) -> np.ndarray:
+    """A column at the last evaluation, by tree."""
+    return points[points.episodes == points.episodes.max()].sort_values("tree")[column].to_numpy()
+
+
+def _floor_claim(points: pd.DataFrame) -> Claim:
+    tv, floor = _last(points, "tv"), _last(points, "tv_floor")
+    ratio, low, high = _ratio(tv, floor)
+    return Claim(
+        f"stochastic expert, driver greedy: the TV ends at the exact floor (within {FLOOR_MARGIN:.0%})", SOURCE,
+        f"the 95 % interval of mean TV/mean floor at the last n, pairs of a tree resampled, is not inside "
+        f"[{1 - FLOOR_MARGIN:g}, {1 + FLOOR_MARGIN:g}]",
+        f"ratio {ratio:.3f} [{low:.3f}, {high:.3f}]; TV {tv.mean():.4f}, floor {floor.mean():.4f}",
+        bool(low > 1 - FLOOR_MARGIN and high < 1 + FLOOR_MARGIN),
+    )  # fmt: skip
+
+
+def _nearer_claim(of: dict[tuple[str, str], pd.DataFrame], expert: str, method: str) -> Claim:
+    ratio, low, high = _ratio(_last(of[expert, method], "tv"), _last(of[expert, "opd-f"], "tv"))
+    return Claim(
+        f"{expert} expert: driver {DRIVERS[method]} ends nearer to π* than driver {DRIVERS['opd-f']}", SOURCE,
+        "the 95 % interval of the ratio of mean TVs at the last n, pairs of a tree resampled, reaches 1 or more",
+        f"ratio {ratio:.3f} [{low:.3f}, {high:.3f}]", high < 1,
+    )  # fmt: skip
+
+
+def _unvisited_claim(of: dict[tuple[str, str], pd.DataFrame], greedy: pd.DataFrame) -> Claim:
+    ends = {key: interval(means(points, "unvisited")[1][:, -1]) for key, points in of.items()}
+    rest = {key: high for key, (_, high) in ends.items() if key != ("stochastic", "nail-channel")}
+    low, high = ends["stochastic", "nail-channel"]
+    return Claim(
+        f"only the greedy driver of a stochastic expert leaves nodes unlabelled (π*-mass above {MOST}; all others "
+        f"below {NOTHING})", SOURCE,
+        f"at the last n the 95 % interval of its mean unvisited mass reaches {MOST} or less, or another's {NOTHING} or "
+        "more",
+        f"greedy, stochastic: {_last(greedy, 'unvisited').mean():.3f} [{low:.3f}, {high:.3f}], in the limit "
+        f"{_last(greedy, 'unvisited_floor').mean():.3f}; the largest upper end of the others: {max(rest.values()):.2g}",
+        bool(low > MOST and max(rest.values()) < NOTHING),
+    )  # fmt: skip
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Quantities down, experts across."""
+    figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+    for (quantity, name), line in zip(QUANTITIES.items(), panels, strict=True):
+        line[0].set_ylabel(name)
+        for axes, expert in zip(line, EXPERTS, strict=True):
+            here = table[(table.quantity == quantity) & (table.expert == expert)]
+            for method, label in DRIVERS.items():
+                measured(axes, look(method), here[here.method == method], "episodes", "value", label=label)
+            floor = here.floor.iloc[0]
+            if floor > 0:
+                axes.axhline(floor, label="greedy driver, limit (exact)", **REFERENCE["exact"])
+    for axes, title in zip(panels[0], EXPERTS.values(), strict=True):
+        axes.set_title(title)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+    for axes in panels[1]:
+        axes.set_xlabel("episodes n")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
+    row = next(table.itertuples())
+    note(
+        figure, f"tree of depth H = {row.horizon}, A = {row.n_actions}, uniform noise η = {row.eta}; deployed, whoever "
+        f"drives: the clean law behind the labels; mean over {row.trees} trees × {row.replicates} learners,\n"
+        "bands: 95 % bootstrap intervals over trees",
+    )  # fmt: skip
+    return figure
+
+
+EXPERIMENT = figure_of_points(
+    "theory_drivers",
+    "who may drive when the expert is stochastic: greedy, sampled from the noisy law, sampled from the clean estimate",
+    {
+        "smoke": "about 10 seconds on two cores",
+        "cpu": "about 40 seconds on two cores",
+        "paper": "more trees and episodes; not timed yet",
+    },
+    series, measure, analyse, claims, draw,
+)  # fmt: skip
