@@ -68,6 +68,14 @@ def test_a_censored_point_counts_as_above_its_budget():
     assert width > np.subtract(*full.exponential.interval[::-1])
 
 
+def test_a_known_root_leaves_the_constant_free():
+    n = 2.7 * H + 4 * np.sqrt(H) - 3
+    known = scaling.fit_scaling(H, n, np.full(8, 0.01), root=4.0)
+    assert known.linear.slope == pytest.approx(2.7, abs=1e-3)
+    assert known.linear.intercept == pytest.approx(-3.0, abs=0.02)
+    assert scaling.fit_scaling(H, n, np.full(8, 0.01)).linear.slope > 2.8
+
+
 def test_weights_matter():
     x, y = np.array([1.0, 2, 3, 4]), np.exp(np.array([1.0, 2, 3, 9]))
     fit = scaling.fit_scaling(x, y, np.array([0.01, 0.01, 0.01, 100.0])).exponential
@@ -78,10 +86,11 @@ def test_the_profile_is_the_largest_likelihood():
     """Against a grid over the intercept at the τ that was chosen, for each law, with a censored point."""
     above = np.arange(8) == 7
     points = scaling.Points(H, np.log(2.7 * H + 5 * np.sqrt(H)), np.array([[0.01]]) + 0 * H, above)
-    for law, slope in ((scaling.EXPONENTIAL, 0.1), (scaling.POWER, 1.1), (scaling.LINEAR, 2.9)):
+    rooted = scaling.LINEAR._replace(x=lambda h: h, base=np.zeros_like, known=lambda h: 5 * np.sqrt(h))
+    for law, slope in ((scaling.EXPONENTIAL, 0.1), (scaling.POWER, 1.1), (scaling.LINEAR, 2.9), (rooted, 2.9)):
         value, intercept = scaling.profile(law, points, slope)
         grid = intercept + np.linspace(-0.5, 0.5, 2001)
-        line = slope * law.x(H) + grid[:, None]
+        line = slope * law.x(H) + law.known(H) + grid[:, None]
         z = (points.log_n - law.base(H) - law.link(line)) / 0.1
         each = np.where(above, np.log(0.5 * np.vectorize(math.erfc)(z / math.sqrt(2))),
                         -0.5 * z**2 - math.log(0.1 * math.sqrt(2 * math.pi)))  # fmt: skip
