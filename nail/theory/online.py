@@ -1,0 +1,259 @@
+"""Exact law of greedy on-policy learners on the poison chain (docs/theory.md §4.2), level by level, in float64.
+
+A level gets one label an episode while the levels before it are right. Before each label it *looks*: is the plurality
+of the labels so far right? A right look lets the episode through to the next level. So a level that is visited N times
+passes on N' = N − W of its visits, W the number of wrong looks, and with
+
+    R[n, n'] = P(N' = n' and the plurality of all n labels is right | N = n),   success(n) = (e_n)ᵀ R^H 1.
+
+One level serves every H and every n. It is exact where labels fall into two classes (A = 2, or all noise on one wrong
+action): a dynamic programme over lead (right − wrong labels) and W. Else it is simulated, once, in many replicates.
+
+Ties. "uniform": split afresh at each look. "lowest": to the lowest action, the right action being uniform, so that the
+preference at a level is the same at each look; the rule of the simulated learners (nail/counting). μ is the same.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from nail.checks import require
+from nail.theory.plurality import (
+    check_setting,
+    labels_until_sure,
+    overlap,
+    plurality_right,
+    right_probability,
+)
+
+Ties = Literal["uniform", "lowest"]
+TAIL = 1e-13
+"""probability of leads and of wrong looks beyond what the dynamic programme keeps"""
+REPLICATES = 100_000
+"""replicates of a simulated level unless told otherwise"""
+MAX_CELLS = 10**8
+"""largest number of table entries (labels × wrong looks, or replicates × labels)"""
+MAX_WORK = 10**10
+"""largest number of entries that the dynamic programme updates"""
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one level does with n = 0..labels visits."""
+
+    law: Float[np.ndarray, "n1 W1"]
+    """P(W = w and the plurality of all n labels is right), indexed [n, w]: exact, or a share of simulated replicates"""
+    wrong: Int[np.ndarray, "n1 replicates"] | None = None
+    """W of each simulated replicate after n labels; None: the level is exact"""
+    right: Bool[np.ndarray, "n1 replicates"] | None = None
+    """whether its plurality of n labels is right"""
+
+    @property
+    def labels(self) -> int:
+        """The largest number of visits."""
+        return len(self.law) - 1
+
+
+def level_table(
+    n_actions: int, eta: float, labels: int, law: Float[np.ndarray, " A"] | None = None, ties: Ties = "uniform",
+    replicates: int = 0, seed: int = 0,
+) -> Level:  # fmt: skip
+    """One level for up to `labels` episodes.
+
+    `law` (A,) is the law of a label, the right action first; None: uniform noise, 1 − η + η/A and η/A. With labels of
+    at most two actions the level is exact and `replicates` is ignored; else it is simulated. Raises `BadInput` for
+    A < 2, η outside [0, 1), labels < 0, a law that is no law, unknown ties, no replicates where they are needed, or a
+    table that is too large. Source: docs/theory.md §4.2, §4.6.
+    """
+    check_setting(1, n_actions, eta)
+    require(labels >= 0, "labels", labels, "at least 0")
+    require(ties in ("uniform", "lowest"), "ties", ties, "'uniform' or 'lowest'")
+    if law is None:
+        q = right_probability(n_actions, eta)
+        law = np.append(q, np.full(n_actions - 1, eta / n_actions))
+    law = np.asarray(law, float)
+    fine = law.shape == (n_actions,) and bool((law >= 0).all()) and abs(law.sum() - 1) < 1e-9 and law[0] > 0
+    require(fine, "law", law.tolist(), f"a law of {n_actions} actions whose first one has positive probability")
+    if (law[1:] > 0).sum() <= 1:
+        return _exact_level(n_actions, float(law[0]), labels, ties)
+    require(replicates >= 1, "replicates", replicates, "at least 1 where labels fall on more than two actions")
+    cells = replicates * (labels + 1)
+    require(cells <= MAX_CELLS, "replicates × labels", cells, f"at most {MAX_CELLS:,}")
+    return _simulated_level(law, labels, ties, replicates, np.random.default_rng(seed))
+
+
+def _exact_level(n_actions: int, q: float, labels: int, ties: Ties) -> Level:
+    """The dynamic programme over (lead, W): at each look add to W where the plurality is wrong, then a label.
+
+    With ties to the lowest action it runs once for each order of the right, the noisy and the other actions."""
+    if ties == "uniform":
+        return Level(_walk(q, labels, 1.0 / n_actions, 0.5))
+    first = 1.0 / n_actions
+    cases = ((first, 1.0, 1.0), (0.5 - first, 0.0, 1.0), (0.5, 0.0, 0.0))
+    tables = [(weight, _walk(q, labels, at_start, at_tie)) for weight, at_start, at_tie in cases if weight > 0]
+    return Level(sum(weight * table for weight, table in tables))
+
+
+def _caps(q: float, labels: int) -> tuple[int, int]:
+    """Leads and numbers of wrong looks that have to be kept: beyond them mass is below `TAIL`, or cannot be."""
+    if q == 1.0:
+        return 1, min(labels, 1)
+    if q <= 0.5:
+        return labels + 1, labels
+    lead = math.ceil(math.log(TAIL) / math.log((1.0 - q) / q)) + 1
+    decay = -0.5 * math.log(4.0 * q * (1.0 - q))
+    looks = math.ceil(-math.log(TAIL * -math.expm1(-decay)) / decay)
+    return min(lead, labels + 1), min(looks, labels)
+
+
+def _walk(q: float, labels: int, at_start: float, at_tie: float) -> Float[np.ndarray, "n1 W1"]:
+    """P(W = w, plurality right) after n labels, [n, w]; `at_start` and `at_tie` are the chances that a look is right
+    before the first label and at a lead of zero. A lead that leaves the table upwards stays right (mass `TAIL`), one
+    that leaves it downwards is dropped."""
+    lead, looks = _caps(q, labels)
+    work = (labels + 1) * (2 * lead + 1) * (looks + 1)
+    require(
+        (labels + 1) * (looks + 1) <= MAX_CELLS and work <= MAX_WORK, "n", labels, "small enough for the exact table"
+    )
+    right = np.repeat([0.0, at_tie, 1.0], [lead, 1, lead])[:, None]
+    now = np.zeros((2 * lead + 1, looks + 1))
+    now[lead, 0] = 1.0
+    table = np.empty((labels + 1, looks + 1))
+    table[0] = at_start * now[lead]
+    for n in range(1, labels + 1):
+        chance = right if n > 1 else np.full_like(right, at_start)
+        looked = chance * now
+        looked[:, 1:] += ((1.0 - chance) * now)[:, :-1]
+        now = np.zeros_like(looked)
+        now[1:] = q * looked[:-1]
+        now[-1] += q * looked[-1]
+        now[:-1] += (1.0 - q) * looked[1:]
+        now[-1] += (1.0 - q) * looked[-1] * (q == 1.0)
+        table[n] = (right * now).sum(0)
+    return table
+
+
+def _simulated_level(law, labels: int, ties: Ties, replicates: int, rng: np.random.Generator) -> Level:
+    """Replicates of one level, all at once, label by label."""
+    n_actions = len(law)
+    counts = np.zeros((n_actions, replicates), np.int32)
+    order = rng.random((n_actions, replicates)).argsort(0) if ties == "lowest" else None
+    wrong = np.zeros((labels + 1, replicates), np.int32)
+    right = np.empty((labels + 1, replicates), bool)
+    places, cumulative = np.arange(replicates), np.cumsum(law)[:-1]
+    for n in range(labels + 1):
+        best = counts.max(0)
+        tied = counts == best
+        if order is not None:
+            right[n] = np.where(tied, order, n_actions).argmin(0) == 0
+        else:
+            right[n] = tied[0] & (rng.random(replicates) * tied.sum(0) < 1.0)
+        if n < labels:
+            wrong[n + 1] = wrong[n] + ~right[n]
+            counts[(rng.random(replicates)[:, None] >= cumulative).sum(1), places] += 1
+    size = int(wrong.max()) + 1
+    shares = [np.bincount(w[r], minlength=size) / replicates for w, r in zip(wrong, right, strict=True)]
+    return Level(np.stack(shares), wrong, right)
+
+
+def _passed_on(level: Level) -> tuple[Int[np.ndarray, "n1 W1"], Bool[np.ndarray, "n1 W1"]]:
+    """Visits n − w that a level passes on, [n, w], and where there are such."""
+    left = np.arange(level.labels + 1)[:, None] - np.arange(level.law.shape[1])
+    return np.maximum(left, 0), left >= 0
+
+
+def _values(level: Level, horizon: int) -> Float[np.ndarray, "H1 n1"]:
+    """R^h 1 for h = 0..H."""
+    on, possible = _passed_on(level)
+    values, law = np.ones((horizon + 1, level.labels + 1)), level.law * possible
+    for h in range(horizon):
+        values[h + 1] = (law * values[h][on]).sum(1)
+    return values
+
+
+def success_curve(level: Level, horizons: list[int] | Int[np.ndarray, " k"]) -> Float[np.ndarray, "k n1"]:
+    """P(all H levels right after n episodes), n = 0..labels, for each H: (e_n)ᵀ R^H 1.
+
+    Raises `BadInput` for H < 1. Source: docs/theory.md §4.2.
+    """
+    for horizon in horizons:
+        require(horizon >= 1, "horizon", horizon, "at least 1")
+    return _values(level, int(max(horizons)))[np.asarray(horizons)]
+
+
+def success_error(level: Level, horizon: int, n: int) -> float:
+    """Standard error of the success probability after n episodes; 0 where the level is exact.
+
+    By the delta method: replicate i moves (e_n)ᵀ R^H 1 by Σ_m 1{right_i(m)}·worth[m, W_i(m)]/replicates, but for a
+    constant, with worth[m, w] = Σ_h U_h[m]·V_{H−h−1}[m − w], U_h = (e_n)ᵀ R^h and V_h = R^h 1. Raises `BadInput` for
+    H < 1 or n outside 0..labels.
+    """
+    require(horizon >= 1, "horizon", horizon, "at least 1")
+    require(0 <= n <= level.labels, "n", n, f"in 0..{level.labels}")
+    if level.wrong is None:
+        return 0.0
+    on, possible = _passed_on(level)
+    values, arriving = _values(level, horizon), np.zeros(level.labels + 1)
+    arriving[n], law, worth = 1.0, level.law * possible, np.zeros(level.law.shape)
+    for left in range(horizon - 1, -1, -1):
+        worth += arriving[:, None] * values[left][on]
+        arriving = np.bincount(on.ravel(), (arriving[:, None] * law).ravel(), minlength=level.labels + 1)
+    each = sum(right * row[wrong] for right, row, wrong in zip(level.right, worth, level.wrong, strict=True))
+    return float(np.std(each) / math.sqrt(level.right.shape[1]))
+
+
+def n_star_online(level: Level, horizon: int, delta: float) -> float:
+    """min{n : success(n) >= 1 − δ} episodes; infinite if the level's `labels` do not suffice (docs/theory.md §4.2).
+
+    Success never decreases in n but for the noise of a simulated level, which is bisected as a measured one is.
+    Raises `BadInput` for H < 1 or δ outside (0, 1).
+    """
+    check_setting(delta=delta)
+    good = success_curve(level, [horizon])[0] >= 1.0 - delta
+    return float(np.argmax(good)) if good.any() else math.inf
+
+
+def online_success(
+    horizon: int, n_actions: int, eta: float, n: int, ties: Ties = "uniform", replicates: int | None = None,
+    seed: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """`value` = P(a greedy learner of the chain is right at all H levels after n episodes), uniform noise, and its
+    standard error `stderr` where the level is simulated (A > 2; docs/theory.md §4.2).
+
+    Without `replicates` there are as many as fit into `MAX_CELLS`, at most `REPLICATES`. Raises `BadInput` as
+    `level_table` does, and for H < 1.
+    """
+    replicates = min(REPLICATES, max(1, MAX_CELLS // (n + 1))) if replicates is None else replicates
+    level = level_table(n_actions, eta, n, ties=ties, replicates=replicates, seed=seed)
+    value = float(np.clip(success_curve(level, [horizon])[0, n], 0.0, 1.0))
+    return {"value": value} if level.wrong is None else {"value": value, "stderr": success_error(level, horizon, n)}
+
+
+def episodes_per_level(n_actions: int, eta: float) -> float:
+    """μ(A, η) = Σ_{k>=0} (1 − M_A(k)): episodes that one more level costs a greedy learner in mean, to 1e-7.
+
+    Uniform noise. For A = 2 it is 1/(2(1−η)²): the lead is a walk of drift 1 − η, which is at zero 1/(1−η) times and
+    below zero η/(2(1−η)²) times in mean. Raises `BadInput` for A < 2, η outside [0, 1), or (A > 2) η so near 1 that a
+    plurality needs more than `MAX_LABELS` labels. Source: docs/theory.md §4.2.
+    """
+    check_setting(1, n_actions, eta)
+    if n_actions == 2:
+        return 0.5 / (1.0 - eta) ** 2
+    labels = labels_until_sure(n_actions, eta, 1e-7 * (1.0 - overlap(n_actions, eta)))
+    return float((1.0 - plurality_right(n_actions, eta, labels)).sum())
+
+
+def level_moments(level: Level) -> tuple[float, float]:
+    """Mean μ and standard deviation σ of the wrong looks of one level among its `labels` visits, episodes.
+
+    With enough labels these are those of one level's cost, and n*(H) = μH + z_{1−δ}·σ√H + O(1) (docs/theory.md §4.2).
+    """
+    if level.wrong is not None:
+        last = level.wrong[-1]
+        return float(last.mean()), float(last.std(ddof=1))
+    mass, w = level.law[-1] / level.law[-1].sum(), np.arange(level.law.shape[1])
+    mean = float(mass @ w)
+    return mean, float(math.sqrt(mass @ (w - mean) ** 2))
