@@ -58,7 +58,7 @@ class Level:
 
 
 def level_table(
-    n_actions: int, eta: float, labels: int, law: Float[np.ndarray, " A"] | None = None, ties: Ties = "uniform",
+    n_actions: int, eta: float, labels: int, law: Float[np.ndarray, " A"] | None = None, ties: Ties = "lowest",
     replicates: int = 0, seed: int = 0,
 ) -> Level:  # fmt: skip
     """One level for up to `labels` episodes.
@@ -131,7 +131,6 @@ def _walk(q: float, labels: int, at_start: float, at_tie: float) -> Float[np.nda
         now[1:] = q * looked[:-1]
         now[-1] += q * looked[-1]
         now[:-1] += (1.0 - q) * looked[1:]
-        now[-1] += (1.0 - q) * looked[-1] * (q == 1.0)
         table[n] = (right * now).sum(0)
     return table
 
@@ -233,7 +232,7 @@ def online_success(
 
 
 def episodes_per_level(n_actions: int, eta: float) -> float:
-    """μ(A, η) = Σ_{k>=0} (1 − M_A(k)): episodes that one more level costs a greedy learner in mean, to 1e-7.
+    """μ(A, η) = Σ_{k>=0} (1 − M_A(k)): episodes that one more level costs a greedy learner in mean, to 1e-6.
 
     Uniform noise. For A = 2 it is 1/(2(1−η)²): the lead is a walk of drift 1 − η, which is at zero 1/(1−η) times and
     below zero η/(2(1−η)²) times in mean. Raises `BadInput` for A < 2, η outside [0, 1), or (A > 2) η so near 1 that a
