@@ -86,6 +86,7 @@ def _fails(method: str, cells: dict, nail: dict, chance: dict) -> list[Claim]:
     source = f"docs/theory.md {'§4.1' if method == 'loglossbc' else '§4.2'}; paper, Fig. 4"
     rare = {cell: late(cells[cell], "full_exact") for cell in cells if chance[cell] < RARE}
     found = {cell: median_interval(times_to_solve(chosen)) for cell, chosen in cells.items()}
+    level = next(iter(found.values())).level
     budget = next(iter(nail.values())).episodes.max()
     ratio = [found[cell].value / min(median_interval(times_to_solve(nail[cell])).value, budget) for cell in cells]
     p = trend_test(np.array([ratio]), -np.array([chance[cell] for cell in cells]), np.random.default_rng(0))
@@ -102,7 +103,7 @@ def _fails(method: str, cells: dict, nail: dict, chance: dict) -> list[Claim]:
             f"the rarer clean trajectories are, the more episodes {label} takes relative to NAIL-F (rank correlation "
             f"of q^m and the ratio of medians, cells permuted, one-sided p < {LEVEL:g})", source,
             f"p ≥ {LEVEL:g}, where cells that the median seed of {label} does not solve tie at the largest ratio",
-            f"p = {p:.2g}; {label}, thousand episodes, median [{100 * next(iter(found.values())).level:.4g} % interval]: "
+            f"p = {p:.2g}; {label}, thousand episodes, median [{100 * level:.4g} % interval]: "
             + _in_cells({cell: in_words(x) for cell, x in found.items()}),
             p < LEVEL,
         ),
