@@ -219,7 +219,7 @@ EXPERIMENT = figure_of_points(
     "εT² against εT: the cost of mistakes with and without recovery, exact and simulated",
     {
         "smoke": "about 6 seconds on two cores",
-        "cpu": "about 1.5 minutes on two cores",
+        "cpu": "about 15 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw,
