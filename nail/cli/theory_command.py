@@ -23,9 +23,16 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "c": (float, "c = HΔ, expected rare actions an episode at θ = 0, 0 < c ≤ H/2"),
     "C": (float, "C ≥ 1 with ν(a) ≤ C·q(a) for all actions a; of the dominated noise C ≤ H/c"),
     "noise": (str, "uniform (ν(1) = 1/2) or dominated (ν(1) = CΔ)"),
+    "ties": (str, "how the plurality breaks ties: uniform (afresh at each look) or lowest (to the lowest action)"),
+    "replicates": (int, "levels that are simulated where A > 2"),
+    "seed": (int, "of the simulation"),
     "recovery": (int | None, "steps u ≥ 1 after a mistake until the path is regained; default: never"),
 }
 """option → type, what it is"""
+
+
+MAX_VISITS = 4 * 10**6
+"""largest H·(n+1) of `online-exact`: about a minute"""
 
 
 class Quantity(NamedTuple):
@@ -35,7 +42,7 @@ class Quantity(NamedTuple):
     options: str
     """its options, in the order of the function's arguments; NAME=VALUE has a default"""
     function: str
-    """module of nail.theory and function"""
+    """module of nail.theory and function, of one number or of what stands in the answer: `value` and others"""
     meaning: str
     formula: str
     source: str
@@ -55,6 +62,20 @@ def _check_lrt(o: Any) -> None:
     require(o.c <= o.H / 2, "c", o.c, f"at most H/2 = {o.H / 2:g}")
     require(1 <= o.C <= o.H / o.c, "C", o.C, f"at most H/c = {o.H / o.c:g}")
     require(o.n * o.H <= 2**53, "n", o.n, "small enough that n·H is at most 2^53")
+
+
+def _check_online(o: Any) -> None:
+    require_known("ties", o.ties, ("uniform", "lowest"))
+    _check_actions(o)
+    require(o.n < MAX_VISITS, "n", o.n, f"below {MAX_VISITS:,}")
+    require(o.H * (o.n + 1) <= MAX_VISITS, "H", o.H, f"at most {MAX_VISITS // (o.n + 1):,} at n {o.n}")
+    if o.A > 2 and o.eta > 0:
+        most = min(2 * 10**9 // (o.A * (o.n + 1)), 5 * 10**7 // max(o.n + 1, o.A))
+        require(o.replicates <= most, "replicates", o.replicates, f"at most {most:,} at A {o.A} and n {o.n}")
+
+
+def _check_actions(o: Any) -> None:
+    require(o.A <= 10**6, "A", o.A, "at most 1000000")
 
 
 QUANTITIES = (
@@ -81,6 +102,18 @@ QUANTITIES = (
         "dynamic programme over n_h: n_1 = n, n_(h+1) ~ Bin(n_h, q), plurality right at every level",
         "docs/theory.md §4.2; expert uniform off path, uniform noise, ties broken uniformly",
         lambda o: require(o.H <= MAX_LEVELS, "H", o.H, f"at most {MAX_LEVELS}"),
+    ),
+    Quantity(
+        "online-exact", "H A eta n ties=uniform replicates=20000 seed=0", "online.online_success",
+        "probability that a greedy on-policy learner finds all H right actions of the poison chain",
+        "(e_n)ᵀ R^H 1, R[n, n'] = P(n' right looks among n, plurality of n labels right); A > 2: one simulated level",
+        "docs/theory.md §4.2; one label per visited level, plurality; uniform noise", _check_online,
+    ),
+    Quantity(
+        "episodes-per-level", "A eta", "online.episodes_per_level",
+        "mean number of episodes μ that one more level costs a greedy on-policy learner of the poison chain",
+        "μ = Σ_{k≥0} (1 − M_A(k)), M_A(k) = P(plurality of k labels is right), M_A(0) = 1/A",
+        "docs/theory.md §4.2; uniform noise", _check_actions,
     ),
     Quantity(
         "hellinger", "eta C", "bounds.hellinger_constant",
@@ -115,7 +148,8 @@ def question(row: Quantity) -> type[Question]:
         row.check(self)
         module, function = row.function.split(".")
         compute = getattr(import_module(f"nail.theory.{module}"), function)
-        return {"value": compute(*(getattr(self, name) for name, *_ in fields))}
+        found = compute(*(getattr(self, name) for name, *_ in fields))
+        return found if isinstance(found, dict) else {"value": found}
 
     about = f"{row.meaning[0].upper()}{row.meaning[1:]}."
     body = {**row._asdict(), "answer": answer, "__doc__": about}

@@ -30,14 +30,16 @@ from nail.theory.plurality import (
 )
 
 Ties = Literal["uniform", "lowest"]
+MAX_ACTIONS = 10**6
+"""largest number of actions"""
 TAIL = 1e-13
 """probability of leads and of wrong looks beyond what the dynamic programme keeps"""
 REPLICATES = 100_000
 """replicates of a simulated level unless told otherwise"""
-MAX_CELLS = 10**8
+MAX_CELLS = 5 * 10**7
 """largest number of table entries (labels × wrong looks, or replicates × labels)"""
-MAX_WORK = 10**10
-"""largest number of entries that the dynamic programme updates"""
+MAX_WORK = 5 * 10**9
+"""largest number of entries that the dynamic programme updates, or that H levels one after the other read"""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Level:
     """P(W = w and the plurality of all n labels is right), indexed [n, w]: exact, or a share of simulated replicates"""
     wrong: Int[np.ndarray, "n1 replicates"] | None = None
     """W of each simulated replicate after n labels; None: the level is exact"""
-    right: Bool[np.ndarray, "n1 replicates"] | None = None
-    """whether its plurality of n labels is right"""
+    right: Float[np.ndarray, "n1 replicates"] | None = None
+    """probability that its plurality of n labels is right: 0, 1 or, in a uniform split, 1/number of tied actions"""
 
     @property
     def labels(self) -> int:
@@ -69,19 +71,20 @@ def level_table(
     table that is too large. Source: docs/theory.md §4.2, §4.6.
     """
     check_setting(1, n_actions, eta)
-    require(labels >= 0, "labels", labels, "at least 0")
+    require(0 <= labels < MAX_CELLS, "labels", labels, f"at least 0 and below {MAX_CELLS:,}")
+    require(n_actions <= MAX_ACTIONS, "n_actions", n_actions, f"at most {MAX_ACTIONS:,}")
     require(ties in ("uniform", "lowest"), "ties", ties, "'uniform' or 'lowest'")
     if law is None:
         q = right_probability(n_actions, eta)
         law = np.append(q, np.full(n_actions - 1, eta / n_actions))
     law = np.asarray(law, float)
     fine = law.shape == (n_actions,) and bool((law >= 0).all()) and abs(law.sum() - 1) < 1e-9 and law[0] > 0
-    require(fine, "law", law.tolist(), f"a law of {n_actions} actions whose first one has positive probability")
+    require(fine, "law", law, f"a law of {n_actions} actions whose first one has positive probability")
     if (law[1:] > 0).sum() <= 1:
         return _exact_level(n_actions, float(law[0]), labels, ties)
     require(replicates >= 1, "replicates", replicates, "at least 1 where labels fall on more than two actions")
-    cells = replicates * (labels + 1)
-    require(cells <= MAX_CELLS, "replicates × labels", cells, f"at most {MAX_CELLS:,}")
+    cells = replicates * max(labels + 1, n_actions)
+    require(cells <= MAX_CELLS, "replicates × (labels, actions)", cells, f"at most {MAX_CELLS:,}")
     return _simulated_level(law, labels, ties, replicates, np.random.default_rng(seed))
 
 
@@ -118,20 +121,23 @@ def _walk(q: float, labels: int, at_start: float, at_tie: float) -> Float[np.nda
     require(
         (labels + 1) * (looks + 1) <= MAX_CELLS and work <= MAX_WORK, "n", labels, "small enough for the exact table"
     )
-    right = np.repeat([0.0, at_tie, 1.0], [lead, 1, lead])[:, None]
     now = np.zeros((2 * lead + 1, looks + 1))
     now[lead, 0] = 1.0
-    table = np.empty((labels + 1, looks + 1))
-    table[0] = at_start * now[lead]
+    table = np.zeros((labels + 1, looks + 1))
+    table[0, 0] = at_start
     for n in range(1, labels + 1):
-        chance = right if n > 1 else np.full_like(right, at_start)
-        looked = chance * now
-        looked[:, 1:] += ((1.0 - chance) * now)[:, :-1]
-        now = np.zeros_like(looked)
-        now[1:] = q * looked[:-1]
-        now[-1] += q * looked[-1]
-        now[:-1] += (1.0 - q) * looked[1:]
-        table[n] = (right * now).sum(0)
+        wide, chance = min(n, looks) + 1, at_tie if n > 1 else at_start
+        before = now[: lead + 1, :wide].copy()
+        now[: lead + 1, 1:wide] = before[:, :-1]
+        now[: lead + 1, 0] = 0.0
+        now[lead, :wide] += chance * (before[lead] - now[lead, :wide])
+        top = now[-1, :wide] * q
+        down = (1.0 - q) * now[1:, :wide]
+        now[1:, :wide] = q * now[:-1, :wide]
+        now[0, :wide] = 0.0
+        now[-1, :wide] += top
+        now[:-1, :wide] += down
+        table[n, :wide] = now[lead + 1 :, :wide].sum(0) + at_tie * now[lead, :wide]
     return table
 
 
@@ -141,7 +147,7 @@ def _simulated_level(law, labels: int, ties: Ties, replicates: int, rng: np.rand
     counts = np.zeros((n_actions, replicates), np.int32)
     order = rng.random((n_actions, replicates)).argsort(0) if ties == "lowest" else None
     wrong = np.zeros((labels + 1, replicates), np.int32)
-    right = np.empty((labels + 1, replicates), bool)
+    right = np.empty((labels + 1, replicates), np.float32)
     places, cumulative = np.arange(replicates), np.cumsum(law)[:-1]
     for n in range(labels + 1):
         best = counts.max(0)
@@ -149,12 +155,12 @@ def _simulated_level(law, labels: int, ties: Ties, replicates: int, rng: np.rand
         if order is not None:
             right[n] = np.where(tied, order, n_actions).argmin(0) == 0
         else:
-            right[n] = tied[0] & (rng.random(replicates) * tied.sum(0) < 1.0)
+            right[n] = tied[0] / tied.sum(0)
         if n < labels:
-            wrong[n + 1] = wrong[n] + ~right[n]
+            wrong[n + 1] = wrong[n] + (right[n] <= rng.random(replicates))
             counts[(rng.random(replicates)[:, None] >= cumulative).sum(1), places] += 1
     size = int(wrong.max()) + 1
-    shares = [np.bincount(w[r], minlength=size) / replicates for w, r in zip(wrong, right, strict=True)]
+    shares = [np.bincount(w, r, size) / replicates for w, r in zip(wrong, right, strict=True)]
     return Level(np.stack(shares), wrong, right)
 
 
@@ -166,6 +172,8 @@ def _passed_on(level: Level) -> tuple[Int[np.ndarray, "n1 W1"], Bool[np.ndarray,
 
 def _values(level: Level, horizon: int) -> Float[np.ndarray, "H1 n1"]:
     """R^h 1 for h = 0..H."""
+    work = max(horizon * level.law.size, horizon * (level.labels + 1) * MAX_WORK // MAX_CELLS)
+    require(work <= MAX_WORK, "horizon", horizon, f"small enough for {level.labels} labels")
     on, possible = _passed_on(level)
     values, law = np.ones((horizon + 1, level.labels + 1)), level.law * possible
     for h in range(horizon):
@@ -241,7 +249,7 @@ def episodes_per_level(n_actions: int, eta: float) -> float:
     check_setting(1, n_actions, eta)
     if n_actions == 2:
         return 0.5 / (1.0 - eta) ** 2
-    labels = labels_until_sure(n_actions, eta, 1e-7 * (1.0 - overlap(n_actions, eta)))
+    labels = labels_until_sure(n_actions, eta, 5e-7 * (1.0 - overlap(n_actions, eta)))
     return float((1.0 - plurality_right(n_actions, eta, labels)).sum())
 
 
