@@ -10,13 +10,16 @@ from nail.cli.main import main
 from nail.counting.learners import level_methods
 from nail.counting.nstar import n_star
 from nail.envs.instances import garnet
-from nail.theory import bounds, exact
+from nail.theory import bounds, exact, online
 
 ASKED = [
     ("survival --H 31 --A 7 --eta 0.2", lambda: exact.survival(31, 7, 0.2)),
     ("offline-genie --H 6 --A 4 --eta 0.5 --n 40", lambda: exact.genie_success(6, 4, 0.5, 40)),
     ("offline-n --H 6 --A 4 --eta 0.5 --delta 0.1", lambda: exact.n_offline(6, 4, 0.5, 0.1)),
     ("bc-exact --H 6 --A 4 --eta 0.5 --n 40", lambda: exact.bc_exact(6, 4, 0.5, 40)),
+    ("online-exact --H 3 --A 2 --eta 0.5 --n 20", lambda: online.online_success(3, 2, 0.5, 20)["value"]),
+    ("online-exact --H 3 --A 2 --eta 0 --n 0 --ties lowest", lambda: 0.125),
+    ("episodes-per-level --A 7 --eta 0.2", lambda: online.episodes_per_level(7, 0.2)),
     ("hellinger --eta 0.3 --C 2", lambda: bounds.hellinger_constant(0.3, 2.0)),
     ("lrt-error --H 20 --c 1 --eta 0.3 --n 50 --noise uniform", lambda: exact.lrt_error(20, 1.0, 0.3, 50)),
     (
@@ -55,6 +58,17 @@ def test_theory_gives_the_librarys_number(arguments, expected, capsys):
     assert "docs/theory.md §" in table
     value = next(line for line in table.splitlines() if line.split()[0] == "value").split()[1]
     assert float(value.replace(",", "")) == pytest.approx(printed["value"], rel=1e-9)
+
+
+def test_a_simulated_law_comes_with_its_standard_error(capsys):
+    """For A = 3 the level is simulated, as often and from the seed that is asked for."""
+    words = "online-exact --H 3 --A 3 --eta 0.5 --n 20 --ties lowest --replicates 500 --seed 7".split()
+    assert main(["theory", *words, "--json"]) == 0
+    printed = strict(capsys.readouterr().out)
+    found = online.online_success(3, 3, 0.5, 20, "lowest", 500, 7)
+    assert {field: printed[field] for field in ("value", "stderr")} == found
+    assert main(["theory", *words]) == 0
+    assert "stderr" in capsys.readouterr().out
 
 
 def test_n_star_gives_the_librarys_answer(capsys):
@@ -130,6 +144,16 @@ BAD = [
     ("theory offline-n --H 3 --A 3 --eta 0.2 --delta 0", "delta must be in (0, 1), got 0.0"),
     ("theory offline-n --H 9999 --A 3 --eta 0.5 --delta 0.1", "H must be small enough"),
     ("theory bc-exact --H 3 --A 3 --eta 0.9999 --n 5", "eta (with 3 actions) must be small enough"),
+    ("theory online-exact --H 3 --A 2 --eta 0.2 --n 5 --ties low", "unknown ties 'low'; did you mean 'lowest'?"),
+    ("theory online-exact --H 3 --A 2 --eta 0.2 --n 4000000", "n must be below 4,000,000, got 4000000"),
+    ("theory online-exact --H 900000 --A 2 --eta 0.2 --n 9", "H must be at most 400,000 at n 9, got 900000"),
+    ("theory online-exact --H 3 --A 2 --eta 0.99 --n 50000", "n must be small enough for the exact table"),
+    (
+        "theory online-exact --H 3 --A 4 --eta 0.2 --n 9 --replicates 90000000",
+        "replicates must be at most 5,000,000 at A 4 and n 9, got 90000000",
+    ),
+    ("theory online-exact --H 3 --A 9000000 --eta 0 --n 5", "A must be at most 1000000, got 9000000"),
+    ("theory episodes-per-level --A 3 --eta 0.99", "eta (with 3 actions) must be small enough"),
     ("theory hellinger --eta 0.2 --C 0.5", "C must be a finite number of at least 1, got 0.5"),
     ("theory hellinger --eta 0.2 --C inf", "C must be a finite number of at least 1, got inf"),
     ("theory lrt-error --H 4 --c 3 --eta 0.2 --n 5", "c must be at most H/2 = 2, got 3.0"),

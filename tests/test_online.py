@@ -1,9 +1,5 @@
-"""The exact law of the greedy learner: against enumeration, against the simulated learner, and its moments.
+"""The law of greedy learners, level by level: against enumeration, the simulated learners, and itself."""
 
-Statistical tests: 5 standard errors (error probability 6e-7 each) at fixed seeds, where not said otherwise.
-"""
-
-import functools
 import itertools
 import math
 
@@ -15,135 +11,136 @@ from nail.counting import levels
 from nail.counting.drivers import Setting, complete
 from nail.counting.learners import learner
 from nail.theory import online
+from nail.theory.online import episodes_per_level, level_moments, level_table, n_star_online, success_curve
+from nail.theory.plurality import plurality_right
 
 
-def enumerated(n_actions, law, horizon, n, ties):
-    """success(n) by brute force over label sequences of every level, and over tie orders or fresh splits of ties."""
+def look(counts, order):
+    """[(right?, probability)] of one look: order of preference, or None for a fresh uniform split."""
+    tied = np.flatnonzero(counts == counts.max())
+    if order is not None:
+        return [(bool(min(tied, key=order.__getitem__) == 0), 1.0)]
+    return [(True, (0 in tied) / len(tied)), (False, 1 - (0 in tied) / len(tied))]
 
-    def looks(labels, order):
-        """Chances that each look is right: of no labels, one, .., all."""
-        found = []
-        for k in range(len(labels) + 1):
-            counts = np.bincount(labels[:k], minlength=n_actions)
-            tied = np.flatnonzero(counts == counts.max())
-            found.append(float(min(tied, key=order.index) == 0) if order else (0 in tied) / len(tied))
-        return found
 
-    orders = list(itertools.permutations(range(n_actions))) if ties == "lowest" else [None]
+def enumerated(law, horizon, n, orders):
+    """P(all levels right) by walking through all looks and labels, episode by episode. `orders`: one a level."""
 
-    @functools.cache
-    def value(visits, left):
+    def play(level, counts, left, after):
+        """Labels of this level, one for each of `left` visits; then the next level with its right looks."""
         if left == 0:
-            return 1.0
+            ends = look(counts, orders[level])
+            return sum(p * (1.0 if level + 1 == horizon else play(level + 1, np.zeros(len(law), int), after, 0))
+                       for right, p in ends if right and p > 0)  # fmt: skip
         total = 0.0
-        for labels in itertools.product(range(n_actions), repeat=visits):
-            mass = math.prod(law[a] for a in labels)
-            for order in orders if mass > 0 else []:
-                chances = looks(list(labels), order)
-                passed = np.array([1.0])
-                for chance in chances[:-1]:
-                    passed = np.convolve(passed, [1 - chance, chance])
-                total += mass / len(orders) * chances[-1] * sum(p * value(m, left - 1) for m, p in enumerate(passed))
+        for right, p in look(counts, orders[level]):
+            for action in np.flatnonzero(law):
+                if p > 0:
+                    new = counts + (np.arange(len(law)) == action)
+                    total += p * law[action] * play(level, new, left - 1, after + right)
         return total
 
-    return value(n, horizon)
+    return play(0, np.zeros(len(law), int), n, 0)
 
 
 @pytest.mark.parametrize("ties", ["uniform", "lowest"])
-@pytest.mark.parametrize(
-    ("n_actions", "law", "horizon", "n"),
-    [(2, (0.75, 0.25), 1, 5), (2, (0.75, 0.25), 2, 4), (2, (0.6, 0.4), 3, 3), (3, (0.8, 0.2, 0.0), 2, 4),
-     (4, (0.7, 0.0, 0.3, 0.0), 2, 2), (2, (1.0, 0.0), 3, 4), (2, (0.4, 0.6), 2, 4)],
-)  # fmt: skip
-def test_two_classes_of_labels_are_exact(ties, n_actions, law, horizon, n):
-    level = online.level_table(n_actions, 0.5, n, np.array(law), ties)
-    assert level.wrong is None
-    found = online.success_curve(level, [horizon])[0]
-    for m in range(n + 1):
-        assert found[m] == pytest.approx(enumerated(n_actions, law, horizon, m, ties), abs=1e-12)
+@pytest.mark.parametrize(("law", "horizon", "n"), [
+    ((0.7, 0.3), 1, 6), ((0.7, 0.3), 2, 5), ((0.45, 0.55), 3, 4), ((0.6, 0.4, 0.0), 2, 4), ((1.0, 0.0), 3, 2),
+])  # fmt: skip
+def test_two_classes_of_labels_equal_enumeration(law, horizon, n, ties):
+    one = [None] if ties == "uniform" else list(itertools.permutations(range(len(law))))
+    all_orders = list(itertools.product(one, repeat=horizon))
+    expected = np.mean([enumerated(np.array(law), horizon, n, orders) for orders in all_orders])
+    level = level_table(len(law), 0.0, 8, np.array(law), ties)
+    assert success_curve(level, [horizon])[0, n] == pytest.approx(expected, abs=1e-12)
+
+
+def simulated(n_actions, eta, labels, replicates, seed, ties="lowest"):
+    """A level by simulation, also where it could be exact."""
+    law = np.append(1 - eta + eta / n_actions, np.full(n_actions - 1, eta / n_actions))
+    return online._simulated_level(law, labels, ties, replicates, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("ties", ["uniform", "lowest"])
-def test_a_simulated_level_is_the_enumerated_one(ties):
-    """Three actions, H = 1 and 2: enumeration, within 5 of the standard errors that the level itself gives."""
-    law, replicates = (0.6, 0.3, 0.1), 20_000
-    level = online.level_table(3, 0.5, 3, np.array(law), ties, replicates, seed=3)
-    for horizon in (1, 2):
-        expected, error = enumerated(3, law, horizon, 3, ties), online.success_error(level, horizon, 3)
-        assert error == pytest.approx(math.sqrt(expected * (1 - expected) / replicates), rel=0.6)
-        assert abs(online.success_curve(level, [horizon])[0, 3] - expected) < 5 * error
+def test_a_simulated_level_has_the_exact_law_and_its_standard_error(ties):
+    """(estimate − exact)/stderr over 300 seeds: mean within 5/√300, mean square within 5·√(2/300) of 1; error
+    probability about 1e-6 each. Three actions: 5 standard errors of the enumeration."""
+    exact = success_curve(level_table(2, 0.5, 12, ties=ties), [4])[0, 12]
+    drawn = [simulated(2, 0.5, 12, 1000, seed, ties) for seed in range(300)]
+    z = [(success_curve(level, [4])[0, 12] - exact) / online.success_error(level, 4, 12) for level in drawn]
+    assert abs(np.mean(z)) < 5 / math.sqrt(300)
+    assert abs(np.mean(np.square(z)) - 1) < 5 * math.sqrt(2 / 300)
+    law, orders = np.array([0.6, 0.2, 0.2]), [None] if ties == "uniform" else list(itertools.permutations(range(3)))
+    expected = np.mean([enumerated(law, 2, 3, pair) for pair in itertools.product(orders, repeat=2)])
+    three = online.online_success(2, 3, 0.6, 3, ties, 20_000)
+    assert abs(three["value"] - expected) < 5 * three["stderr"]
+    assert 0 < three["stderr"] < 0.01
 
 
-def test_the_standard_error_is_the_spread_over_seeds():
-    """40 simulated levels of 500 replicates: a ratio of χ²_39/39 to 1 in (0.45, 1.9) but for 1e-4."""
-    found = [online.online_success(6, 3, 0.5, 24, replicates=500, seed=seed) for seed in range(40)]
-    spread = np.var([x["value"] for x in found], ddof=1) / np.mean([x["stderr"] ** 2 for x in found])
-    assert 0.45 < spread < 1.9
+@pytest.mark.parametrize(("n_actions", "horizon"), [(2, 6), (4, 6)])
+def test_the_simulated_learner_has_this_law(n_actions, horizon):
+    """NAIL-F in 3,000 replicates at 8 checkpoints: 5 joint standard errors, error probability 5e-6."""
+    setting, replicates = complete(Setting(0.5), n_actions), 3000
+    state = levels.begin(horizon, n_actions, replicates, 5)
+    found = np.asarray(levels.advance(learner("nail-f", by_level=True), state, setting, 6, 8)[1]).mean(0)
+    level = level_table(n_actions, 0.5, 48, replicates=20_000)
+    for n, share in zip(range(6, 49, 6), found, strict=True):
+        expected = success_curve(level, [horizon])[0, n]
+        error = math.hypot(math.sqrt(expected * (1 - expected) / replicates), online.success_error(level, horizon, n))
+        assert abs(share - expected) < 5 * error
+    assert found[0] < 0.5 < 0.9 < found[-1]
 
 
-@pytest.mark.parametrize(("n_actions", "eta", "horizon", "n"), [(2, 0.5, 10, 30), (2, 0.8, 4, 110), (4, 0.5, 8, 30)])
-def test_the_simulated_learner_follows_the_law(n_actions, eta, horizon, n):
-    """NAIL-F of nail/counting breaks ties to the lowest action."""
-    runs, state = 4000, levels.begin(horizon, n_actions, 4000, 11)
-    advanced = levels.advance(learner("nail-f"), state, complete(Setting(eta), n_actions), n, 1)
-    measured = np.asarray(advanced[1]).mean()
-    found = online.online_success(horizon, n_actions, eta, n, "lowest", 20_000)
-    error = math.hypot(math.sqrt(found["value"] * (1 - found["value"]) / runs), found.get("stderr", 0.0))
-    assert 0.3 < found["value"] < 0.97
-    assert abs(measured - found["value"]) < 5 * error
+def test_mu_and_the_moments_of_a_level():
+    """μ is the same for both rules, the spread is not; the sum of §4.2 by its definition."""
+    for n_actions, eta, mu in ((4, 0.5, 2.7207), (7, 0.2, 1.3042), (2, 0.5, 2.0), (3, 0.0, 2 / 3)):
+        assert episodes_per_level(n_actions, eta) == pytest.approx(mu, abs=5e-5)
+        right = plurality_right(n_actions, eta, 400)
+        assert episodes_per_level(n_actions, eta) == pytest.approx((1 - right).sum(), abs=1e-6)
+    fresh, fixed = (level_moments(level_table(2, 0.5, 300, ties=ties)) for ties in ("uniform", "lowest"))
+    assert fresh == pytest.approx((2.0, 3.0), abs=1e-9)
+    assert fixed == pytest.approx((2.0, math.sqrt(10)), abs=1e-9)
 
 
-def test_more_episodes_help_and_more_levels_hurt():
-    curves = online.success_curve(online.level_table(2, 0.6, 200), [1, 2, 5, 20])
-    assert (np.diff(curves, axis=1) > -1e-12).all()
-    assert (np.diff(curves, axis=0) < 1e-12).all()
-    assert curves[:, 0] == pytest.approx([0.5, 0.25, 2**-5, 2**-20])
-    assert curves[:3, -1].min() > 0.99
+def test_success_grows_with_n_and_n_star_is_its_inverse():
+    for ties in ("uniform", "lowest"):
+        level = level_table(2, 0.6, 120, ties=ties)
+        curves = success_curve(level, [1, 3, 9])
+        assert np.diff(curves).min() > -1e-12
+        assert (np.diff(curves, axis=0) < 0).all()
+        np.testing.assert_allclose(curves[:, 0], [0.5, 0.5**3, 0.5**9])
+        n = n_star_online(level, 9, 0.1)
+        assert curves[2, n - 1] < 0.9 <= curves[2, n]
+        assert math.isinf(n_star_online(level, 9, 1e-12))
+        np.testing.assert_allclose(curves[0], plurality_right(2, 0.6, 120), atol=1e-12)
 
 
-def test_episodes_per_level():
-    """docs/theory.md §4.2 gives 2.7207 and 1.3042; A = 2 has a closed form, held against the level's own mean."""
-    assert online.episodes_per_level(4, 0.5) == pytest.approx(2.7207, abs=5e-5)
-    assert online.episodes_per_level(7, 0.2) == pytest.approx(1.3042, abs=5e-5)
-    assert online.episodes_per_level(3, 0.0) == pytest.approx(2 / 3)
-    for eta in (0.0, 0.3, 0.7):
-        for ties in ("uniform", "lowest"):
-            mean, _ = online.level_moments(online.level_table(2, eta, 700, ties=ties))
-            assert mean == pytest.approx(online.episodes_per_level(2, eta), abs=1e-6)
-    level = online.level_table(4, 0.5, 120, ties="lowest", replicates=20_000)
-    mean, deviation = online.level_moments(level)
-    assert abs(mean - 2.72074) < 5 * deviation / math.sqrt(20_000)
+def test_truncation_loses_nothing(monkeypatch):
+    """Against a table that keeps all leads and all numbers of wrong looks."""
+    kept = online._walk(0.9, 150, 0.5, 0.5)
+    monkeypatch.setattr(online, "_caps", lambda q, labels: (labels + 1, labels))
+    full = online._walk(0.9, 150, 0.5, 0.5)
+    assert kept.shape[1] < full.shape[1]
+    np.testing.assert_allclose(kept, full[:, : kept.shape[1]], atol=1e-12)
+    assert full[:, kept.shape[1] :].sum() < 1e-10
 
 
-def test_n_star_is_the_crossing_and_grows_by_mu_a_level():
-    """n*(H) = μH + zσ√H + O(1): from H = 50 to 200 the differences agree to an episode a hundred levels."""
-    level = online.level_table(2, 0.5, 600)
-    mean, deviation = online.level_moments(level)
-    stars = {h: online.n_star_online(level, h, 0.1) for h in (50, 200)}
-    curve = online.success_curve(level, [50])[0]
-    assert curve[int(stars[50])] >= 0.9 > curve[int(stars[50]) - 1]
-    expected = mean * 150 + 1.2816 * deviation * (math.sqrt(200) - math.sqrt(50))
-    assert stars[200] - stars[50] == pytest.approx(expected, abs=2)
-    assert online.n_star_online(online.level_table(2, 0.5, 20), 50, 0.1) == math.inf
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: online.level_table(1, 0.5, 3),
-        lambda: online.level_table(2, 1.0, 3),
-        lambda: online.level_table(2, 0.5, -1),
-        lambda: online.level_table(3, 0.5, 3),
-        lambda: online.level_table(3, 0.5, 10**5, replicates=10**4),
-        lambda: online.level_table(2, 0.99, 10**6),
-        lambda: online.level_table(2, 0.5, 3, np.array([0.0, 1.0])),
-        lambda: online.level_table(2, 0.5, 3, np.array([0.9, 0.2])),
-        lambda: online.success_curve(online.level_table(2, 0.5, 3), [0]),
-        lambda: online.success_error(online.level_table(2, 0.5, 3), 1, 4),
-        lambda: online.n_star_online(online.level_table(2, 0.5, 3), 1, 1.0),
-        lambda: online.episodes_per_level(3, 0.9999),
-    ],
-)
-def test_bad_input(call):
-    with pytest.raises(BadInput):
+@pytest.mark.parametrize(("call", "name"), [
+    (lambda: level_table(1, 0.5, 3), "n_actions"),
+    (lambda: level_table(2, 1.0, 3), "eta"),
+    (lambda: level_table(2, 0.5, -1), "labels"),
+    (lambda: level_table(2, 0.5, 3, ties="low"), "unknown ties"),
+    (lambda: level_table(3, 0.5, 3), "replicates"),
+    (lambda: level_table(3, 0.5, 10**5, replicates=10**5), "replicates"),
+    (lambda: level_table(2, 0.5, 3, law=np.array([0.5, 0.6])), "law"),
+    (lambda: level_table(2, 0.5, 3, law=np.array([0.0, 1.0])), "law"),
+    (lambda: level_table(2, 0.999, 10**5), "n"),
+    (lambda: success_curve(level_table(2, 0.5, 3), [0]), "horizon"),
+    (lambda: success_curve(level_table(2, 0.5, 3), [10**9]), "horizon"),
+    (lambda: n_star_online(level_table(2, 0.5, 3), 2, 0.0), "delta"),
+    (lambda: online.success_error(level_table(2, 0.5, 3), 2, 4), "n"),
+    (lambda: episodes_per_level(3, 0.999), "eta"),
+])  # fmt: skip
+def test_bad_input_names_the_parameter(call, name):
+    with pytest.raises(BadInput, match=rf"^{name}\b"):
         call()

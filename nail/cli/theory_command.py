@@ -65,7 +65,6 @@ def _check_lrt(o: Any) -> None:
 
 
 def _check_online(o: Any) -> None:
-    require_known("ties", o.ties, ("uniform", "lowest"))
     _check_actions(o)
     require(o.n < MAX_VISITS, "n", o.n, f"below {MAX_VISITS:,}")
     require(o.H * (o.n + 1) <= MAX_VISITS, "H", o.H, f"at most {MAX_VISITS // (o.n + 1):,} at n {o.n}")

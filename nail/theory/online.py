@@ -15,12 +15,11 @@ preference at a level is the same at each look; the rule of the simulated learne
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from nail.checks import require
+from nail.checks import require, require_known
 from nail.theory.plurality import (
     check_setting,
     labels_until_sure,
@@ -29,7 +28,8 @@ from nail.theory.plurality import (
     right_probability,
 )
 
-Ties = Literal["uniform", "lowest"]
+TIES = ("uniform", "lowest")
+"""how a plurality breaks ties: afresh at each look, or to the lowest action"""
 MAX_ACTIONS = 10**6
 """largest number of actions"""
 TAIL = 1e-13
@@ -60,7 +60,7 @@ class Level:
 
 
 def level_table(
-    n_actions: int, eta: float, labels: int, law: Float[np.ndarray, " A"] | None = None, ties: Ties = "lowest",
+    n_actions: int, eta: float, labels: int, law: Float[np.ndarray, " A"] | None = None, ties: str = "lowest",
     replicates: int = 0, seed: int = 0,
 ) -> Level:  # fmt: skip
     """One level for up to `labels` episodes.
@@ -73,7 +73,7 @@ def level_table(
     check_setting(1, n_actions, eta)
     require(0 <= labels < MAX_CELLS, "labels", labels, f"at least 0 and below {MAX_CELLS:,}")
     require(n_actions <= MAX_ACTIONS, "n_actions", n_actions, f"at most {MAX_ACTIONS:,}")
-    require(ties in ("uniform", "lowest"), "ties", ties, "'uniform' or 'lowest'")
+    require_known("ties", ties, TIES)
     if law is None:
         q = right_probability(n_actions, eta)
         law = np.append(q, np.full(n_actions - 1, eta / n_actions))
@@ -88,7 +88,7 @@ def level_table(
     return _simulated_level(law, labels, ties, replicates, np.random.default_rng(seed))
 
 
-def _exact_level(n_actions: int, q: float, labels: int, ties: Ties) -> Level:
+def _exact_level(n_actions: int, q: float, labels: int, ties: str) -> Level:
     """The dynamic programme over (lead, W): at each look add to W where the plurality is wrong, then a label.
 
     With ties to the lowest action it runs once for each order of the right, the noisy and the other actions."""
@@ -141,7 +141,7 @@ def _walk(q: float, labels: int, at_start: float, at_tie: float) -> Float[np.nda
     return table
 
 
-def _simulated_level(law, labels: int, ties: Ties, replicates: int, rng: np.random.Generator) -> Level:
+def _simulated_level(law, labels: int, ties: str, replicates: int, rng: np.random.Generator) -> Level:
     """Replicates of one level, all at once, label by label."""
     n_actions = len(law)
     counts = np.zeros((n_actions, replicates), np.int32)
@@ -212,7 +212,7 @@ def success_error(level: Level, horizon: int, n: int) -> float:
     return float(np.std(each) / math.sqrt(level.right.shape[1]))
 
 
-def n_star_online(level: Level, horizon: int, delta: float) -> float:
+def n_star_online(level: Level, horizon: int, delta: float) -> int | float:
     """min{n : success(n) >= 1 − δ} episodes; infinite if the level's `labels` do not suffice (docs/theory.md §4.2).
 
     Success never decreases in n but for the noise of a simulated level, which is bisected as a measured one is.
@@ -220,11 +220,11 @@ def n_star_online(level: Level, horizon: int, delta: float) -> float:
     """
     check_setting(delta=delta)
     good = success_curve(level, [horizon])[0] >= 1.0 - delta
-    return float(np.argmax(good)) if good.any() else math.inf
+    return int(np.argmax(good)) if good.any() else math.inf
 
 
 def online_success(
-    horizon: int, n_actions: int, eta: float, n: int, ties: Ties = "uniform", replicates: int | None = None,
+    horizon: int, n_actions: int, eta: float, n: int, ties: str = "uniform", replicates: int | None = None,
     seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """`value` = P(a greedy learner of the chain is right at all H levels after n episodes), uniform noise, and its
