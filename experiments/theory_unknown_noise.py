@@ -1,11 +1,13 @@
 """Unknown corruption: NAILGUN, which needs no η and no ν, against NAIL told the truth, a wrong η or a wrong ν.
 
-docs/theory.md §4.6, on the poison chain (the right actions are uniform, ν does not know them). Two kernels: adversarial
-(all noise on one action, so that labels of a wrong action reach the right one's share at η = 1/2), and skewed. With a
-uniform kernel every told η gives the plurality, so it would compare nothing.
+docs/theory.md §4.6, on the poison chain: the right actions are uniform, ν is one law for all levels and does not know
+them. Two kernels: adversarial (all noise on one action, so that labels of a wrong action reach the right one's share at
+η = 1/2), and skewed. With a uniform kernel every told η gives the plurality, so it would compare nothing.
+
+The curve of NAILGUN is R^H of §4.2 with the law of one level of this instance, and a wrong ν fails below a critical
+least probability f: experiments/_unknown_noise.py says why.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,91 +15,121 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.figures.experiment import Claim
-from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
+from nail.figures.experiment import Claim, Row
+from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.methods import METHOD
-from nail.theory.bounds import phased_labels
 
-from ._nstar import episodes, measure_n_star, reached
-from ._theory import Point, figure_of_points
+from ._nstar import both_units, coverage_claim, in_unit, log_ratio, measure_n_star, n_label
+from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._unknown_noise import KERNELS, N_ACTIONS, critical, n_nailgun
 
-ORDER = ("nail-channel", "nailgun", "nail-wrong-eta", "nail-wrong-nu")
-KERNELS = {"adversarial": [0.0, 1.0, 0.0, 0.0], "skewed": [0.05, 0.6, 0.25, 0.1]}
-TOLD_KERNELS = {"adversarial": [0.0, 0.0, 1.0, 0.0], "skewed": [0.6, 0.05, 0.1, 0.25]}
-"""what NAIL (wrong ν) believes: the noise's mass on another action"""
-TOLD_ETA = 0.05
+TOLD = (0.01, 0.05, 0.5, 0.9)
 """what NAIL (wrong η) believes"""
-N_ACTIONS = 4
+OVER = max(TOLD)
+MORE = 1.1
+"""ratio of two n* up to which the one counts as no larger"""
+AWAY = 5.0
+"""factor from the critical f beyond which a wrong ν must succeed or fail"""
 
 
 class Size(NamedTuple):
     """A preset."""
 
     etas: tuple[float, ...]
+    """of the comparison, at `horizon`; those above 1/2 are for NAILGUN alone"""
     horizon: int
+    horizons: tuple[int, ...]
+    worst: tuple[float, ...]
+    """η of n*(H) under the adversarial kernel"""
+    floors: tuple[float, ...]
+    """f of a wrong ν"""
+    mistaken: tuple[float, ...]
+    """η under a wrong ν"""
     replicates: int
     budget: int
     delta: float = 0.1
 
 
+FLOORS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 0.25)
+WORST = (0.1, 0.2, 0.3, 0.4, 0.46)
 SIZES = {
-    "smoke": Size((0.2, 0.4, 0.55), 3, 40, 500),
-    "cpu": Size((0.1, 0.2, 0.3, 0.35, 0.4, 0.43, 0.46, 0.48, 0.52, 0.56), 8, 400, 30_000),
-    "paper": Size((0.1, 0.2, 0.3, 0.35, 0.4, 0.43, 0.46, 0.48, 0.49, 0.52, 0.56), 32, 2_000, 300_000),
+    "smoke": Size((0.2, 0.4, 0.55), 3, (2, 4), (0.2, 0.4), (1e-9, 1e-6, 0.25), (0.1,), 40, 500),
+    "cpu": Size((*WORST, 0.52, 0.56), 8, (2, 4, 8, 16, 32), WORST, FLOORS, (0.1, 0.2), 400, 6_000),
+    "paper": Size((*WORST, 0.48, 0.52, 0.56), 32, (2, 4, 8, 16, 32, 64), WORST, FLOORS, (0.1, 0.2), 2_000, 100_000),
 }
 
 
 def series(preset: str) -> list[list[Point]]:
-    """One series of growing η for each kernel and learner."""
+    """NAILGUN's n*(H), one series an η; each kernel and learner over η; a wrong ν over f."""
     size = SIZES[preset]
+
+    def point(kind, noise, method, eta, horizon, told_eta, f):
+        told = KERNELS[noise] if kind != "floor" else [f, f, 1.0 - 3.0 * f, f]
+        return seeded({
+            "kind": kind, "instance": "poison-chain", "noise": noise, "method": method, "eta": eta, "horizon": horizon,
+            "n_actions": N_ACTIONS, "delta": size.delta, "replicates": size.replicates, "budget": size.budget,
+            "kernel": KERNELS[noise], "told_eta": told_eta, "told_kernel": told, "f": f,
+        })  # fmt: skip
+
+    found = [[point("horizon", "adversarial", "nailgun", eta, horizon, eta, 0.0) for horizon in size.horizons]
+             for eta in reversed(size.worst)]  # fmt: skip
+    found += [[point("floor", "adversarial", "nail-wrong-nu", eta, size.horizon, eta, f) for f in size.floors]
+              for eta in size.mistaken]  # fmt: skip
+    for noise in KERNELS:
+        found.append([point("eta", noise, "nailgun", eta, size.horizon, eta, 0.0) for eta in size.etas])
+        inside = [eta for eta in size.etas if eta < 0.5]
+        found.append([point("eta", noise, "nail-channel", eta, size.horizon, eta, 0.0) for eta in inside])
+        found += [[point("eta", noise, "nail-wrong-eta", eta, size.horizon, told, 0.0) for eta in inside]
+                  for told in TOLD]  # fmt: skip
+    return found
+
+
+def measure(point: Point) -> list[Row]:
+    """n* of a point; for NAILGUN at η < 1/2 also that of the law of one level."""
+    (row,) = measure_n_star(point)
+    known = point["method"] == "nailgun" and point["eta"] < 0.5
     return [
-        [
-            {
-                "instance": "poison-chain", "noise": noise, "method": method, "eta": eta, "horizon": size.horizon,
-                "n_actions": N_ACTIONS, "delta": size.delta, "replicates": size.replicates, "seed": 200 + i,
-                "budget": size.budget, "kernel": kernel, "told_eta": TOLD_ETA, "told_kernel": TOLD_KERNELS[noise],
-            }
-            for eta in size.etas
-        ]
-        for noise, kernel in KERNELS.items()
-        for i, method in enumerate(ORDER)
-    ]  # fmt: skip
-
-
-def gap(noise: str, eta: float) -> float:
-    """Least margin of the right action's label probability over another's: (1−η) + η·min_{a≠b}(ν(a) − ν(b))."""
-    kernel = KERNELS[noise]
-    return 1.0 - eta + eta * (min(kernel) - max(kernel))
-
-
-def phased_nailgun(horizon: int, n_actions: int, noise: str, eta: float, delta: float) -> float:
-    """H·k episodes, k = ⌈2·log(2AH/δ)/gap²⌉ labels a level: the bound of docs/theory.md §4.2 with the margin of an
-    unknown kernel in place of 1−η; infinite where the margin is not positive."""
-    margin = gap(noise, eta)
-    return horizon * phased_labels(horizon, n_actions, 1.0 - margin, delta) if margin > 1e-12 else math.inf
-
-
-def bounds(rows: pd.DataFrame) -> list[float]:
-    """`phased_nailgun` of each row."""
-    return list(map(phased_nailgun, rows.horizon, rows.n_actions, rows.noise, rows.eta, rows.delta))
+        {**row, "exact": n_nailgun(point["noise"], point["eta"], point["horizon"], point["delta"]) if known else ""}
+    ]
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
-    """n* in episodes with its interval (the budget where censored), the mean loss there, and the bound for NAILGUN."""
-    kept = ["low", "high", "censored", "mean_loss", "horizon", "n_actions", "delta", "replicates", "told_eta"]
-    table = rows.assign(episodes=episodes(rows), bound=bounds(rows))
-    return table[["noise", "method", "eta", "episodes", *kept, "bound"]]
+    """n* in both units with its interval (the budget where censored), the mean loss there, NAILGUN's curve."""
+    kept = ["kind", "noise", "method", "told_eta", "f", "eta", "horizon", "n_actions", "delta", "replicates"]
+    units = ["episodes", "low", "high", "censored", "queries", "queries_low", "queries_high"]
+    return both_units(rows)[[*kept, *units, "mean_loss", "exact"]]
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """NAILGUN up to η near 1/2 and no further, what wrong beliefs cost, what the truth is worth."""
-    inside = rows[rows.eta < 0.5]
-    learners = {noise: dict(iter(points.groupby("method"))) for noise, points in inside.groupby("noise")}
-    found = [_nailgun_claim(noise, learners[noise]["nailgun"]) for noise in KERNELS]
-    found += [_bound_claim(inside[inside.method == "nailgun"]), _beyond_claim(rows[rows.eta > 0.5])]
-    for noise in KERNELS:
-        found += [_worse_claim(noise, learners[noise], method) for method in ("nail-wrong-nu", "nail-wrong-eta")]
-    return [*found, _truth_claim(reached(inside))]
+    """NAILGUN up to η near 1/2 and no further, on its curve; what a wrong η or ν costs; what the truth saves."""
+    of = dict(iter(rows[(rows.eta < 0.5) & (rows.kind == "eta")].groupby(["noise", "method"])))
+    gun = rows[rows.method == "nailgun"]
+    told = pd.concat([of[noise, "nail-wrong-eta"] for noise in KERNELS])
+    skewed = dict(iter(of["skewed", "nail-wrong-eta"].groupby("told_eta")))
+    pairs = {noise: (of[noise, "nail-channel"], of[noise, "nailgun"]) for noise in KERNELS}
+    return [
+        *(_reached_claim(of[noise, "nailgun"], f"{noise} ν: NAILGUN, told nothing, succeeds at every η < 1/2",
+                         "paper, abstract; docs/theory.md §4.6") for noise in KERNELS),
+        _beyond_claim(gun[(gun.noise == "adversarial") & (gun.eta > 0.5)]),
+        coverage_claim(
+            gun[gun.kind == "horizon"], "exact", "eta",
+            "adversarial ν: n* of NAILGUN over H and η is that of R^H with the law of one of its levels",
+            "docs/theory.md §4.2, §4.6",
+        ),
+        _reached_claim(told, "NAIL told the right ν succeeds at every η < 1/2, whatever η' it is told",
+                       "docs/theory.md §4.6"),
+        _ratio_claim(
+            {"skewed": (skewed[OVER], of["skewed", "nail-channel"])},
+            f"skewed ν: NAIL told η' = {OVER}, above the true η, needs more episodes than told the true η", 1.0, True,
+        ),
+        _ratio_claim(
+            {"skewed": (skewed[min(TOLD)], of["skewed", "nailgun"])},
+            f"skewed ν: NAIL told η' = {min(TOLD)} needs no more episodes than NAILGUN, whose rule is the limit η' → 0",
+            MORE, False,
+        ),
+        _ratio_claim(pairs, "NAIL told the true η and ν needs no more episodes than NAILGUN", MORE, False),
+        _floor_claim(rows[rows.kind == "floor"]),
+    ]  # fmt: skip
 
 
 def _numbers(points: pd.DataFrame) -> str:
@@ -106,98 +138,134 @@ def _numbers(points: pd.DataFrame) -> str:
     )
 
 
-def _nailgun_claim(noise: str, points: pd.DataFrame) -> Claim:
+def _reached_claim(points: pd.DataFrame, statement: str, source: str) -> Claim:
+    keys = ["noise", "told_eta"] if (points.method == "nail-wrong-eta").all() else ["noise", "method"]
+    numbers = [f"{noise} ν, {told}: {_numbers(group)}" for (noise, told), group in points.groupby(keys)]
     return Claim(
-        f"{noise} ν: NAILGUN, told nothing, succeeds at every η < 1/2 of the grid",
-        "paper, abstract; docs/theory.md §4.6",
-        f"n*: {_numbers(points)}",
-        not points.censored.any(),
+        statement,
+        source,
+        "an η < 1/2 of the grid at which the budget does not suffice for success 1 − δ",
+        "n* with " + "; ".join(numbers),
+        len(points) > 0 and not points.censored.any(),
     )
 
 
-def _bound_claim(points: pd.DataFrame) -> Claim:
-    worst = (points.n_star / bounds(points)).max()
-    return Claim(
-        "NAILGUN stays below the phased bound with the margin of its kernel (1−2η for the adversarial one)",
-        "docs/theory.md §4.2 with the margin of §4.6",
-        f"largest n*/bound {worst:.3f}",
-        bool(worst < 1),
-    )
-
-
-def _beyond_claim(beyond: pd.DataFrame) -> Claim:
-    points = beyond[(beyond.noise == "adversarial") & (beyond.method == "nailgun")]
+def _beyond_claim(points: pd.DataFrame) -> Claim:
     losses = ", ".join(f"η={p.eta} {p.mean_loss:.2f}" for p in points.itertuples())
     return Claim(
         "adversarial ν, η > 1/2: NAILGUN fails, being outside its guarantee",
         "docs/theory.md §4.6",
+        "an η > 1/2 with a mean loss of at most 1/2 at the end of the budget",
         f"mean loss at the end of the budget: {losses}",
-        len(points) > 0 and bool(points.censored.all()),
+        len(points) > 0 and bool((points.censored == 1).all() and (points.mean_loss > 0.5).all()),
     )
 
 
-def _worse_claim(noise: str, learners: dict[str, pd.DataFrame], method: str) -> Claim:
-    """Strictly more episodes than NAILGUN: the intervals are apart, or the budget does not suffice."""
-    theirs, nailgun = learners[method], learners["nailgun"]
-    worse = theirs.low.to_numpy() > nailgun.high.to_numpy()
+def _ratio_claim(
+    pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]], statement: str, limit: float, more: bool
+) -> Claim:
+    """Ratio of n*, the geometric mean over η < 1/2: its whole interval above, or (not `more`) at most, `limit`."""
+    found, holds = [], True
+    for noise, (one, other) in pairs.items():
+        each, sd = log_ratio(one, other)
+        mean, half = each.mean(), NORMAL_95 * np.sqrt((sd**2).sum()) / len(sd)
+        low, high = np.exp([mean - half, mean + half])
+        holds &= bool(low > limit if more else high <= limit)
+        found.append(f"{noise} ν {np.exp(mean):.3f} [{low:.3f}, {high:.3f}], {np.exp(each).min():.2f}–"
+                     f"{np.exp(each).max():.2f} at single η")  # fmt: skip
     return Claim(
-        f"{noise} ν: {METHOD[method].label} needs more episodes than NAILGUN at every η < 1/2 (intervals apart)",
+        statement,
         "docs/theory.md §4.6",
-        f"more at {worse.sum()} of {len(worse)} η; its n*: {_numbers(theirs)}; NAILGUN's: {_numbers(nailgun)}",
-        bool(worse.all()),
+        f"a 95 % interval of the ratio of n*, geometric mean over η < 1/2, that is not wholly "
+        f"{'above' if more else 'at or below'} {limit:g}",
+        "ratio: " + "; ".join(found),
+        holds,
     )
 
 
-def _truth_claim(found: pd.DataFrame) -> Claim:
-    """The Bayes rule of the true channel is never much worse than the plurality."""
-    n = found.pivot(index=["noise", "eta"], columns="method", values="n_star")
-    ratios = (n["nail-channel"] / n["nailgun"]).dropna()
+def _floor_claim(points: pd.DataFrame) -> Claim:
+    """Nothing is asked of points nearer to the critical f than `AWAY`, where n* diverges."""
+    ratio = points.f / points.eta.map({eta: critical(eta) for eta in points.eta.unique()})
+    above, below = points[ratio >= AWAY], points[ratio <= 1 / AWAY]
+    at = ", ".join(f"η={eta} {critical(eta):.2g}" for eta in sorted(points.eta.unique()))
     return Claim(
-        "NAIL told the true η and ν needs no more episodes than NAILGUN (up to 10 %)",
+        "a wrong ν fails where the score's drift is negative, below a critical least probability f, and there alone",
         "docs/theory.md §4.6",
-        f"n*(NAIL)/n*(NAILGUN) from {ratios.min():.3f} to {ratios.max():.3f} over {len(ratios)} pairs",
-        bool(ratios.max() <= 1.1),
+        f"an f at least {AWAY:g} times the critical one at which the budget does not suffice, or one at most "
+        f"1/{AWAY:g} of it at which it does; no point on either side",
+        f"critical f: {at}; within the budget {int((above.censored == 0).sum())} of {len(above)} above, "
+        f"{int((below.censored == 0).sum())} of {len(below)} below",
+        len(above) > 0 and len(below) > 0 and not above.censored.any() and bool(below.censored.all()),
     )
 
 
-def draw(table: pd.DataFrame) -> Figure:
-    """Episodes on a logarithmic axis against η, one panel a kernel; beyond η = 1/2 nothing is guaranteed."""
-    figure = Figure(figsize=(TEXT_WIDTH, 3.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, noise in zip(panels, KERNELS, strict=True):
-        _panel(axes, table, noise)
-        law = ", ".join(f"{x:g}" for x in KERNELS[noise])
-        axes.set_title(f"{noise} ν = ({law})")
-    panels[0].set_ylabel("episodes n* until P(all H right) ≥ 1 − δ")
-    panels[0].set_ylim(table.low.min() / 1.5, table.episodes.max() * 3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, columnspacing=1.2)
-    row = next(table.itertuples())
+def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
+    """n* on a logarithmic axis: two kernels over η; NAILGUN's n*(H) on its curve; a wrong ν over f."""
+    figure = Figure(figsize=(TEXT_WIDTH, 5.4), layout="constrained")
+    (left, right), (grown, wrong) = figure.subplots(2, 2)
+    of = dict(iter(table.groupby("kind")))
+    for axes, noise in zip((left, right), KERNELS, strict=True):
+        _eta_panel(axes, of["eta"][of["eta"].noise == noise], unit)
+        axes.set_title(f"{noise} ν = ({', '.join(f'{x:g}' for x in KERNELS[noise])})")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
+    _horizon_panel(grown, of["horizon"], unit)
+    _floor_panel(wrong, of["floor"], unit)
+    for axes in (left, right, grown, wrong):
+        axes.set_yscale("log")
+    for axes in (left, grown):
+        axes.set_ylabel(n_label(unit, "1 − δ"))
+    row = next(of["eta"].itertuples())
     note(
-        figure, f"poison chain, H = {row.horizon}, A = {row.n_actions}, δ = {row.delta}; wrong η: told {row.told_eta}; "
-        f"wrong ν: told the mass on another action; {row.replicates} replicates a point,\nbands: "
-        "95 % bootstrap intervals; open marks with arrows: beyond the budget; shaded: outside NAILGUN's guarantee",
+        figure, f"poison chain, A = {row.n_actions}, δ = {row.delta}, H = {row.horizon} (but for the lower left); "
+        f"{row.replicates} replicates a point, bands: 95 % bootstrap intervals;\nopen marks with arrows: beyond the "
+        "budget; shaded: outside NAILGUN's guarantee",
     )  # fmt: skip
     return figure
 
 
-def _panel(axes: Axes, table: pd.DataFrame, noise: str) -> None:
-    for method in ORDER:
-        points = table[(table.noise == noise) & (table.method == method)]
-        measured(axes, look(method), points, "eta", hollow=method == "nailgun", label=METHOD[method].label)
-    bound = points[np.isfinite(points.bound)]
-    axes.plot(bound.eta, bound.bound, label="phased bound for NAILGUN", **REFERENCE["upper"])
-    axes.axvspan(0.5, table.eta.max() + 0.01, color="#f2f2f2", zorder=0)
-    axes.set_yscale("log")
+def _eta_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
+    per = table.horizon.iloc[0] if unit == "queries" else 1
+    gun = table[(table.method == "nailgun") & table.exact.notna()]
+    axes.plot(gun.eta, gun.exact * per, label="NAILGUN, from the law of one level", **REFERENCE["exact"])
+    for method in ("nailgun", "nail-channel"):
+        measured(axes, look(method), in_unit(table[table.method == method], unit), "eta", label=METHOD[method].label)
+    for case, told in zip(("<", "v", "^", ">"), TOLD, strict=True):
+        points = table[(table.method == "nail-wrong-eta") & (table.told_eta == told)]
+        style = look("nail-wrong-eta")._replace(mark=case, line=":" if told < 0.3 else "-.")
+        measured(axes, style, in_unit(points, unit), "eta", hollow=told < 0.3, label=f"NAIL told η' = {told:g}")
+    axes.axvspan(0.5, max(0.57, table.eta.max() + 0.01), color="#f2f2f2", zorder=0)
     axes.set_xlabel("corruption rate η")
+
+
+def _horizon_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
+    per = table.horizon if unit == "queries" else 1
+    for style, (eta, points) in zip(CASES, table.assign(curve=table.exact * per).groupby("eta"), strict=False):
+        measured(axes, style._replace(line="none"), in_unit(points, unit), "horizon", label=f"η = {eta:g}")
+        axes.plot(points.horizon, points.curve, **{**REFERENCE["exact"], "color": style.colour})
+    axes.set_title("adversarial ν, NAILGUN; lines: from the law of one level")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("horizon H (steps)")
+    axes.legend(ncols=1, fontsize=6.5, loc="upper left")
+
+
+def _floor_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
+    for style, (eta, points) in zip(CASES[1:], table.groupby("eta"), strict=False):
+        measured(axes, style, in_unit(points, unit), "f", label=f"η = {eta:g}")
+        axes.axvline(critical(eta), color=style.colour, linewidth=0.8, linestyle=":", label="its critical f")
+    axes.set_xscale("log")
+    axes.set_title("adversarial ν, NAIL told (f, f, 1−3f, f)")
+    axes.set_xlabel("least probability f of the believed ν")
+    axes.legend(fontsize=6.5, loc="lower left")
 
 
 EXPERIMENT = figure_of_points(
     "theory_unknown_noise",
-    "unknown corruption: NAILGUN against NAIL told the truth, a wrong η or a wrong ν, up to η near 1/2",
+    "unknown corruption: NAILGUN on its exact curve, and against NAIL told the truth, a wrong η or a wrong ν",
     {
         "smoke": "about 12 seconds on two cores",
-        "cpu": "about 1.5 minutes on two cores",
+        "cpu": "about 1 minute on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
-    series, measure_n_star, analyse, claims, draw,
+    series, measure, analyse, claims, draw, units=("episodes", "queries"),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from scipy import special
 
 from nail.checks import require
@@ -141,3 +142,24 @@ def rare_label_probabilities(
     kernel = 0.5 if noise == "uniform" else domination * rare
     p0, p1 = ((1.0 - eta) * rare * (1 + theta) + eta * kernel for theta in (0, 1))
     return float(p0), float(p1)
+
+
+def ever_played(horizon: int, rate: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """1 − (1−rate)^H: the probability that action 1 is ever played by a policy that plays it with this rate at every
+    step. On the rare-action instance J is `sign` times that (docs/theory.md §4.4)."""
+    return -np.expm1(horizon * np.log1p(-np.minimum(rate, 1.0 - 1e-16)))
+
+
+def two_point_regret(horizon: int, c: float, error: float) -> float:
+    """½·(J-gap)·error: what no learner's positive regret is below, in mean and for the worst sign and θ.
+
+    With J_θ = `ever_played` of π_θ, and Ĵ that of the policy that the learner makes of its labels (randomised or not),
+    |J_0 − Ĵ| + |J_1 − Ĵ| >= J_1 − J_0 = G whatever the labels. Hence ½ Σ_θ E_θ|J_θ − Ĵ| >= ½ Σ_labels min(P_0, P_1)·G
+    = G·error, error that of the likelihood-ratio test (`lrt_error`). Regret is sign·(J_θ − Ĵ), so its positive parts
+    for the two signs add up to |J_θ − Ĵ|: of the four means of the positive part over (sign, θ) the average is at least
+    ½·G·error, and so is the largest. With one sign alone nothing follows: always playing 1 has Ĵ = 1 and, for sign 1,
+    no regret. Nor does it for the mean of signed regret, unless Ĵ lies in [J_0, J_1]: an unbiased Ĵ has none.
+    Raises `BadInput` for bad H or c. Source: docs/theory.md §4.4.
+    """
+    low, high = ever_played(horizon, np.array(rare_label_probabilities(horizon, c, 0.0)))
+    return float(0.5 * (high - low) * error)
