@@ -1,26 +1,70 @@
-"""What the figures that measure n* share: n* and the known curves as rows, their claims, fits."""
+"""What the figures that measure n* share: n* and the known curves as rows, units, intervals, fits, claims."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from scipy.stats import binomtest
 
 from nail.counting.drivers import Setting
-from nail.counting.nstar import n_star
+from nail.counting.nstar import NStar, crossing, instance_octaves, n_star, oracle
+from nail.envs.instances import hidden_path
 from nail.figures.experiment import Claim, Row
+from nail.figures.plotting import REFERENCE, look
 from nail.methods import METHOD
 from nail.theory.bounds import phased_nail
 from nail.theory.exact import n_bc, n_offline
+from nail.theory.online import Level, episodes_per_level, level_moments, level_table, n_star_online
 from nail.theory.scaling import Scaling, fit_scaling
 
 from ._theory import NORMAL_95, Point
 
 EXPONENTIAL = ("loglossbc", "opd-f", "opd-r")
 """learners whose episodes follow the noisy expert or are sampled from a law fitted to it"""
-POLYNOMIAL = ("dagger", "nail-f", "nail-r", "nailgun")
+POLYNOMIAL = ("dagger", "nail-f", "nail-r")
 """learners whose episodes are greedy in the end"""
+LEVELS = 20_000
+"""simulated levels behind the curve of the greedy learner for A > 2"""
+TREE = "hidden-path-tree"
+"""the hidden path's own tree, run by the loop for any finite MDP"""
+MISSED = 1e-3
+"""probability below which so few intervals that cover a curve refute it"""
+
+
+@lru_cache
+def _level(n_actions: int, eta: float, labels: int) -> Level:
+    return level_table(n_actions, eta, labels, ties="lowest", replicates=LEVELS)
+
+
+def n_greedy(horizon: int, n_actions: int, eta: float, delta: float) -> float:
+    """n* of NAIL-F (docs/theory.md §4.2, ties to the lowest action): exact for A = 2, else from `LEVELS` simulated
+    levels."""
+    labels, found = 256, np.inf
+    while not np.isfinite(found):
+        found = n_star_online(_level(n_actions, eta, labels), horizon, delta)
+        labels *= 2
+    return found
+
+
+def level_spread(n_actions: int, eta: float) -> float:
+    """σ of one level's cost, episodes (docs/theory.md §4.2): n* = μH + z_{1−δ}·σ√H + O(1) for greedy learners."""
+    return level_moments(_level(n_actions, eta, 512))[1]
+
+
+def n_levels(horizon: int, n_actions: int, eta: float, delta: float) -> float:
+    """μH, the mean number of episodes that H levels cost a greedy learner one after the other, exact."""
+    return horizon * episodes_per_level(n_actions, eta)
+
+
 KNOWN = {
     "n_offline": (n_offline, "lower", "genie: lower bound, offline"),
     "n_bc": (n_bc, "exact", "LogLossBC on the chain, exact"),
+    "n_greedy": (n_greedy, "exact", "NAIL-F, from the law of one level"),
+    "n_levels": (n_levels, "lower", "μH, mean cost of H levels"),
     "phased": (phased_nail, "upper", "phased NAIL, upper bound"),
 }
 """curves that are known beside the measured n*: name → function of (H, A, η, δ), how it is drawn, label"""
@@ -28,8 +72,20 @@ KNOWN = {
 
 COLUMNS = (
     "n_star", "low", "high", "queries", "queries_low", "queries_high", "censored", "allowed", "resolution", "mean_loss",
+    "oracle",
 )  # fmt: skip
-"""of a measured n*: episodes and expert queries with their intervals, infinite where censored"""
+"""of a measured n*: episodes and expert queries with their intervals, infinite where censored, what a query reads"""
+
+
+def n_star_tree(point: Point) -> NStar:
+    """n* on the hidden path's own tree, by the loop for any finite MDP: the same number of replicates of each of the
+    A^H secrets, resampled together as the chain's are."""
+    horizon, n_actions, method = point["horizon"], point["n_actions"], point["method"]
+    secrets = product(range(n_actions), repeat=horizon)
+    drawn = [hidden_path(horizon, n_actions, np.array(secret)) for secret in secrets]
+    setting, seed, budget = Setting(point["eta"]), point["seed"], point["budget"]
+    octaves = instance_octaves(drawn, method, setting, point["replicates"], seed, budget, pool=True)
+    return crossing(octaves, point["delta"], horizon, budget, np.random.default_rng(seed), oracle=oracle(method))
 
 
 def measure_n_star(point: Point) -> list[Row]:
@@ -40,16 +96,22 @@ def measure_n_star(point: Point) -> list[Row]:
         return [{**point, **dict.fromkeys(COLUMNS, ""), "n_star": value, "low": value, "high": value, "censored": 0}]
     told = {name: point[name] for name in ("kernel", "told_eta", "told_kernel") if name in point}
     setting = Setting(**{k: np.asarray(v) if isinstance(v, list) else v for k, v in told.items()})
-    found = n_star(
+    found = n_star_tree(point) if point["instance"] == TREE else n_star(
         point["instance"], point["method"], point["horizon"], point["n_actions"], point["eta"], point["delta"],
         point["replicates"], point["seed"], point["budget"], setting,
     )  # fmt: skip
     episodes, queries = (np.inf, np.inf) if found.censored else (found.value, found.queries)
     numbers = (
         episodes, *found.interval, queries, *found.query_interval, int(found.censored), found.budget, found.resolution,
-        found.mean_loss,
+        found.mean_loss, found.oracle,
     )  # fmt: skip
     return [{**point, **dict(zip(COLUMNS, numbers, strict=True))}]
+
+
+def label(method: str) -> str:
+    """Name of a learner, with its oracle where that is not labels."""
+    reads = oracle(method)
+    return METHOD[method].label + ("" if reads == "labels" else f" (reads {reads})")
 
 
 def censored(rows: list[Row]) -> bool:
@@ -57,9 +119,14 @@ def censored(rows: list[Row]) -> bool:
     return any(int(row["censored"]) for row in rows)
 
 
+def of(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """The points with the `wanted` values."""
+    return rows[(rows[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+
+
 def reached(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     """The points within the budget, of those with the `wanted` values."""
-    return rows[(rows.censored == 0) & (rows[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    return of(rows, censored=0, **wanted)
 
 
 def with_known(rows: pd.DataFrame, on: str) -> pd.DataFrame:
@@ -100,45 +167,58 @@ def n_label(unit: str, reached: str = "P(all H right) ≥ 1 − δ") -> str:
     return f"{UNITS[unit]} until {reached}"
 
 
+def reference(axes: Axes, table: pd.DataFrame, name: str, on: str) -> None:
+    """A known curve, those of NAIL-F in its colour."""
+    _, kind, title = KNOWN[name]
+    colour = {"color": look("nail-f").colour} if name in ("n_greedy", "n_levels") else {}
+    points = of(table, method=name)
+    axes.plot(points[on], points.episodes, label=title, zorder=1.5, **{**REFERENCE[kind], **colour})
+
+
 def log_sd(rows: pd.DataFrame) -> Float[np.ndarray, " n"]:
-    """Standard deviations of log n* that the bootstrap intervals imply, at least half the grid's resolution."""
-    value, high = rows.n_star, rows.high.where(np.isfinite(rows.high))
+    """Standard deviations of log n* that the bootstrap intervals imply, at least half the grid's resolution; that of a
+    censored point is the median of the others'."""
+    value, high = rows.n_star.where(np.isfinite(rows.n_star)), rows.high.where(np.isfinite(rows.high))
     width = (np.log(high / rows.low) / 2).fillna(np.log(value / rows.low))
-    return np.maximum(width / NORMAL_95, 0.5 * rows.resolution / value).to_numpy()
+    sd = np.maximum(width / NORMAL_95, 0.5 * rows.resolution / value)
+    return sd.fillna(sd.median()).to_numpy(float)
 
 
-def fit_n_star(rows: pd.DataFrame) -> Scaling | None:
-    """Exponential and polynomial fits of n*(H) over the points that are not censored; None for fewer than 3."""
-    kept = reached(rows)
-    if len(kept) < 3:
+def fit_n_star(rows: pd.DataFrame, root: float | None = None) -> Scaling | None:
+    """The fits of n*(H) over all points, censored ones as such (`root`: see `fit_scaling`); None for fewer than 3
+    within the budget."""
+    if (rows.censored == 0).sum() < 3:
         return None
-    return fit_scaling(kept.horizon.to_numpy(float), kept.n_star.to_numpy(float), log_sd(kept))
+    n = rows.n_star.where(rows.censored == 0, np.inf).to_numpy(float)
+    return fit_scaling(rows.horizon.to_numpy(float), n, log_sd(rows), rows.allowed.to_numpy(float), root=root)
 
 
-def known_claims(rows: pd.DataFrame, chain: str, genie: str, everywhere: str, ratios: str) -> list[Claim]:
-    """Claims on measured points beside the known curves (`with_known`): LogLossBC on the chain is the exact one, no
-    learner of it beats the genie, and greedy learners stay below the bound for phased NAIL.
+def log_ratio(above: pd.DataFrame, below: pd.DataFrame) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """log of the ratio of two independent measurements of n*, point by point, and its standard deviation."""
+    return (
+        np.log(above.n_star.to_numpy(float) / below.n_star.to_numpy(float)),
+        np.hypot(log_sd(above), log_sd(below)),
+    )
 
-    `chain`, `genie` and `everywhere` say where, in the three statements; `ratios` is n* of LogLossBC over the genie's.
-    """
-    offline = reached(rows, method="loglossbc")
-    found = reached(rows, instance="poison-chain", method="loglossbc")
-    exact, hits = found.n_star / found.n_bc, found.n_bc.between(found.low, found.high).sum()
-    worst = (rows.n_star / rows.phased).groupby(rows.method).max()[list(POLYNOMIAL)]
-    return [
-        Claim(
-            f"{chain}the measured n* of LogLossBC agrees with the exact one (most intervals contain it)",
-            "docs/theory.md §4.2",
-            f"{hits} of {len(found)} intervals contain it; measured/exact from {exact.min():.3f} to {exact.max():.3f}",
-            bool(hits > len(found) / 2),
-        ),
-        Claim(
-            f"LogLossBC needs at least the genie's number of trajectories {genie} (up to its interval)",
-            "docs/theory.md §4.1", ratios, len(offline) > 0 and bool((offline.high >= offline.n_offline).all()),
-        ),
-        Claim(
-            f"DAgger, NAIL and NAILGUN stay below the bound for phased NAIL {everywhere}", "docs/theory.md §4.2",
-            "largest n*/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in worst.items()),
-            bool(worst.max() < 1),
-        ),
-    ]  # fmt: skip
+
+NAMES = {"horizon": "H", "eta": "η"}
+
+
+def at_each(on: str, points: pd.DataFrame, values: Iterable[float]) -> str:
+    """A number at each point: "H=4 1.02, H=6 0.98, .."."""
+    return ", ".join(f"{NAMES[on]}={place:g} {x:.3g}" for place, x in zip(points[on], values, strict=True))
+
+
+def coverage_claim(points: pd.DataFrame, curve: str, on: str, statement: str, source: str) -> Claim:
+    """The measured n* of `points` is that of the known `curve` (a column, `with_known`): a binomial test of how many
+    95 % intervals contain it; the interval of a censored point begins at its budget."""
+    hits = int(points[curve].between(points.low, points.high).sum())
+    p = binomtest(hits, len(points), 0.95, alternative="less").pvalue
+    return Claim(
+        statement, source,
+        f"so few of the 95 % intervals contain the curve that this few or fewer has probability below {MISSED:g} "
+        "(binomial, 0.95 each), or fewer than 3 points",
+        f"{hits} of {len(points)} contain it (probability {p:.2g}); measured/curve: "
+        + at_each(on, points, episodes(points) / points[curve]),
+        bool(len(points) >= 3 and p >= MISSED),
+    )  # fmt: skip

@@ -174,17 +174,19 @@ def path_octaves(
 
 def instance_octaves(
     drawn: list[Instance], method: str, setting: Setting, replicates: int, seed: int, budget: int,
-    candidates: Float[np.ndarray, "N H S A"] | None = None,
+    candidates: Float[np.ndarray, "N H S A"] | None = None, pool: bool = False,
 ) -> Octaves:  # fmt: skip
-    """Exact regret of each replicate on one instance, or the mean over replicates on each of several instances."""
+    """Exact regret of each replicate on one instance, or the mean over replicates on each of several instances; with
+    `pool`, of all replicates of all instances alike."""
     each = replicates // len(drawn)
     runs = [simulation(greedy, one, method, setting, each, seed, candidates, i * each) for i, one in enumerate(drawn)]
     for before, stride in _strides(MDP_POINTS):
         if before >= budget:
             return
         losses = [exact_regret(one, run(stride, MDP_POINTS)) for one, run in zip(drawn, runs, strict=True)]
-        loss = losses[0] if len(drawn) == 1 else np.stack([loss.mean(0) for loss in losses])
-        yield before + stride * np.arange(1, MDP_POINTS + 1), loss
+        if len(drawn) > 1 and not pool:
+            losses = [loss.mean(0, keepdims=True) for loss in losses]
+        yield before + stride * np.arange(1, MDP_POINTS + 1), np.concatenate(losses)
 
 
 def draw(instance: str | Instance | Factory, seed: int, count: int, replicates: int) -> list[Instance]:

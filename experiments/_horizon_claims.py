@@ -1,0 +1,185 @@
+"""What is claimed of n*(H): the form and the slope of every curve, the known curves through the points, the genie's
+bound, and that the hidden path's own tree has the chain's law (docs/theory.md §4.1, §4.2, §4.7, §5)."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from nail.figures.experiment import Claim
+from nail.theory.exact import right_probability
+from nail.theory.online import episodes_per_level
+from nail.theory.scaling import LineFit, Scaling
+
+from ._nstar import (
+    EXPONENTIAL,
+    POLYNOMIAL,
+    TREE,
+    at_each,
+    coverage_claim,
+    episodes,
+    fit_n_star,
+    label,
+    level_spread,
+    log_ratio,
+    of,
+    with_known,
+)
+from ._theory import NORMAL_95
+
+CHAIN, PATH = "poison-chain", "hidden-path"
+CURVES = {**{(CHAIN, method): method for method in EXPONENTIAL + POLYNOMIAL}, (PATH, "loglossbc"): "loglossbc"}
+"""(instance, method) of the measured curves"""
+NEAR = 0.1
+"""relative margin of a slope (rate −log q, or μ): its whole interval lies within"""
+DAGGER = 0.2
+"""relative margin of DAgger's slope around that of NAIL-F; β_i makes it another law"""
+SAME = 0.15
+"""relative margin of n* on the tree around n* on the chain"""
+DECIDED = 4.0
+"""difference in AIC that decides"""
+
+
+def fit(points: pd.DataFrame) -> Scaling | None:
+    """The fits of one curve; for learners of labels that play greedily, with the √H of docs/theory.md §4.2."""
+    row = next(points.itertuples())
+    root = None
+    if row.method in ("nail-f", "dagger"):
+        root = float(norm.ppf(1.0 - row.delta)) * level_spread(row.n_actions, row.eta)
+    return fit_n_star(points, root)
+
+
+def rate(rows: pd.DataFrame) -> float:
+    """−log q of the curves' setting, nats a step."""
+    row = next(of(rows, part="curves").itertuples())
+    return -math.log(right_probability(row.n_actions, row.eta))
+
+
+def per_level(rows: pd.DataFrame) -> float:
+    """μ of the curves' setting, episodes a level."""
+    row = next(of(rows, part="curves").itertuples())
+    return episodes_per_level(row.n_actions, row.eta)
+
+
+def line_of(found: Scaling, method: str) -> tuple[str, LineFit]:
+    return ("exponential", found.exponential) if method in EXPONENTIAL else ("linear", found.linear)
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Form and slope of every curve, the known curves through the points, the genie, and the check on the tree."""
+    curves, tree = (with_known(of(rows, part=part), "horizon") for part in ("curves", "tree"))
+    greedy = of(curves, instance=CHAIN, method="nail-f")
+    return [
+        *(_rate_claim(of(curves, instance=instance, method=method), rate(rows)) for instance, method in CURVES
+          if method in EXPONENTIAL),
+        coverage_claim(
+            of(curves, instance=CHAIN, method="loglossbc"), "n_bc", "horizon",
+            "poison chain: the measured n* of LogLossBC is the exact one", "docs/theory.md §4.2",
+        ),
+        coverage_claim(
+            greedy, "n_greedy", "horizon", "poison chain: the measured n* of NAIL-F is that of the law of one level",
+            "docs/theory.md §4.2",
+        ),
+        _mean_cost_claim(greedy, per_level(rows)),
+        _dagger_claim(of(curves, instance=CHAIN, method="dagger"), greedy),
+        _linear_claim(of(curves, instance=CHAIN, method="nail-r")),
+        _genie_claim(of(curves, instance=PATH, method="loglossbc")),
+        *(_tree_claim(tree, method) for method in ("nail-f", "opd-f")),
+    ]  # fmt: skip
+
+
+FEW = "fewer than 3 points within the budget"
+TITLE = {CHAIN: "poison chain", PATH: "hidden path"}
+
+
+def _numbers(found: Scaling, method: str, points: pd.DataFrame) -> str:
+    _, line = line_of(found, method)
+    beyond = int((points.censored != 0).sum())
+    return (
+        f"slope {line.slope:.3f}, 95 % interval [{line.interval[0]:.3f}, {line.interval[1]:.3f}]; AIC(exponential) − "
+        f"AIC(power law or linear) = {found.delta_aic:.1f}; {len(points)} points, {beyond} of them censored"
+    )
+
+
+def _within(interval: tuple[float, float], target: float, margin: float) -> bool:
+    return target * (1 - margin) <= interval[0] and interval[1] <= target * (1 + margin)
+
+
+def _rate_claim(points: pd.DataFrame, b: float) -> Claim:
+    row = next(points.itertuples())
+    found = fit(points)
+    return Claim(
+        f"{TITLE[row.instance]}: n* of {label(row.method)} is exponential in H at rate −log q a step",
+        "docs/theory.md §4.1, §4.2, §5",
+        f"some of the rate's 95 % interval further than {NEAR:.0%} from −log q = {b:.3f}, or AIC(exponential) not "
+        f"{DECIDED:g} below both others, or {FEW}",
+        FEW if found is None else _numbers(found, row.method, points),
+        found is not None and found.delta_aic <= -DECIDED and _within(found.exponential.interval, b, NEAR),
+    )
+
+
+def _mean_cost_claim(points: pd.DataFrame, mu: float) -> Claim:
+    found = fit(points)
+    return Claim(
+        "poison chain: n* of NAIL-F is linear in H with slope μ (n* = bH + zσ√H + a)", "docs/theory.md §4.2, §5",
+        f"some of the 95 % interval of b further than {NEAR:.0%} from μ = {mu:.4f}, or AIC(exponential) not "
+        f"{DECIDED:g} above, or {FEW}",
+        FEW if found is None else _numbers(found, "nail-f", points),
+        found is not None and found.delta_aic >= DECIDED and _within(found.linear.interval, mu, NEAR),
+    )  # fmt: skip
+
+
+def _dagger_claim(points: pd.DataFrame, greedy: pd.DataFrame) -> Claim:
+    """The two slopes are independent: the interval of their ratio on the scale of logarithms."""
+    found, other = fit(points), fit(greedy)
+    statement = "poison chain: n* of DAgger is linear in H with a slope near that of NAIL-F"
+    refutes = (
+        f"some of the 95 % interval of the ratio of slopes further than {DAGGER:.0%} from 1, or AIC(exponential) not "
+        f"{DECIDED:g} above, or {FEW}"
+    )
+    if found is None or other is None or min(found.linear.interval[0], other.linear.interval[0]) <= 0:
+        return Claim(statement, "docs/theory.md §4.2", refutes, FEW + ", or a slope that may be 0", False)
+    half = math.hypot(*(math.log(x.linear.interval[1] / x.linear.interval[0]) / 2 for x in (found, other)))
+    ratio = found.linear.slope / other.linear.slope
+    interval = ratio * math.exp(-half), ratio * math.exp(half)
+    measured = f"ratio {ratio:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]; " + _numbers(found, "dagger", points)
+    holds = found.delta_aic >= DECIDED and _within(interval, 1.0, DAGGER)
+    return Claim(statement, "docs/theory.md §4.2", refutes, measured, holds)
+
+
+def _linear_claim(points: pd.DataFrame) -> Claim:
+    found = fit(points)
+    return Claim(
+        "poison chain: n* of NAIL-R (reads probabilities) is not exponential in H", "docs/theory.md §5",
+        f"AIC(exponential) not {DECIDED:g} above that of a power law or n* = bH + c√H, or {FEW}",
+        FEW if found is None else _numbers(found, "nail-r", points),
+        found is not None and found.delta_aic >= DECIDED,
+    )  # fmt: skip
+
+
+def _genie_claim(points: pd.DataFrame) -> Claim:
+    return Claim(
+        "hidden path: LogLossBC needs at least the genie's number of trajectories", "docs/theory.md §4.1, §4.7",
+        "the 95 % interval of n* ends below the genie's number at some H, or there are no points",
+        "n*/genie: " + at_each("horizon", points, episodes(points) / points.n_offline),
+        len(points) > 0 and bool((points.high >= points.n_offline).all()),
+    )  # fmt: skip
+
+
+def _tree_claim(rows: pd.DataFrame, method: str) -> Claim:
+    """On its own tree the hidden path has the chain's n*: the exact one of NAIL-F, the measured one of OPD-F."""
+    points = of(rows, instance=TREE, method=method)
+    if method == "nail-f":
+        beside, low, high = "exact n*", points.low / points.n_greedy, points.high / points.n_greedy
+        ratio = points.n_star / points.n_greedy
+    else:
+        middle, sd = log_ratio(points, of(rows, instance=CHAIN, method=method))
+        beside, (low, ratio, high) = "measured n*", np.exp(middle + np.outer([-NORMAL_95, 0.0, NORMAL_95], sd))
+    inside = bool(np.all(low >= 1 - SAME) and np.all(high <= 1 + SAME))
+    return Claim(
+        f"{label(method)} has the chain's {beside} on the hidden path's own tree too", "docs/theory.md §4.1, §4.2",
+        f"some of a 95 % interval of n*(tree)/n*(chain) further than {SAME:.0%} from 1, or no points",
+        f"A = 2, ratios {at_each('horizon', points, ratio)}; ends from {np.min(low):.3f} to {np.max(high):.3f}",
+        len(points) > 0 and inside,
+    )  # fmt: skip
