@@ -141,9 +141,9 @@ def test_compounding_cost():
 def test_bounds_are_the_formulas():
     assert bounds.phased_nail(10, 5, 0.5, 0.1) == 10 * int(np.ceil(2 * np.log(1000) / 0.25))
     assert 1 - exact.plurality_right(5, 0.5, bounds.phased_labels(10, 5, 0.5, 0.1))[-1] < 0.1 / 10
-    n = 10 * math.log(8) * 4 / (2 * 0.25 * 0.01)
-    assert bounds.general_bound(10, math.log(8), 0.5, 0.1, 2.0) == pytest.approx(n)
-    assert bounds.mean_regret_bound(10, math.log(8), 0.5, n, 2.0) == pytest.approx(0.1)
+    assert bounds.general_bound(10, math.log(8), 0.5, 0.1, 2.0) == pytest.approx(10 * math.log(8) * 4 / (0.5 * 0.01))
+    eps = bounds.mean_regret_bound(10, math.log(8), 0.5, 700, 2.0)
+    assert bounds.general_bound(10, math.log(8), 0.5, eps, 2.0) == pytest.approx(700)
     assert bounds.tv_budget(math.log(8), 0.5) == pytest.approx(2 * math.log(8))
     assert bounds.kappa(5, 0.0) == pytest.approx(2.0)
     q, w = np.full(4, 0.1), np.full(4, 0.1)
@@ -171,7 +171,7 @@ def test_bounds_are_the_formulas():
         lambda: bounds.phased_nail(3, 2, 0.5, 2.0),
         lambda: bounds.hellinger_constant(0.5, 0.5),
         lambda: bounds.general_bound(3, 1.0, 0.5, 0.0),
-        lambda: bounds.mean_regret_bound(3, 1.0, 0.5, 0.0),
+        lambda: bounds.mean_regret_bound(3, 1.0, 0.5, 0),
         lambda: bounds.tv_budget(-1.0, 0.5),
     ],
 )

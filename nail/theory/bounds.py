@@ -29,17 +29,36 @@ def phased_nail(horizon: int, n_actions: int, eta: float, delta: float) -> int:
 
 
 def general_bound(horizon: int, log_class_size: float, eta: float, eps: float, reward_range: float = 1.0) -> float:
-    """n <= H·log|Π|·R²/((1−η)²ε²) episodes for regret <= ε in mean; any expert in Π, any known noise kernel.
+    """n <= H·log|Π|·R²/(2(1−η)²ε²) episodes for mean regret of the iterates <= ε; expert in Π, known noise kernel.
 
-    From Σ_h E[TV²] <= log|Π|/n at the noisy level for a Bayes-mixture forecaster, the law of docs/theory.md §3.1 and
-    Cauchy–Schwarz. `log_class_size` is log|Π| in nats. Raises `BadInput` for H < 1, log|Π| < 0, η outside [0, 1), ε <=
-    0, R <= 0. Source: docs/theory.md §5.
+    The Bayes mixture of a layered class, played and deployed sampled: |J(π*) − J(π̂)| <= R·Σ_h E_{s ~ d^π̂} TV(π*, π̂),
+    and Cauchy–Schwarz over `tv_budget`. `log_class_size` is log|Π| in nats, `reward_range` R the range of an episode's
+    reward. Raises `BadInput` for H < 1, log|Π| < 0, η outside [0, 1), ε <= 0, R <= 0. Source: docs/theory.md §5.
     """
-    check_setting(horizon, 2, eta)
-    require(log_class_size >= 0, "log_class_size", log_class_size, "at least 0")
     require(eps > 0, "eps", eps, "positive")
     require(reward_range > 0, "reward_range", reward_range, "positive")
-    return horizon * log_class_size * reward_range**2 / ((1.0 - eta) ** 2 * eps**2)
+    check_setting(horizon, 2, eta)
+    return horizon * tv_budget(log_class_size, eta) * (reward_range / eps) ** 2
+
+
+def mean_regret_bound(horizon: int, log_class_size: float, eta: float, n: int, reward_range: float = 1.0) -> float:
+    """Mean regret of the first n iterates <= R·√(H·log|Π|/(2(1−η)²n)): `general_bound` solved for ε.
+
+    Raises `BadInput` for n < 1 and as `general_bound` does. Source: docs/theory.md §5.
+    """
+    require(n >= 1, "n", n, "at least 1")
+    return math.sqrt(general_bound(horizon, log_class_size, eta, 1.0, reward_range) / n)
+
+
+def tv_budget(log_class_size: float, eta: float) -> float:
+    """Σ_i Σ_h E TV(π*, π̂_i)² <= log|Π|/(2(1−η)²) over all episodes i, states from π̂_i's own distribution.
+
+    Log loss of the Bayes mixture gives Σ_i Σ_h E KL(π*_η ‖ π̂_{i,η}) <= log|Π|; then Pinsker and the law of
+    docs/theory.md §3.1. Raises `BadInput` for log|Π| < 0 (nats), η outside [0, 1). Source: docs/theory.md §5.
+    """
+    check_setting(eta=eta)
+    require(log_class_size >= 0, "log_class_size", log_class_size, "at least 0")
+    return log_class_size / (2.0 * (1.0 - eta) ** 2)
 
 
 def kappa(n_actions: int, eta: float) -> float:
