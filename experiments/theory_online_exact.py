@@ -1,0 +1,292 @@
+"""The exact law of a greedy learner beside the simulated one: success(n) and n*(H), on the poison chain.
+
+docs/theory.md §4.2: success(n) = (e_n)ᵀ R^H 1 with R the law of one level, so n*(H) = μH + z_{1−δ}·σ√H + O(1), μ and σ
+the mean and the spread of one level's cost (here with ties to the lowest action, as the learner breaks them). R is a
+dynamic programme for two actions; for four it comes from one simulated level, whose error is in the intervals. Every
+measured point has its own random numbers.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import binomtest, norm
+
+from nail.counting.drivers import Setting
+from nail.counting.nstar import level_octaves
+from nail.figures.experiment import Claim, Row
+from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, measured, note
+from nail.figures.stats import proportion_interval
+from nail.theory.online import (
+    Level,
+    episodes_per_level,
+    level_moments,
+    level_table,
+    n_star_online,
+    success_curve,
+    success_error,
+)
+from nail.theory.scaling import fit_line
+
+from ._nstar import (
+    COLUMNS,
+    ENDS,
+    MISSED,
+    UNITS,
+    at_each,
+    both_units,
+    coverage_claim,
+    episodes,
+    fit_n_star,
+    in_unit,
+    log_sd,
+    measure_n_star,
+    n_label,
+    of,
+)
+from ._theory import NORMAL_95, Point, figure_of_points, seeded
+
+ACTIONS = {2: "A = 2, exact", 4: "A = 4, one level simulated"}
+LOOKS = dict(zip(ACTIONS, CASES[1:3], strict=True))
+SOURCE = "docs/theory.md §4.2"
+NEAR = 0.05
+"""relative distance of a fitted μ from the exact one that counts as equal"""
+ROOT, ROOT_MARGIN = 0.5, 0.15
+"""exponent of n* − μH, and what counts as that"""
+BELOW_ONE = 0.9
+"""exponents below this are not about 1"""
+CURVE = 40
+"""points of a drawn curve of success"""
+
+
+class Size(NamedTuple):
+    """A preset."""
+
+    horizons: tuple[int, ...]
+    """of measured n*"""
+    few: tuple[int, ...]
+    """of measured success"""
+    short: tuple[int, int]
+    """horizons between which a power law is fitted to the curve"""
+    replicates: int
+    levels: int
+    """simulated levels behind the law for A > 2"""
+    budget: int
+    shares: tuple[float, ...] = (0.3, 0.6, 0.9)
+    """success is measured where the law first reaches these"""
+    eta: float = 0.5
+    delta: float = 0.1
+
+
+SIZES = {
+    "smoke": Size((2, 4, 6, 8), (2, 8), (1, 4), 100, 4000, 500),
+    "cpu": Size((4, 8, 16, 25, 50, 75, 100, 130, 160, 200), (2, 5, 10, 20, 50, 200), (4, 40), 1000, 60_000, 2000),
+    "paper": Size(
+        (4, 8, 16, 25, 50, 75, 100, 150, 200, 300, 400), (2, 5, 10, 20, 50, 200, 400), (4, 40), 10_000, 30_000, 4000
+    ),
+}  # fmt: skip
+
+
+def series(preset: str) -> list[list[Point]]:
+    """One series for each number of actions: the curves, then the points, the costliest first."""
+    size = SIZES[preset]
+    found = []
+    for n_actions in ACTIONS:
+        common = {
+            "instance": "poison-chain", "method": "nail-f", "n_actions": n_actions, "eta": size.eta,
+            "delta": size.delta, "levels": size.levels, "longest": max(size.horizons),
+            "short_from": size.short[0], "short_to": size.short[1], "replicates": size.replicates,
+            "budget": size.budget, "horizon": "", "share": "",
+        }  # fmt: skip
+        points = [{"kind": "curve"}, *({"kind": "law", "horizon": h} for h in size.few)]
+        points += [{"kind": "n_star", "horizon": h} for h in reversed(size.horizons)]
+        points += [{"kind": "success", "horizon": h, "share": s} for h in reversed(size.few) for s in size.shares]
+        found.append([seeded({**common, **point}) for point in points])
+    return found
+
+
+@lru_cache
+def law(n_actions: int, eta: float, levels: int, longest: int) -> Level:
+    """One level, with labels enough for `longest` of them."""
+    labels = math.ceil(1.25 * longest * episodes_per_level(n_actions, eta)) + 40
+    return level_table(n_actions, eta, labels, replicates=levels)
+
+
+def measure(point: Point) -> list[Row]:
+    """By `kind`: "curve", n* of the law at every horizon; "law", its success at one; or "n_star" and "success", those
+    measured, with the law's beside it as `exact`."""
+    level, delta = law(*(point[k] for k in ("n_actions", "eta", "levels", "longest"))), point["delta"]
+    known = {"mu": episodes_per_level(point["n_actions"], point["eta"]),
+             "root": norm.isf(delta) * level_moments(level)[1]}  # fmt: skip
+    row = {**dict.fromkeys((*COLUMNS, "n", "success", "exact_error"), ""), **point, **known}
+    horizon = point["horizon"]
+    if point["kind"] == "n_star":
+        return [{**row, **found, "exact": n_star_online(level, horizon, delta)} for found in measure_n_star(point)]
+    if point["kind"] == "curve":
+        horizons = range(1, point["longest"] + 1)
+        return [{**row, "horizon": h, "exact": n_star_online(level, h, delta)} for h in horizons]
+    success = success_curve(level, [horizon])[0]
+    if point["kind"] == "law":
+        drawn = np.linspace(*np.searchsorted(success, (0.001, 0.99)), CURVE).astype(int)
+        return [{**row, "n": n, "exact": success[n]} for n in np.unique(drawn)]
+    n, right = simulated(point, int(np.argmax(success >= point["share"])))
+    share = proportion_interval(right, point["replicates"])
+    law_error = success_error(level, horizon, n)
+    found = {"n": n, "success": share.estimate, "low": share.low, "high": share.high}
+    return [{**row, **found, "exact": success[n], "exact_error": law_error}]
+
+
+def simulated(point: Point, least: int) -> tuple[int, int]:
+    """The first checkpoint n >= `least` of the simulated learner, and its replicates that are right at all levels."""
+    octaves = level_octaves(
+        point["method"], point["horizon"], point["n_actions"], Setting(point["eta"]), point["replicates"],
+        point["seed"], point["budget"],
+    )  # fmt: skip
+    episodes, loss = next((at, loss) for at, loss in octaves if at[-1] >= least)
+    first = int(np.searchsorted(episodes, least))
+    return int(episodes[first]), int((1 - loss[:, first]).sum())
+
+
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
+    """Measured n* (episodes, or the budget) and measured success, with their 95 % intervals, beside the curves."""
+    measured_there = ["n", "success", "episodes", *ENDS, "censored", "queries", "queries_low", "queries_high"]
+    known = ["exact", "exact_error", "mu", "root", "eta", "delta", "replicates", "levels"]
+    return both_units(rows)[["kind", "n_actions", "horizon", *measured_there, *known]]
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """Coverage of success and of n*; μ, the √H term and the exponents, for each number of actions."""
+    found = []
+    for n_actions in ACTIONS:
+        here = of(rows, n_actions=n_actions)
+        found += [
+            _success_claim(of(here, kind="success"), n_actions), _slope_claim(of(here, kind="n_star"), n_actions),
+            _root_claim(of(here, kind="n_star"), n_actions), _exponent_claim(of(here, kind="curve"), n_actions),
+        ]  # fmt: skip
+    return [*found, coverage_claim(
+        of(rows, kind="n_star"), "exact", "horizon",
+        "n*(H) of simulated NAIL-F is that of the law of one level, A = 2 and 4", SOURCE,
+    )]  # fmt: skip
+
+
+def _success_claim(points: pd.DataFrame, n_actions: int) -> Claim:
+    """Clopper and Pearson's intervals, their ends moved outwards by the law's own error in quadrature (0 at A = 2)."""
+    share, error = points.success, NORMAL_95 * points.exact_error
+    low = share - np.hypot(share - points.low, error)
+    high = share + np.hypot(points.high - share, error)
+    hits = int(points.exact.between(low, high).sum())
+    p = binomtest(hits, len(points), 0.95, alternative="less").pvalue
+    return Claim(
+        f"success(n) of simulated NAIL-F at A = {n_actions} is (e_n)ᵀ R^H 1", SOURCE,
+        "so few of the 95 % intervals (Clopper and Pearson, with the law's own standard error where it is simulated) "
+        f"contain the law's that this few or fewer has probability below {MISSED:g} (binomial, 0.95 each)",
+        f"{hits} of {len(points)} contain it (probability {p:.2g}); measured − law: "
+        + ", ".join(f"H={h} n={n:.0f} {d:+.3f}"
+                    for h, n, d in zip(points.horizon, points.n, share - points.exact, strict=True)),
+        bool(p >= MISSED),
+    )  # fmt: skip
+
+
+def _slope_claim(points: pd.DataFrame, n_actions: int) -> Claim:
+    mu, root = points.mu.iloc[0], points.root.iloc[0]
+    fit = fit_n_star(points, root)
+    slope, (low, high) = (fit.linear.slope, fit.linear.interval) if fit else (np.nan, (-np.inf, np.inf))
+    return Claim(
+        f"measured n*(H) at A = {n_actions} is μH + z·σ√H + a with the exact μ: the fitted slope is within {NEAR:.0%}",
+        SOURCE,
+        f"the 95 % interval of the fitted slope (z·σ from the law, a free) is not inside [{1 - NEAR:g}μ, {1 + NEAR:g}μ]"
+        ", or fewer than 3 points are within the budget",
+        f"slope {slope:.4f} [{low:.4f}, {high:.4f}], μ = {mu:.4f}; z·σ = {root:.3f}",
+        bool(low > (1 - NEAR) * mu and high < (1 + NEAR) * mu),
+    )  # fmt: skip
+
+
+def _root_claim(points: pd.DataFrame, n_actions: int) -> Claim:
+    n, mu = episodes(points), points.mu
+    rest = n - mu * points.horizon
+    slope, (low, high) = np.nan, (-np.inf, np.inf)
+    if (rest > 0).all() and not points.censored.any():
+        fit = fit_line(np.log(points.horizon), np.log(rest), log_sd(points) * n / rest)
+        slope, (low, high) = fit.slope, fit.interval
+    return Claim(
+        f"measured n*(H) − μH at A = {n_actions} grows as √H, not as H (exponent {ROOT:g} ± {ROOT_MARGIN:g})", SOURCE,
+        f"the 95 % interval of the slope of log(n* − μH) on log H is not inside {ROOT:g} ± {ROOT_MARGIN:g}, a point is "
+        "beyond the budget, or an n* is at most μH",
+        f"exponent {slope:.3f} [{low:.3f}, {high:.3f}]; n* − μH: " + at_each("horizon", points, rest),
+        bool(low > ROOT - ROOT_MARGIN and high < ROOT + ROOT_MARGIN),
+    )  # fmt: skip
+
+
+def _exponent_claim(curve: pd.DataFrame, n_actions: int) -> Claim:
+    n = curve.set_index("horizon").exact.astype(float)
+    first, last = curve.short_from.iloc[0], curve.short_to.iloc[0]
+    short = n.loc[first:last]
+    power = np.polyfit(np.log(short.index), np.log(short), 1)[0]
+    places = n.index.max() // np.array([8, 4, 2, 1])
+    octaves = np.diff(np.log(n[places])) / np.diff(np.log(places))
+    return Claim(
+        f"the law's own n*(H) at A = {n_actions} looks sublinear at small H, and its exponent tends to 1", SOURCE,
+        f"the exponent of a power law fitted to it on H = {first:.0f}..{last:.0f} is {BELOW_ONE} or more, or the "
+        f"exponents over the last three doublings of H do not rise, or the last of them is at most {BELOW_ONE} or "
+        "above 1",
+        f"{power:.3f} on H = {first:.0f}..{last:.0f}; over H = {'–'.join(map(str, places))}: "
+        + ", ".join(f"{x:.3f}" for x in octaves),
+        bool(power < BELOW_ONE < octaves[-1] <= 1 and (np.diff(octaves) > 0).all()),
+    )  # fmt: skip
+
+
+def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
+    """n*(H) with the law and its asymptote; what it is above μH, against √H; success against n at a few horizons."""
+    figure = Figure(figsize=(TEXT_WIDTH, 4.9), layout="constrained")
+    panels = figure.subplot_mosaic([["n", "rest"], ["success", "success"]])
+    for n_actions, label in ACTIONS.items():
+        here, style, colour = of(table, n_actions=n_actions), LOOKS[n_actions], {"color": LOOKS[n_actions].colour}
+        curve, points = of(here, kind="curve"), of(here, kind="n_star")
+        h, asymptote = curve.horizon, curve.mu * curve.horizon + curve.root * np.sqrt(curve.horizon)
+        per = h if unit == "queries" else 1
+        measured(panels["n"], style._replace(line="none"), in_unit(points, unit), "horizon", label=f"measured, {label}")
+        panels["n"].plot(h, curve.exact * per, label="law of one level", **{**REFERENCE["exact"], **colour})
+        panels["n"].plot(h, asymptote * per, label="μH + z·σ√H", **{**REFERENCE["lower"], **colour})
+        rest = points[["episodes", *ENDS]].sub(points.mu * points.horizon, axis=0).assign(root=np.sqrt(points.horizon))
+        measured(panels["rest"], style._replace(line="none"), rest, "root")
+        panels["rest"].plot(np.sqrt(h), curve.exact - curve.mu * h, **{**REFERENCE["exact"], **colour})
+        panels["rest"].plot(np.sqrt(h), asymptote - curve.mu * h, **{**REFERENCE["lower"], **colour})
+        for horizon, rise in of(here, kind="law").groupby("horizon"):
+            panels["success"].plot(rise.n * (horizon if unit == "queries" else 1), rise.exact,
+                                   **{**REFERENCE["exact"], **colour})  # fmt: skip
+        dots = of(here, kind="success")
+        panels["success"].errorbar(
+            dots.n * (dots.horizon if unit == "queries" else 1), dots.success,
+            [dots.success - dots.low, dots.high - dots.success], fmt=style.mark, elinewidth=0.8, **colour,
+        )  # fmt: skip
+    panels["n"].set_ylabel(n_label(unit))
+    panels["n"].set_xlabel("horizon H (steps)")
+    panels["rest"].set_ylabel("n* − μH (episodes)")
+    panels["rest"].set_xlabel("√H")
+    panels["success"].set_xscale("log")
+    few = ", ".join(map(str, np.unique(of(table, kind="law").horizon)))
+    panels["success"].set_xlabel(("expert queries H·n" if unit == "queries" else "episodes n") + f"; H = {few}")
+    panels["success"].set_ylabel("P(all H right)")
+    figure.legend(*panels["n"].get_legend_handles_labels(), loc="outside upper center", ncols=2, columnspacing=1.2)
+    row = next(table.itertuples())
+    note(
+        figure, f"NAIL-F on the poison chain, η = {row.eta}, δ = {row.delta}, {row.replicates} replicates a point, all "
+        "independent; bands and bars: 95 % intervals\n(bootstrap; Clopper and Pearson); law at A = 4 from "
+        f"{row.levels} simulated levels",
+    )  # fmt: skip
+    return figure
+
+
+EXPERIMENT = figure_of_points(
+    "theory_online_exact",
+    "the exact law of a greedy learner beside the simulated one: success(n), n*(H) to H = 200, and its √H term",
+    {
+        "smoke": "about 10 seconds on two cores",
+        "cpu": "about 1 minute on two cores",
+        "paper": "more horizons and replicates; not timed yet",
+    },
+    series, measure, analyse, claims, draw, units=tuple(UNITS),
+)  # fmt: skip
