@@ -8,8 +8,9 @@ the total variation between the trajectory laws of π* and π̂, and the π*-mas
 label.
 
 In the limit a greedy driver labels the nodes of π*'s most probable path and no other, so the rest of its law stays
-where it was. The floor is the total variation of the law that is π* on that path and uniform elsewhere; labels that the
-driver left elsewhere before it settled are not in it.
+where it was. The floor is the total variation of the law that is π* on that path and uniform elsewhere. Before it
+settles, the driver leaves labels elsewhere: nodes with a few labels are no longer unlabelled (about 0.4 of the mass),
+yet too poorly known to move the total variation away from the floor.
 """
 
 from typing import NamedTuple
@@ -153,7 +154,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         _nearer_claim(of, "stochastic", "opd-channel"),
         *(_rate_claim(of["deterministic", method], "deterministic", method) for method in DRIVERS),
         _nearer_claim(of, "deterministic", "nail-channel"),
-        _unvisited_claim(of, greedy),
+        *_unvisited_claims(of),
     ]  # fmt: skip
 
 
@@ -206,19 +207,24 @@ def _nearer_claim(of: dict[tuple[str, str], pd.DataFrame], expert: str, method: 
     )  # fmt: skip
 
 
-def _unvisited_claim(of: dict[tuple[str, str], pd.DataFrame], greedy: pd.DataFrame) -> Claim:
+def _unvisited_claims(of: dict[tuple[str, str], pd.DataFrame]) -> list[Claim]:
     ends = {key: interval(means(points, "unvisited")[1][:, -1]) for key, points in of.items()}
-    rest = {key: high for key, (_, high) in ends.items() if key != ("stochastic", "nail-channel")}
-    low, high = ends["stochastic", "nail-channel"]
-    return Claim(
-        f"only the greedy driver of a stochastic expert leaves nodes unlabelled (π*-mass above {MOST}; all others "
-        f"below {NOTHING})", SOURCE,
-        f"at the last n the 95 % interval of its mean unvisited mass reaches {MOST} or less, or another's {NOTHING} or "
-        "more",
-        f"greedy, stochastic: {_last(greedy, 'unvisited').mean():.3f} [{low:.3f}, {high:.3f}], in the limit "
-        f"{_last(greedy, 'unvisited_floor').mean():.3f}; the largest upper end of the others: {max(rest.values()):.2g}",
-        bool(low > MOST and max(rest.values()) < NOTHING),
-    )  # fmt: skip
+    low, high = ends.pop(("stochastic", "nail-channel"))
+    points, rest = of["stochastic", "nail-channel"], max(high for _, high in ends.values())
+    return [
+        Claim(
+            f"stochastic expert, driver greedy: a π*-mass above {MOST} passes a node without a label, at the end",
+            SOURCE,
+            f"the 95 % interval (trees resampled) of the mean unvisited mass at the last n reaches {MOST} or less",
+            f"{_last(points, 'unvisited').mean():.3f} [{low:.3f}, {high:.3f}]; with labels on the greedy path alone "
+            f"{_last(points, 'unvisited_floor').mean():.3f}", bool(low > MOST),
+        ),
+        Claim(
+            f"every other driver and expert: the π*-mass through nodes without a label ends below {NOTHING}", SOURCE,
+            f"at the last n the 95 % interval (trees resampled) of one of their mean masses reaches {NOTHING}",
+            f"largest upper end {rest:.2g}", bool(rest < NOTHING),
+        ),
+    ]  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -259,7 +265,7 @@ EXPERIMENT = figure_of_points(
     "who may drive when the expert is stochastic: greedy, sampled from the noisy law, sampled from the clean estimate",
     {
         "smoke": "about 10 seconds on two cores",
-        "cpu": "about 40 seconds on two cores",
+        "cpu": "about 45 seconds on two cores",
         "paper": "more trees and episodes; not timed yet",
     },
     series, measure, analyse, claims, draw,

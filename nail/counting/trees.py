@@ -28,8 +28,8 @@ def tree(seed: int, horizon: int, n_actions: int, expert: str) -> Instance:
     return empty._replace(name="tree", expert=law)
 
 
-def trajectories(law: Law) -> Float[np.ndarray, "... A^H"]:
-    """Probability of each trajectory where π_h(a|s) = `law`[h, s, a]."""
+def trajectories(law: Law) -> Float[np.ndarray, "... paths"]:
+    """Probability of each of the A^H trajectories where π_h(a|s) = `law`[h, s, a]."""
     *batch, horizon, _, n_actions = law.shape
     mass = np.ones((*batch, 1))
     for h in range(horizon):
@@ -37,12 +37,12 @@ def trajectories(law: Law) -> Float[np.ndarray, "... A^H"]:
     return mass
 
 
-def total_variation(law: Law, expert: Law) -> Float[np.ndarray, "..."]:
+def total_variation(law: Law, expert: Law) -> Float[np.ndarray, "..."] | float:
     """½ Σ over trajectories |P_π̂ − P_π*|, in [0, 1], π̂ = `law`, π* = `expert`. Source: docs/theory.md §4.8."""
     return 0.5 * np.abs(trajectories(law) - trajectories(expert)).sum(-1)
 
 
-def unvisited_mass(labelled: Float[np.ndarray, "... H S"], expert: Law) -> Float[np.ndarray, "..."]:
+def unvisited_mass(labelled: Float[np.ndarray, "... H S"], expert: Law) -> Float[np.ndarray, "..."] | float:
     """π*-mass of trajectories that pass a node without a label (`labelled` 0, else 1). Source: docs/theory.md §4.8."""
     return 1.0 - trajectories(expert * labelled[..., None]).sum(-1)
 
