@@ -9,8 +9,8 @@ from nail.figures.experiment import Claim, Row
 from nail.theory.exact import ever_played
 
 LEARNERS = {
-    "ml": "maximum likelihood, π_0 or π_1",
-    "bayes": "posterior mixture of π_0 and π_1",
+    "ml": "maximum likelihood, π₀ or π₁",
+    "bayes": "posterior mixture of π₀ and π₁",
     "moment": "plug-in rate of action 1",
     "always": "always play 1",
 }

@@ -183,7 +183,7 @@ def draw(table: pd.DataFrame) -> Figure:
     left.plot([], [], label="bound: εT², or uεT", **REFERENCE["upper"])
     left.plot([], [], label="exact", **REFERENCE["exact"])
     left.set_ylabel("expected cost (steps off the path)")
-    right.set_ylabel("cost / (εT)  (steps off the path a mistake)")
+    right.set_ylabel("cost/(εT) (steps off the path)")
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_yscale("log")

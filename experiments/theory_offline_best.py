@@ -231,7 +231,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     quick = table[table.kind == "success"]
     for at, ((noise, horizon), points) in enumerate(quick.groupby(["noise", "horizon"], sort=False)):
         _success_panel(panels[str(at)], points)
-        panels[str(at)].set_title(f"H = {horizon}, A = 2, η = {points.eta.iloc[0]}, {NOISE[noise]}", fontsize=7)
+        panels[str(at)].set_title(f"{NOISE[noise]}\nH = {horizon}, η = {points.eta.iloc[0]}")
     for name in ("0", "3"):
         panels[name].set_ylabel("P(all H right)")
     figure.legend(*panels["0"].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
@@ -239,9 +239,9 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     _n_panel(panels["n"], slow, unit)
     row = next(slow.itertuples())
     note(
-        figure, f"{quick.replicates.max():,} data sets a mark, intervals within the marks; crosses: all data sets "
-        f"enumerated; right: A = {row.n_actions}, η = {row.eta}, δ = {row.delta}, {row.replicates} replicates a point, "
-        "bands: 95 % bootstrap intervals",
+        figure, f"P(all H right): A = 2, {quick.replicates.max():,} data sets a mark, intervals within the marks; "
+        f"crosses: all data sets enumerated;\nn*: A = {row.n_actions}, η = {row.eta}, δ = {row.delta}, "
+        f"{row.replicates} replicates a point, bands: 95 % bootstrap intervals",
     )  # fmt: skip
     return figure
 
@@ -253,15 +253,16 @@ def _success_panel(axes: Axes, table: pd.DataFrame) -> None:
     axes.plot(bayes.n, bayes.success, label="posterior mode", **REFERENCE["exact"])
     axes.plot(bayes.n, bayes.exact, "x", color="#222222", markersize=7, markeredgewidth=0.8)
     for style, (method, label) in zip((look("loglossbc"), *CASES[1:]), LEARNERS.items(), strict=True):
-        axes.plot(of[method].n, of[method].success, color=style.colour, marker=style.mark, linestyle="none",
-                  markersize=3.2, label=label)  # fmt: skip
+        size = {"markersize": 6, "markerfacecolor": "none"} if method == "loglossbc" else {"markersize": 3.2}
+        axes.plot(of[method].n, of[method].success, style.mark, color=style.colour, label=label, **size)
     axes.plot(bayes.n, of["prefix"].exact, color=CASES[1].colour, linewidth=0.7)
     axes.set(xscale="log", xlabel="episodes n", ylim=(-0.03, 1.03))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _n_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
-    for style, (noise, points) in zip((look("loglossbc"), CASES[3]), table.groupby("noise", sort=False), strict=True):
+    for style, noise in zip((look("loglossbc"), CASES[3]), NOISE, strict=True):
+        points = table[table.noise == noise]
         per = points.horizon if unit == "queries" else 1
         row = next(points.itertuples())
         name = "−log q" if noise == "uniform" else "−log(1−η)"
@@ -272,7 +273,7 @@ def _n_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
     axes.plot([], [], label="genie, exact", **REFERENCE["lower"])
     axes.plot([], [], label="plurality at each prefix, exact", **REFERENCE["exact"])
     axes.set(yscale="log", xlabel="horizon H (steps)")
-    axes.set_ylabel(n_label(unit, "1 − δ"))
+    axes.set_ylabel(n_label(unit, "success 1 − δ"), fontsize=7)
     axes.legend(loc="upper left", fontsize=6.3)
     axes.set_ylim(top=axes.get_ylim()[1] * 30)
 
@@ -282,7 +283,7 @@ EXPERIMENT = figure_of_points(
     "the best offline learner of the hidden path: LogLossBC against the full posterior, and two kernels' rates",
     {
         "smoke": "about 5 seconds on two cores",
-        "cpu": "about 40 seconds on two cores",
+        "cpu": "about 45 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw, units=("episodes", "queries"),

@@ -213,7 +213,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     for axes in (left, right, grown, wrong):
         axes.set_yscale("log")
     for axes in (left, grown):
-        axes.set_ylabel(n_label(unit, "1 − δ"))
+        axes.set_ylabel(n_label(unit, "success 1 − δ"))
     row = next(of["eta"].itertuples())
     note(
         figure, f"poison chain, A = {row.n_actions}, δ = {row.delta}, H = {row.horizon} (but for the lower left); "
@@ -246,17 +246,20 @@ def _horizon_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("horizon H (steps)")
-    axes.legend(ncols=1, fontsize=6.5, loc="upper left")
+    axes.legend(ncols=3, fontsize=6.5, loc="upper left")
+    axes.set_yscale("log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 10)
 
 
 def _floor_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
     for style, (eta, points) in zip(CASES[1:], table.groupby("eta"), strict=False):
-        measured(axes, style, in_unit(points, unit), "f", label=f"η = {eta:g}")
-        axes.axvline(critical(eta), color=style.colour, linewidth=0.8, linestyle=":", label="its critical f")
+        measured(axes, style, in_unit(points.sort_values("f", ascending=False), unit), "f", label=f"η = {eta:g}")
+        axes.axvline(critical(eta), color=style.colour, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.set_title("adversarial ν, NAIL told (f, f, 1−3f, f)")
     axes.set_xlabel("least probability f of the believed ν")
-    axes.legend(fontsize=6.5, loc="lower left")
+    axes.plot([], [], color="#666666", linewidth=0.8, linestyle=":", label="critical f")
+    axes.legend(fontsize=6.5, loc="lower left", bbox_to_anchor=(0.17, 0.0))
 
 
 EXPERIMENT = figure_of_points(
@@ -264,7 +267,7 @@ EXPERIMENT = figure_of_points(
     "unknown corruption: NAILGUN on its exact curve, and against NAIL told the truth, a wrong η or a wrong ν",
     {
         "smoke": "about 12 seconds on two cores",
-        "cpu": "about 1 minute on two cores",
+        "cpu": "about 30 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw, units=("episodes", "queries"),
