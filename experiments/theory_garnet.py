@@ -2,31 +2,40 @@
 
 The expert answers everywhere, so nothing here is lost for good after a mistake. Deterministic expert: the learner
 plays the plurality of its labels. Stochastic (soft-optimal) expert: it plays its fitted law with the known channel
-taken out; the loss is then |J(π*) − J(π̂)|, since the value of a law may err either way.
+taken out; the loss is then |J(π*) − J(π̂)|, since the value of a law may err either way. A greedy driver is then outside
+the guarantee (§4.8). The reverse-KL learners read probabilities of the noisy expert, another oracle than labels: they
+are compared among themselves only.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
-from nail.counting.drivers import Setting
-from nail.counting.laws import learned_laws
-from nail.counting.layered import learned_regret
+from nail.counting.drivers import Setting, Tally, World
+from nail.counting.layered import exact_regret, greedy, simulation
+from nail.counting.learners import Learner, clean_estimate, clean_law, learner
 from nail.envs.instances import garnet
 from nail.envs.mdp import regret
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
-from nail.figures.stats import bootstrap_interval
+from nail.figures.stats import Interval, bootstrap_interval
 from nail.methods import METHOD
-from nail.theory.bounds import general_bound
-from nail.theory.scaling import fit_line
 
-from ._theory import Point, figure_of_points
+from ._theory import Point, figure_of_points, seeded
 
-ORDER = ("loglossbc", "dagger", "opd-f", "opd-r", "nail-f", "nail-r")
+ORDER = ("loglossbc", "dagger", "opd-f", "nail-f", "opd-r", "nail-r")
 EXPERTS = {"optimal": "deterministic expert (optimal)", "soft": "stochastic expert (soft-optimal)"}
+LEARNERS = {"optimal": ORDER, "soft": (*ORDER[:3], "opd-channel", *ORDER[3:])}
+FIRST = 100
+"""number of the first instance"""
+OCTAVES = 3
+"""at the end of a curve, over which its exponent is read"""
+ROUNDING = 1e-12
+"""regret that is rounding, in units of R: the policies are equally good"""
+SOURCES = {"optimal": "docs/theory.md §4.5", "soft": "docs/theory.md §4.8"}
 
 
 class Size(NamedTuple):
@@ -54,14 +63,19 @@ SIZES = {
 
 
 def series(preset: str) -> list[list[Point]]:
-    """One series of instances for each expert and learner."""
+    """One series of instances for each expert and learner; learners share the instances and no random number."""
     fields = SIZES[preset]._asdict()
     count = fields.pop("instances")
     return [
-        [{"expert": expert, "method": method, "instance": i, **fields, "seed": 1000 + i} for i in range(count)]
+        [seeded({"expert": expert, "method": method, "instance": FIRST + i, **fields}) for i in range(count)]
         for expert in EXPERTS
-        for method in ORDER
+        for method in LEARNERS[expert]
     ]
+
+
+def deployed(row: Learner, setting: Setting, world: World, tally: Tally) -> Float[Array, "H S A"]:
+    """The clean law behind the fitted one, η and ν known; uniform at a state without a label."""
+    return clean_law(tally, world) if row.query is None else clean_estimate(row.law(tally, world), world.told)
 
 
 def measure(point: Point) -> list[Row]:
@@ -70,86 +84,134 @@ def measure(point: Point) -> list[Row]:
         point["instance"], point["horizon"], point["n_states"], point["n_actions"], point["branching"],
         point["expert"], point["temperature"],
     )  # fmt: skip
-    points = 2 ** point["doublings"]
-    at = 2 ** np.arange(point["doublings"] + 1) - 1
-    if point["expert"] == "optimal":
-        loss = learned_regret(instance, point["method"], Setting(point["eta"]), point["stride"], points,
-                              point["replicates"], point["seed"])[:, at]  # fmt: skip
+    read = greedy if point["expert"] == "optimal" else deployed
+    run = simulation(read, instance, point["method"], Setting(point["eta"], told_kernel=instance.kernel),
+                     point["replicates"], point["seed"])  # fmt: skip
+    episodes = point["stride"] * 2 ** np.arange(point["doublings"] + 1)
+    seen = np.concatenate([run(int(more), 1) for more in np.diff(episodes, prepend=0)], axis=1)
+    if read is deployed:
+        laws = seen.astype(np.float64)
+        loss = np.abs(regret(instance.mdp, laws / laws.sum(-1, keepdims=True), instance.expert))
     else:
-        laws = learned_laws(instance, point["method"], point["eta"], point["stride"], points, point["replicates"],
-                            point["seed"])[:, at]  # fmt: skip
-        loss = np.abs(regret(instance.mdp, laws, instance.expert))
+        loss = exact_regret(instance, seen)
+    loss[np.abs(loss) < ROUNDING] = 0.0
+    oracle = "labels" if learner(point["method"]).query is None else "probabilities"
     return [
-        {**point, "episodes": int(point["stride"] * (i + 1)), "loss": float(x)}
-        for i, x in zip(at, loss.mean(0), strict=True)
+        {**point, "oracle": oracle, "episodes": int(n), "loss": float(x)}
+        for n, x in zip(episodes, loss.mean(0), strict=True)
     ]
 
 
+def losses(rows: pd.DataFrame, expert: str, method: str) -> pd.DataFrame:
+    """Loss of one learner, one row an instance and one column a number of episodes."""
+    chosen = rows[(rows.expert == expert) & (rows.method == method)]
+    return chosen.pivot(index="instance", columns="episodes", values="loss")
+
+
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss over instances with its 95 % bootstrap interval at each evaluation, in units of R = 1, and the general
-    bound, ε(n) = R·√(H·log|Π|/n)/(1−η) of docs/theory.md §5, Π all deterministic policies: log|Π| = HS·log A."""
-    table = pd.concat([_mean_loss(points) for _, points in rows.groupby(["expert", "method"], sort=False)])
-    row = next(rows.itertuples())
-    size = row.horizon * row.n_states * np.log(row.n_actions)
-    limit = np.sqrt(general_bound(row.horizon, size, row.eta, 1.0) / table.episodes)
+    """Mean loss over instances with its 95 % bootstrap interval at each evaluation, in units of R = 1."""
+    found, row = [], next(rows.itertuples())
+    for (expert, method, oracle), _ in rows.groupby(["expert", "method", "oracle"], sort=False):
+        loss = losses(rows, expert, method)
+        at = bootstrap_interval(loss.to_numpy(), np.random.default_rng(0))
+        numbers = {"episodes": loss.columns, "loss": at.estimate, "low": at.low, "high": at.high}
+        found.append(pd.DataFrame({"expert": expert, "method": method, "oracle": oracle, **numbers}))
     same = ["replicates", "horizon", "n_states", "n_actions", "branching", "eta", "temperature"]
-    return table.assign(
-        bound=limit.where(table.expert == "optimal"), instances=rows.instance.nunique(),
-        **{name: getattr(row, name) for name in same},
+    return pd.concat(found).assign(
+        instances=rows.instance.nunique(), **{name: getattr(row, name) for name in same}
     )  # fmt: skip
 
 
-def _mean_loss(points: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss of one learner over instances with its interval, at each evaluation."""
-    loss = points.pivot(index="instance", columns="episodes", values="loss").loc[points.instance.unique()]
-    found = bootstrap_interval(loss.to_numpy(), np.random.default_rng(0))
-    numbers = {"episodes": loss.columns, "loss": found.estimate, "low": found.low, "high": found.high}
-    return pd.DataFrame({"expert": points.expert.iloc[0], "method": points.method.iloc[0], **numbers})
+def resampled(loss: pd.DataFrame, resamples: int = 4000) -> Float[np.ndarray, "resamples n"]:
+    """Mean losses at each n, first the measured ones, then of instances drawn with replacement: the same draws for
+    every learner, so that what is made of two learners' means is paired."""
+    runs = len(loss)
+    shares = np.random.default_rng(0).multinomial(runs, np.full(runs, 1.0 / runs), resamples) / runs
+    return np.concatenate([np.full((1, runs), 1.0 / runs), shares]) @ loss.to_numpy()
+
+
+def exponent(means: Float[np.ndarray, "resamples n"]) -> Float[np.ndarray, " resamples"]:
+    """Slope of log loss on log n between the ends of the last `OCTAVES` octaves; −∞ where the last mean is 0."""
+    with np.errstate(divide="ignore"):
+        return np.log2(means[:, -1] / np.maximum(means[:, -1 - OCTAVES], ROUNDING)) / OCTAVES
+
+
+def interval(values: Float[np.ndarray, "resamples ..."]) -> Interval:
+    """The measured value, which comes first, with the 95 % percentile interval of the resampled ones."""
+    return Interval(values[0], *np.quantile(values[1:], [0.025, 0.975], axis=0, method="inverted_cdf"))
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Losses fall for both experts, the general bound holds, and offline learning is not ruled out here."""
-    table = analyse(rows)
-    losses = dict(iter(table.groupby(["expert", "method"])))
-    found = [_falling_claim(losses[e, m], EXPERTS[e], METHOD[m].label) for e in EXPERTS for m in ("nail-f", "nail-r")]
-    found.append(_bound_claim(table[table.expert == "optimal"]))
-    return found + [_offline_claim(losses[e, "loglossbc"], losses[e, "nail-f"], EXPERTS[e]) for e in EXPERTS]
+    """Rates over the last octaves; who is ahead at the same oracle; who may drive when the expert is stochastic."""
+    means = {key: resampled(losses(rows, *key)) for key, _ in rows.groupby(["expert", "method"])}
+    episodes = np.sort(rows.episodes.unique())
+    found = [
+        _rate(means, "optimal", "nail-f", -np.inf, -1.0), _rate(means, "optimal", "loglossbc", -np.inf, -1.0),
+        _rate(means, "optimal", "nail-r", -np.inf, -1.0), _rate(means, "soft", "opd-channel", -np.inf, -0.5),
+        _rate(means, "soft", "loglossbc", -np.inf, -0.5), _rate(means, "soft", "nail-r", -0.25, np.inf), _slower(means),
+    ]  # fmt: skip
+    half, last = slice(None, len(episodes) // 2 + 1), slice(-1, None)
+    for expert, one, other, at, low, high in (
+        ("optimal", "loglossbc", "nail-f", half, 0.5, 2.0), ("optimal", "loglossbc", "nail-f", last, -np.inf, 1.0),
+        ("soft", "loglossbc", "opd-channel", slice(None), 0.5, 2.0), ("soft", "opd-r", "nail-r", last, -np.inf, 0.1),
+    ):  # fmt: skip
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = interval(means[expert, one][:, at] / means[expert, other][:, at])
+        found.append(_ratio(expert, one, other, episodes[at], ratio, low, high))
+    return found
 
 
-def _falling_claim(points: pd.DataFrame, title: str, label: str) -> Claim:
-    seen = points[points.loss > 0]
-    slope = fit_line(np.log(seen.episodes.to_numpy()), np.log(seen.loss.to_numpy())).slope
-    first, *_, last = points.itertuples()
+def name(method: str) -> str:
+    """The learner's label, with what it reads where that is not labels."""
+    return METHOD[method].label + ("" if learner(method).query is None else " (reads probabilities)")
+
+
+def within(low: float, high: float) -> str:
+    """The open interval in words."""
+    return f"below {high:g}" if low == -np.inf else f"above {low:g}" if high == np.inf else f"in ({low:g}, {high:g})"
+
+
+def lies(found: Interval, low: float, high: float) -> bool:
+    """Whether intervals lie inside the open one; nothing is below −∞, not even −∞."""
+    return bool(np.all((found.low > low) | (low == -np.inf)) and np.all(found.high < high))
+
+
+RESAMPLED = "(instances resampled, the same for both)"
+
+
+def _rate(means: dict, expert: str, method: str, low: float, high: float) -> Claim:
+    found = interval(exponent(means[expert, method]))
     return Claim(
-        f"{title}: the loss of {label} falls at least as n^(−1/2) (fitted exponent ≤ −0.4)",
-        "docs/theory.md §5 (general polynomial bound)",
-        f"exponent {slope:.2f}; from {first.loss:.4f} at n = {first.episodes} to {last.loss:.5f} "
-        f"[{last.low:.5f}, {last.high:.5f}] at n = {last.episodes}",
-        bool(slope <= -0.4),
-    )
+        f"{EXPERTS[expert]}: over the last {OCTAVES} octaves the loss of {name(method)} has an exponent in n "
+        + within(low, high), SOURCES[expert],
+        f"the exponent's 95 % interval (instances resampled) does not lie {within(low, high)}",
+        f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", lies(found, low, high),
+    )  # fmt: skip
 
 
-def _bound_claim(table: pd.DataFrame) -> Claim:
-    worst = (table.high / table.bound).groupby(table.method).max()[["nail-f", "nail-r"]]
+def _slower(means: dict) -> Claim:
+    found = interval(exponent(means["soft", "nail-f"]) - exponent(means["soft", "opd-channel"]))
     return Claim(
-        f"{EXPERTS['optimal']}: NAIL stays below the general bound at every n (upper end of its interval)",
-        "docs/theory.md §5",
-        "largest loss/bound: " + ", ".join(f"{METHOD[m].label} {x:.3f}" for m, x in worst.items()),
-        bool(worst.max() < 1),
-    )
+        f"{EXPERTS['soft']}: over the last {OCTAVES} octaves the loss of {name('nail-f')}, greedy, falls "
+        f"slower than that of {name('opd-channel')}", SOURCES["soft"],
+        f"the 95 % interval of the difference of exponents {RESAMPLED} reaches 0 or less",
+        f"difference {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", bool(found.low > 0),
+    )  # fmt: skip
 
 
-def _offline_claim(offline: pd.DataFrame, greedy: pd.DataFrame, title: str) -> Claim:
-    """An expert that answers everywhere leaves offline learning polynomial: no gap that is exponential in H."""
-    both = offline.merge(greedy, on="episodes", suffixes=("", "_greedy"))
-    shown = zip(both.iloc[[0, len(both) // 2, -1]].itertuples(), (4, 4, 5), strict=True)
+def _ratio(
+    expert: str, one: str, other: str, episodes: Int[np.ndarray, " n"], ratio: Interval, low: float, high: float
+) -> Claim:  # fmt: skip
+    where = "at the last n" if len(episodes) == 1 else f"at the first {len(episodes)} evaluations"
+    ends = dict.fromkeys((ratio.low.argmin(), ratio.high.argmax()))
     return Claim(
-        f"{title}: where the expert answers everywhere, LogLossBC is within a factor 10 of NAIL-F at every n",
-        "docs/theory.md §4.5",
-        "loss of LogLossBC / NAIL-F: "
-        + ", ".join(f"{at.loss:.{d}f}/{at.loss_greedy:.{d}f} at n = {at.episodes}" for at, d in shown),
-        bool((both.loss <= 10 * both.loss_greedy + 1e-3).all()),
-    )
+        f"{EXPERTS[expert]}: {where} the loss of {name(one)} over that of {name(other)} is {within(low, high)}",
+        SOURCES[expert],
+        f"a 95 % interval of the ratio of mean losses {RESAMPLED} does not lie {within(low, high)}",
+        "; ".join(f"{ratio.estimate[i]:.3g} [{ratio.low[i]:.3g}, {ratio.high[i]:.3g}] at n = {episodes[i]}"
+                  for i in ends),
+        lies(ratio, low, high),
+    )  # fmt: skip
 
 
 SMALLEST = 1e-7
@@ -158,25 +220,29 @@ SMALLEST = 1e-7
 
 def draw(table: pd.DataFrame) -> Figure:
     """Loss against episodes on logarithmic axes, one panel an expert."""
-    figure = Figure(figsize=(TEXT_WIDTH, 3.2), layout="constrained")
+    figure = Figure(figsize=(TEXT_WIDTH, 3.3), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     floor = table.loss[table.loss > 0].min() / 2
     for axes, (expert, title) in zip(panels, EXPERTS.items(), strict=True):
-        for method in ORDER:
+        for method in LEARNERS[expert]:
             points = table[(table.expert == expert) & (table.method == method)]
             shown = points[points.loss > 0].assign(low=points.low.clip(floor))
-            measured(axes, look(method), shown, "episodes", "loss", label=METHOD[method].label)
-        if points.bound.notna().all():
-            axes.plot(points.episodes, points.bound, label="general bound R√(H·log|Π|/n)/(1−η)", **REFERENCE["upper"])
+            hollow = points.oracle.iloc[0] != "labels"
+            measured(axes, look(method), shown, "episodes", "loss", hollow=hollow, label=name(method))
+        n, power = np.sort(points.episodes), {"optimal": -1.0, "soft": -0.5}[expert]
+        top = table[(table.expert == expert) & (table.episodes == n[0])].loss.max()
+        axes.plot(n, 2 * top * (n / n[0]) ** power, **REFERENCE["lower"])
+        axes.annotate("∝ 1/n" if power == -1 else "∝ 1/√n", (n[2], 2.6 * top * (n[2] / n[0]) ** power), fontsize=7,
+                      color="#666666")  # fmt: skip
         axes.set_title(title)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("episodes n")
-    panels[0].set_ylim(max(floor, SMALLEST), 10)
+    panels[0].set_ylim(max(floor, SMALLEST), 1)
     panels[0].set_ylabel("regret J(π*) − J(π̂), in units of R")
     panels[1].set_ylabel("|J(π*) − J(π̂)|, in units of R")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside upper center", ncols=4, columnspacing=1.2)
     row = next(table.itertuples())
     note(
         figure, f"Garnet, H = {row.horizon}, S = {row.n_states}, A = {row.n_actions}, b = {row.branching}, "
@@ -188,10 +254,10 @@ def draw(table: pd.DataFrame) -> Figure:
 
 EXPERIMENT = figure_of_points(
     "theory_garnet",
-    "regret against episodes on random MDPs, deterministic and stochastic expert, with the general bound",
+    "regret against episodes on random MDPs, deterministic and stochastic expert",
     {
-        "smoke": "about 25 seconds on two cores",
-        "cpu": "about 1.5 minutes on two cores",
+        "smoke": "about 15 seconds on two cores",
+        "cpu": "about 25 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw,

@@ -142,7 +142,7 @@ EXPERIMENT = figure_of_points(
     "the general polynomial bound, measured over bound: Bayes mixtures over layered classes, random and hard",
     {
         "smoke": "about 10 seconds on two cores",
-        "cpu": "about a minute on two cores",
+        "cpu": "about 35 seconds on two cores",
         "paper": "larger classes, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw,

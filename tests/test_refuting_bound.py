@@ -29,6 +29,21 @@ def driven_by(learner):
     return change
 
 
+def tilted(by, method, expert):
+    """A change: one learner's loss on one kind of expert times n^by."""
+    return times(lambda rows: rows.episodes**by, "loss", method=method, expert=expert)
+
+
+def alike(one, other, expert):
+    """A change: one learner's losses are another's, instance by instance."""
+
+    def change(rows):
+        kept = rows[~((rows.method == one) & (rows.expert == expert))]
+        return pd.concat([kept, rows[(rows.method == other) & (rows.expert == expert)].assign(method=one)])
+
+    return change
+
+
 KEPT = "random: Σ TV² over its bound changes by a factor in "
 CHANGES = {
     "theory_general_bound": {
@@ -46,6 +61,19 @@ CHANGES = {
         "rare: mean regret over its bound changes": times(lambda rows: rows.horizon**0.5, "regret", family="rare"),
         "the mixture's argmax": times(0.01, learner="greedy"),
         "told η' = 0": times(0.1, learner="wrong-eta"),
+    },
+    "theory_garnet": {
+        "(optimal): over the last 3 octaves the loss of NAIL-F": tilted(1.5, "nail-f", "optimal"),
+        "(optimal): over the last 3 octaves the loss of LogLossBC": lambda rows: rows.assign(loss=rows.loss + 0.001),
+        "(optimal): over the last 3 octaves the loss of NAIL-R": tilted(1.5, "nail-r", "optimal"),
+        "loss of OPD-F, channel-aware has": tilted(0.5, "opd-channel", "soft"),
+        "(soft-optimal): over the last 3 octaves the loss of LogLossBC": tilted(0.5, "loglossbc", "soft"),
+        "(soft-optimal): over the last 3 octaves the loss of NAIL-R": tilted(-0.5, "nail-r", "soft"),
+        "loss of NAIL-F, greedy, falls slower": tilted(0.5, "nail-f", "soft"),
+        "(optimal): at the first": alike("loglossbc", "nail-f", "optimal"),
+        "(optimal): at the last n the loss of LogLossBC": alike("loglossbc", "nail-f", "optimal"),
+        "(soft-optimal): at the first": times(3, "loss", method="opd-channel", expert="soft"),
+        "(soft-optimal): at the last n the loss of OPD-R": alike("opd-r", "nail-r", "soft"),
     },
 }  # fmt: skip
 
