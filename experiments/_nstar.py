@@ -189,8 +189,15 @@ def fit_n_star(rows: pd.DataFrame, root: float | None = None) -> Scaling | None:
     within the budget."""
     if (rows.censored == 0).sum() < 3:
         return None
-    n = rows.n_star.where(rows.censored == 0, np.inf).to_numpy(float)
-    return fit_scaling(rows.horizon.to_numpy(float), n, log_sd(rows), rows.allowed.to_numpy(float), root=root)
+    n = rows.n_star.where(rows.censored == 0, np.inf)
+    columns = rows.horizon, n, log_sd(rows), rows.allowed
+    return _fit(*(tuple(map(float, column)) for column in columns), root)
+
+
+@lru_cache
+def _fit(horizons: tuple, n: tuple, sd: tuple, budget: tuple, root: float | None) -> Scaling:
+    """The table and the claims of a figure read the same fits."""
+    return fit_scaling(*map(np.array, (horizons, n, sd, budget)), root=root)
 
 
 def log_ratio(above: pd.DataFrame, below: pd.DataFrame) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:

@@ -13,7 +13,8 @@ def scaled(factor, **wanted):
     def change(rows):
         found = rows.index[np.logical_and.reduce([rows[name] == value for name, value in wanted.items()])]
         times = factor(rows.loc[found]) if callable(factor) else factor
-        rows.loc[found, ENDS] = rows.loc[found, ENDS].astype(float).mul(times, axis=0)
+        rows = rows.astype(dict.fromkeys(ENDS, float))
+        rows.loc[found, ENDS] = rows.loc[found, ENDS].mul(times, axis=0)
         return rows
 
     return change
