@@ -267,7 +267,7 @@ def _chain_panel(axes: Axes, chain: pd.DataFrame, unit: str) -> None:
     axes.plot(known.horizon, known.episodes, **REFERENCE["exact"])
     axes.set_yscale("log")
     axes.set_xlabel("horizon H (steps)")
-    axes.set_ylabel(n_label(unit))
+    axes.set_ylabel(n_label(unit, "success ≥ 1 − δ"))
     axes.set_title("poison chain; thin line: NAIL-F's law")
 
 
@@ -290,7 +290,7 @@ EXPERIMENT = Experiment(
     NAME,
     "is sampling the barrier, or fitting the noisy law? OPD and NAIL with and without a loss that sees the channel",
     {
-        "smoke": "24 runs of 40 updates and the smallest chains, about 25 seconds on two cores",
+        "smoke": "24 runs of 40 updates and the smallest chains, about 30 seconds on two cores",
         "cpu": "the chain: about 40 seconds on two cores; 120 runs of 2,500 updates, 60 of them figure 4's",
         "paper": "finer grids, the paper's network; an accelerator; not timed yet",
     },
