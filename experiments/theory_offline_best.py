@@ -22,7 +22,7 @@ from nail.theory.exact import n_bc, n_offline
 
 from ._nstar import COLUMNS, both_units, fit_n_star, in_unit, measure_n_star, n_label
 from ._offline import LEARNERS, SEEN, successes
-from ._theory import Point, figure_of_points, seeded
+from ._theory import NORMAL_95, Point, figure_of_points, seeded
 
 NOISE = {"uniform": "uniform ν", "never": "ν never hits the clean action"}
 RARE = 1e-3
@@ -59,7 +59,7 @@ class Size(NamedTuple):
 CASES_OF = (("uniform", 2, 0.5), ("uniform", 4, 0.5), ("uniform", 6, 0.5), ("never", 6, 0.3))
 EPISODES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 SIZES = {
-    "smoke": Size(CASES_OF, (1, 3, 8), 2_000, (3, 4, 5), (2, 3, 4), 100, 4_000),
+    "smoke": Size(CASES_OF, (1, 2, 8), 1_000, (2, 3, 4), (2, 3, 4), 100, 4_000),
     "cpu": Size(CASES_OF, EPISODES, 100_000, tuple(range(3, 13)), tuple(range(3, 11)), 600, 40_000),
     "paper": Size(CASES_OF, EPISODES, 1_000_000, tuple(range(3, 19)), tuple(range(3, 14)), 2_000, 400_000),
 }
@@ -98,7 +98,7 @@ def measure(point: Point) -> list[Row]:
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """n* with the genie's and the prefix plurality's, in both units; success with 95 % intervals, genie, exact."""
     slow, quick = rows[rows.kind == "n_star"], rows[rows.kind == "success"]
-    half = 1.96 * quick.success_se
+    half = NORMAL_95 * quick.success_se
     quick = quick.assign(low=quick.success - half, high=quick.success + half)
     kept = ["kind", "noise", "method", "horizon", "n_actions", "eta", "delta", "replicates", "n"]
     units = ["episodes", "low", "high", "censored", "queries", "queries_low", "queries_high"]
@@ -121,8 +121,12 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     return [
         _mode_claim(quick[quick.method == "loglossbc"]),
         _mass_claim(quick[quick.method == "loglossbc"]),
-        _coverage_claim(of["loglossbc"], "LogLossBC's success is the Bayes rule's exact one", "§4.7"),
-        _coverage_claim(of["prefix"], "the plurality at each prefix succeeds as LogLossBC on the poison chain", "§4.2"),
+        _coverage_claim(of["loglossbc"], "LogLossBC's success is the Bayes rule's exact one", "docs/theory.md §4.7"),
+        _coverage_claim(
+            of["prefix"],
+            "the plurality at each prefix succeeds as LogLossBC on the poison chain",
+            "docs/theory.md §4.2",
+        ),
         _none_above_claim(quick[~quick.method.isin(("bayes", "loglossbc"))]),
         _genie_claim(quick[quick.method == "loglossbc"]),
         *(_rate_claim(points, noise) for noise, points in slow.groupby("noise", sort=False)),
@@ -153,13 +157,13 @@ def _mass_claim(points: pd.DataFrame) -> Claim:
     )
 
 
-def _coverage_claim(points: pd.DataFrame, statement: str, section: str) -> Claim:
+def _coverage_claim(points: pd.DataFrame, statement: str, source: str) -> Claim:
     seen = [proportion_interval(round(p.success * p.replicates), p.replicates) for p in points.itertuples()]
     hits = sum(low <= exact <= high for (_, low, high), exact in zip(seen, points.exact, strict=True))
     chance = binomtest(hits, len(points), 0.95, "less").pvalue
     return Claim(
         f"{statement} (95 % intervals contain it as often as they should)",
-        f"docs/theory.md {section}",
+        source,
         f"so few intervals with it that P(that few or fewer) < {RARE:g} at a coverage of 95 %",
         f"{hits} of {len(points)} intervals contain it (P = {chance:.2g}); largest difference "
         f"{(points.success - points.exact).abs().max():.4f}",
@@ -282,7 +286,7 @@ EXPERIMENT = figure_of_points(
     "theory_offline_best",
     "the best offline learner of the hidden path: LogLossBC against the full posterior, and two kernels' rates",
     {
-        "smoke": "about 5 seconds on two cores",
+        "smoke": "about 10 seconds on two cores",
         "cpu": "about 45 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
