@@ -29,6 +29,8 @@ POLYNOMIAL = ("dagger", "nail-f", "nail-r")
 """learners whose episodes are greedy in the end"""
 LEVELS = 20_000
 """simulated levels behind the curve of the greedy learner for A > 2"""
+LABELS = 256
+"""labels of a level at first; a look is wrong after that many with probability below 2e-4 up to η = 0.8"""
 TREE = "hidden-path-tree"
 """the hidden path's own tree, run by the loop for any finite MDP"""
 MISSED = 1e-3
@@ -43,7 +45,7 @@ def _level(n_actions: int, eta: float, labels: int) -> Level:
 def n_greedy(horizon: int, n_actions: int, eta: float, delta: float) -> float:
     """n* of NAIL-F (docs/theory.md §4.2, ties to the lowest action): exact for A = 2, else from `LEVELS` simulated
     levels."""
-    labels, found = 256, np.inf
+    labels, found = LABELS, np.inf
     while not np.isfinite(found):
         found = n_star_online(_level(n_actions, eta, labels), horizon, delta)
         labels *= 2
@@ -52,7 +54,7 @@ def n_greedy(horizon: int, n_actions: int, eta: float, delta: float) -> float:
 
 def level_spread(n_actions: int, eta: float) -> float:
     """σ of one level's cost, episodes (docs/theory.md §4.2): n* = μH + z_{1−δ}·σ√H + O(1) for greedy learners."""
-    return level_moments(_level(n_actions, eta, 512))[1]
+    return level_moments(_level(n_actions, eta, LABELS))[1]
 
 
 def n_levels(horizon: int, n_actions: int, eta: float, delta: float) -> float:

@@ -181,7 +181,7 @@ EXPERIMENT = figure_of_points(
     "theory_horizon",
     "n*(H) on the poison chain and the hidden path: who is exponential in the horizon, and at what rate",
     {
-        "smoke": "about 30 seconds on two cores",
+        "smoke": "about 20 seconds on two cores",
         "cpu": "200 replicates a point, horizons to 40; about 3 minutes on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },

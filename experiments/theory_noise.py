@@ -172,8 +172,8 @@ EXPERIMENT = figure_of_points(
     "theory_noise",
     "n*(η) at fixed H: offline and sampling learners against greedy ones, and what a level costs",
     {
-        "smoke": "about 12 seconds on two cores",
-        "cpu": "about 1 minute on two cores",
+        "smoke": "about 10 seconds on two cores",
+        "cpu": "about 40 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure_n_star, analyse, claims, draw, censored, ("episodes", "queries"),
