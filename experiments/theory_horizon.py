@@ -118,8 +118,8 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     _panel(panels["path"], table, PATH)
     panels["chain"].set_title("poison chain")
     panels["path"].set_title("hidden path")
-    panels["path"].text(0.98, 0.04, "LogLossBC: no offline learner is\nbelow this curve (docs/theory.md §4.7)", ha="right", fontsize=7,
-                        transform=panels["path"].transAxes)  # fmt: skip
+    floor = "LogLossBC: no offline learner is\nbelow this curve (docs/theory.md §4.7)"
+    panels["path"].text(0.98, 0.04, floor, ha="right", fontsize=7, transform=panels["path"].transAxes)
     panels["path"].sharey(panels["chain"])
     panels["chain"].set_ylabel(n_label(unit))
     handles, labels = panels["chain"].get_legend_handles_labels()
