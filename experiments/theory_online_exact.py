@@ -44,13 +44,13 @@ from ._nstar import (
     in_unit,
     log_sd,
     measure_n_star,
-    n_label,
     of,
 )
 from ._theory import NORMAL_95, Point, figure_of_points, seeded
 
-ACTIONS = {2: "A = 2, exact", 4: "A = 4, one level simulated"}
-LOOKS = dict(zip(ACTIONS, CASES[1:3], strict=True))
+ACTIONS = {2: "exact", 4: "simulated"}
+"""number of actions → how the law of one level is had"""
+LOOKS = dict(zip(ACTIONS, (case._replace(line="none") for case in CASES[1:3]), strict=True))
 SOURCE = "docs/theory.md §4.2"
 NEAR = 0.05
 """relative distance of a fitted μ from the exact one that counts as equal"""
@@ -83,7 +83,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "smoke": Size((2, 4, 6, 8), (2, 8), (1, 4), 100, 4000, 500),
-    "cpu": Size((4, 8, 16, 25, 50, 75, 100, 130, 160, 200), (2, 5, 10, 20, 50, 200), (4, 40), 1000, 60_000, 2000),
+    "cpu": Size((4, 8, 16, 25, 50, 75, 100, 130, 160, 200), (2, 5, 10, 20, 50, 200), (4, 40), 1000, 20_000, 2000),
     "paper": Size(
         (4, 8, 16, 25, 50, 75, 100, 150, 200, 300, 400), (2, 5, 10, 20, 50, 200, 400), (4, 40), 10_000, 30_000, 4000
     ),
@@ -126,8 +126,9 @@ def measure(point: Point) -> list[Row]:
     if point["kind"] == "n_star":
         return [{**row, **found, "exact": n_star_online(level, horizon, delta)} for found in measure_n_star(point)]
     if point["kind"] == "curve":
-        horizons = range(1, point["longest"] + 1)
-        return [{**row, "horizon": h, "exact": n_star_online(level, h, delta)} for h in horizons]
+        horizons = list(range(1, point["longest"] + 1))
+        n_star = np.argmax(success_curve(level, horizons) >= 1 - delta, axis=1)
+        return [{**row, "horizon": h, "exact": int(n)} for h, n in zip(horizons, n_star, strict=True)]
     success = success_curve(level, [horizon])[0]
     if point["kind"] == "law":
         drawn = np.linspace(*np.searchsorted(success, (0.001, 0.99)), CURVE).astype(int)
@@ -240,42 +241,46 @@ def _exponent_claim(curve: pd.DataFrame, n_actions: int) -> Claim:
 
 def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     """n*(H) with the law and its asymptote; what it is above μH, against √H; success against n at a few horizons."""
+
+    def per(rows: pd.DataFrame) -> pd.Series | int:
+        return rows.horizon if unit == "queries" else 1
+
     figure = Figure(figsize=(TEXT_WIDTH, 4.9), layout="constrained")
     panels = figure.subplot_mosaic([["n", "rest"], ["success", "success"]])
-    for n_actions, label in ACTIONS.items():
+    for n_actions, how in ACTIONS.items():
         here, style, colour = of(table, n_actions=n_actions), LOOKS[n_actions], {"color": LOOKS[n_actions].colour}
         curve, points = of(here, kind="curve"), of(here, kind="n_star")
         h, asymptote = curve.horizon, curve.mu * curve.horizon + curve.root * np.sqrt(curve.horizon)
-        per = h if unit == "queries" else 1
-        measured(panels["n"], style._replace(line="none"), in_unit(points, unit), "horizon", label=f"measured, {label}")
-        panels["n"].plot(h, curve.exact * per, label="law of one level", **{**REFERENCE["exact"], **colour})
-        panels["n"].plot(h, asymptote * per, label="μH + z·σ√H", **{**REFERENCE["lower"], **colour})
+        exact, limit = {**REFERENCE["exact"], **colour}, {**REFERENCE["lower"], **colour}
+        measured(panels["n"], style, in_unit(points, unit), "horizon", label=f"A = {n_actions}, measured")
+        panels["n"].plot(h, curve.exact * per(curve), label=f"law of one level ({how})", **exact)
+        panels["n"].plot(h, asymptote * per(curve), label="μH + z·σ√H", **limit)
         rest = points[["episodes", *ENDS]].sub(points.mu * points.horizon, axis=0).assign(root=np.sqrt(points.horizon))
-        measured(panels["rest"], style._replace(line="none"), rest, "root")
-        panels["rest"].plot(np.sqrt(h), curve.exact - curve.mu * h, **{**REFERENCE["exact"], **colour})
-        panels["rest"].plot(np.sqrt(h), asymptote - curve.mu * h, **{**REFERENCE["lower"], **colour})
-        for horizon, rise in of(here, kind="law").groupby("horizon"):
-            panels["success"].plot(rise.n * (horizon if unit == "queries" else 1), rise.exact,
-                                   **{**REFERENCE["exact"], **colour})  # fmt: skip
+        measured(panels["rest"], style, rest, "root")
+        panels["rest"].plot(np.sqrt(h), curve.exact - curve.mu * h, **exact)
+        panels["rest"].plot(np.sqrt(h), asymptote - curve.mu * h, **limit)
+        for _, rise in of(here, kind="law").groupby("horizon"):
+            panels["success"].plot(rise.n * per(rise), rise.exact, **exact)
         dots = of(here, kind="success")
         panels["success"].errorbar(
-            dots.n * (dots.horizon if unit == "queries" else 1), dots.success,
-            [dots.success - dots.low, dots.high - dots.success], fmt=style.mark, elinewidth=0.8, **colour,
+            dots.n * per(dots), dots.success, [dots.success - dots.low, dots.high - dots.success],
+            fmt=style.mark, markersize=3.5, elinewidth=0.9, **colour,
         )  # fmt: skip
-    panels["n"].set_ylabel(n_label(unit))
+    panels["n"].set_ylabel(UNITS[unit])
     panels["n"].set_xlabel("horizon H (steps)")
     panels["rest"].set_ylabel("n* − μH (episodes)")
     panels["rest"].set_xlabel("√H")
     panels["success"].set_xscale("log")
+    panels["success"].set_xlim(left=of(table, kind="success").n.min() * 0.8)
     few = ", ".join(map(str, np.unique(of(table, kind="law").horizon)))
     panels["success"].set_xlabel(("expert queries H·n" if unit == "queries" else "episodes n") + f"; H = {few}")
     panels["success"].set_ylabel("P(all H right)")
     figure.legend(*panels["n"].get_legend_handles_labels(), loc="outside upper center", ncols=2, columnspacing=1.2)
     row = next(table.itertuples())
     note(
-        figure, f"NAIL-F on the poison chain, η = {row.eta}, δ = {row.delta}, {row.replicates} replicates a point, all "
-        "independent; bands and bars: 95 % intervals\n(bootstrap; Clopper and Pearson); law at A = 4 from "
-        f"{row.levels} simulated levels",
+        figure, f"NAIL-F on the poison chain, η = {row.eta}; n*: first n with P(all H right) ≥ 1 − δ, δ = {row.delta}; "
+        f"{row.replicates} replicates a point, all independent;\nbands and bars: 95 % intervals (bootstrap; Clopper "
+        f"and Pearson); law at A = 4 from {row.levels} simulated levels",
     )  # fmt: skip
     return figure
 
@@ -285,7 +290,7 @@ EXPERIMENT = figure_of_points(
     "the exact law of a greedy learner beside the simulated one: success(n), n*(H) to H = 200, and its √H term",
     {
         "smoke": "about 10 seconds on two cores",
-        "cpu": "about 1 minute on two cores",
+        "cpu": "about 50 seconds on two cores",
         "paper": "more horizons and replicates; not timed yet",
     },
     series, measure, analyse, claims, draw, units=tuple(UNITS),

@@ -55,19 +55,21 @@ def test_two_classes_of_labels_equal_enumeration(law, horizon, n, ties):
     assert success_curve(level, [horizon])[0, n] == pytest.approx(expected, abs=1e-12)
 
 
-def simulated(n_actions, eta, labels, replicates, seed, ties="lowest"):
-    """A level by simulation, also where it could be exact."""
-    law = np.append(1 - eta + eta / n_actions, np.full(n_actions - 1, eta / n_actions))
-    return online._simulated_level(law, labels, ties, replicates, np.random.default_rng(seed))
-
-
-@pytest.mark.parametrize("ties", ["uniform", "lowest"])
-def test_a_simulated_level_has_the_exact_law_and_its_standard_error(ties):
-    """(estimate − exact)/stderr over 300 seeds: mean within 5/√300, mean square within 5·√(2/300) of 1; error
-    probability about 1e-6 each. Three actions: 5 standard errors of the enumeration."""
-    exact = success_curve(level_table(2, 0.5, 12, ties=ties), [4])[0, 12]
-    drawn = [simulated(2, 0.5, 12, 1000, seed, ties) for seed in range(300)]
-    z = [(success_curve(level, [4])[0, 12] - exact) / online.success_error(level, 4, 12) for level in drawn]
+@pytest.mark.parametrize(("ties", "controlled"), [("uniform", True), ("lowest", True), ("lowest", False)])
+def test_a_simulated_level_has_the_exact_law_and_its_standard_error(ties, controlled):
+    """At A = 2, with and without the control variate: (estimate − exact)/stderr over 300 seeds, mean within 5/√300,
+    mean square within 5·√(2/300) of 1; error probability about 1e-6 each. Three actions: 5 standard errors of the
+    enumeration."""
+    exact = level_table(2, 0.5, 12, ties=ties)
+    success, mean = success_curve(exact, [4])[0, 12], (1 - plurality_right(2, 0.5, 12)[:12]).sum()
+    z, errors = [], []
+    for seed in range(300):
+        level = online._simulated_level(
+            np.array([0.75, 0.25]), 12, ties, 1000, np.random.default_rng(seed), float(mean) if controlled else None
+        )
+        errors.append(online.success_error(level, 4, 12))
+        z.append((success_curve(level, [4])[0, 12] - success) / errors[-1])
+        assert not controlled or level_moments(level)[0] == pytest.approx(mean)
     assert abs(np.mean(z)) < 5 / math.sqrt(300)
     assert abs(np.mean(np.square(z)) - 1) < 5 * math.sqrt(2 / 300)
     law, orders = np.array([0.6, 0.2, 0.2]), [None] if ties == "uniform" else list(itertools.permutations(range(3)))

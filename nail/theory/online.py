@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from nail.checks import require, require_known
 from nail.theory.plurality import (
+    MAX_LABELS,
     check_setting,
     labels_until_sure,
     overlap,
@@ -52,6 +53,8 @@ class Level:
     """W of each simulated replicate after n labels; None: the level is exact"""
     right: Float[np.ndarray, "n1 replicates"] | None = None
     """probability that its plurality of n labels is right: 0, 1 or, in a uniform split, 1/number of tied actions"""
+    weight: Float[np.ndarray, " replicates"] | None = None
+    """of each replicate, where the mean of its last W is known: then theirs is that; None: equal weights"""
 
     @property
     def labels(self) -> int:
@@ -74,9 +77,11 @@ def level_table(
     require(0 <= labels < MAX_CELLS, "labels", labels, f"at least 0 and below {MAX_CELLS:,}")
     require(n_actions <= MAX_ACTIONS, "n_actions", n_actions, f"at most {MAX_ACTIONS:,}")
     require_known("ties", ties, TIES)
+    known = False
     if law is None:
         q = right_probability(n_actions, eta)
         law = np.append(q, np.full(n_actions - 1, eta / n_actions))
+        known = labels <= MAX_LABELS
     law = np.asarray(law, float)
     fine = law.shape == (n_actions,) and bool((law >= 0).all()) and abs(law.sum() - 1) < 1e-9 and law[0] > 0
     require(fine, "law", law, f"a law of {n_actions} actions whose first one has positive probability")
@@ -85,7 +90,8 @@ def level_table(
     require(replicates >= 1, "replicates", replicates, "at least 1 where labels fall on more than two actions")
     cells = replicates * max(labels + 1, n_actions)
     require(cells <= MAX_CELLS, "replicates × (labels, actions)", cells, f"at most {MAX_CELLS:,}")
-    return _simulated_level(law, labels, ties, replicates, np.random.default_rng(seed))
+    mean = float((1.0 - plurality_right(n_actions, eta, labels)[:labels]).sum()) if known else None
+    return _simulated_level(law, labels, ties, replicates, np.random.default_rng(seed), mean)
 
 
 def _exact_level(n_actions: int, q: float, labels: int, ties: str) -> Level:
@@ -141,8 +147,13 @@ def _walk(q: float, labels: int, at_start: float, at_tie: float) -> Float[np.nda
     return table
 
 
-def _simulated_level(law, labels: int, ties: str, replicates: int, rng: np.random.Generator) -> Level:
-    """Replicates of one level, all at once, label by label."""
+def _simulated_level(
+    law: Float[np.ndarray, " A"], labels: int, ties: str, replicates: int, rng: np.random.Generator,
+    mean: float | None,
+) -> Level:  # fmt: skip
+    """Replicates of one level, all at once, label by label. Where the `mean` of W after all labels is known it is a
+    control variate: the replicates' weights are tilted until theirs is that, and n*, about μH, no longer errs by H
+    times the error of μ."""
     n_actions = len(law)
     counts = np.zeros((n_actions, replicates), np.int32)
     order = rng.random((n_actions, replicates)).argsort(0) if ties == "lowest" else None
@@ -159,9 +170,13 @@ def _simulated_level(law, labels: int, ties: str, replicates: int, rng: np.rando
         if n < labels:
             wrong[n + 1] = wrong[n] + (right[n] <= rng.random(replicates))
             counts[(rng.random(replicates)[:, None] >= cumulative).sum(1), places] += 1
+    last = wrong[-1] - wrong[-1].mean()
+    weight = np.full(replicates, 1.0 / replicates)
+    if mean is not None and last.any():
+        weight *= 1.0 + (mean - wrong[-1].mean()) / last.var() * last
     size = int(wrong.max()) + 1
-    shares = [np.bincount(w, r, size) / replicates for w, r in zip(wrong, right, strict=True)]
-    return Level(np.stack(shares), wrong, right)
+    shares = [np.bincount(w, r * weight, size) for w, r in zip(wrong, right, strict=True)]
+    return Level(np.stack(shares), wrong, right, None if mean is None else weight)
 
 
 def _passed_on(level: Level) -> tuple[Int[np.ndarray, "n1 W1"], Bool[np.ndarray, "n1 W1"]]:
@@ -195,8 +210,9 @@ def success_error(level: Level, horizon: int, n: int) -> float:
     """Standard error of the success probability after n episodes; 0 where the level is exact.
 
     By the delta method: replicate i moves (e_n)ᵀ R^H 1 by Σ_m 1{right_i(m)}·worth[m, W_i(m)]/replicates, but for a
-    constant, with worth[m, w] = Σ_h U_h[m]·V_{H−h−1}[m − w], U_h = (e_n)ᵀ R^h and V_h = R^h 1. Raises `BadInput` for
-    H < 1 or n outside 0..labels.
+    constant, with worth[m, w] = Σ_h U_h[m]·V_{H−h−1}[m − w], U_h = (e_n)ᵀ R^h and V_h = R^h 1; less what
+    W after all labels explains of it, where that is a control variate. Raises `BadInput` for H < 1 or n outside
+    0..labels. Source: docs/theory.md §4.2.
     """
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(0 <= n <= level.labels, "n", n, f"in 0..{level.labels}")
@@ -209,6 +225,9 @@ def success_error(level: Level, horizon: int, n: int) -> float:
         worth += arriving[:, None] * values[left][on]
         arriving = np.bincount(on.ravel(), (arriving[:, None] * law).ravel(), minlength=level.labels + 1)
     each = sum(right * row[wrong] for right, row, wrong in zip(level.right, worth, level.wrong, strict=True))
+    last = level.wrong[-1] - level.wrong[-1].mean()
+    if level.weight is not None and last.any():
+        each -= (each @ last) / (last @ last) * last
     return float(np.std(each) / math.sqrt(level.right.shape[1]))
 
 
@@ -259,8 +278,9 @@ def level_moments(level: Level) -> tuple[float, float]:
     With enough labels these are those of one level's cost, and n*(H) = μH + z_{1−δ}·σ√H + O(1) (docs/theory.md §4.2).
     """
     if level.wrong is not None:
-        last = level.wrong[-1]
-        return float(last.mean()), float(last.std(ddof=1))
-    mass, w = level.law[-1] / level.law[-1].sum(), np.arange(level.law.shape[1])
+        w, mass = level.wrong[-1], np.ones(level.wrong.shape[1]) if level.weight is None else level.weight
+    else:
+        w, mass = np.arange(level.law.shape[1]), level.law[-1]
+    mass = mass / mass.sum()
     mean = float(mass @ w)
     return mean, float(math.sqrt(mass @ (w - mean) ** 2))
