@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from nail.counting.drivers import Setting, Tally, World
-from nail.counting.layered import exact_regret, greedy, simulation
-from nail.counting.learners import Learner, clean_estimate, clean_law, learner
+from nail.counting.drivers import Setting
+from nail.counting.layered import deployed, exact_regret, greedy, simulation
+from nail.counting.learners import learner
 from nail.envs.instances import garnet
 from nail.envs.mdp import regret
 from nail.figures.experiment import Claim, Row
@@ -71,11 +71,6 @@ def series(preset: str) -> list[list[Point]]:
         for expert in EXPERTS
         for method in LEARNERS[expert]
     ]
-
-
-def deployed(row: Learner, setting: Setting, world: World, tally: Tally) -> Float[Array, "H S A"]:
-    """The clean law behind the fitted one, η and ν known; uniform at a state without a label."""
-    return clean_law(tally, world) if row.query is None else clean_estimate(row.law(tally, world), world.told)
 
 
 def measure(point: Point) -> list[Row]:

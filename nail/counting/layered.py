@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from nail.checks import require
 from nail.counting.drivers import Play, Setting, Tally, World, complete, no_data, repeat, world
-from nail.counting.learners import Learner, class_score, learner
+from nail.counting.learners import Learner, class_score, clean_estimate, clean_law, learner
 from nail.counting.levels import blocks, replicate_keys
 from nail.envs.instances import Instance, check_instance
 from nail.envs.mdp import TabularMDP, check_laws, regret
@@ -101,6 +101,15 @@ def simulation(
 def greedy(row: Learner, setting: Setting, world: World, tally: Tally) -> Int[Array, "H S"]:
     """What the learner's policy plays."""
     return plurality(row.score(tally, world))
+
+
+def deployed(row: Learner, setting: Setting, world: World, tally: Tally) -> Float[Array, "H S A"]:
+    """The clean law behind the fitted one, which a learner of a stochastic expert deploys, the channel being known.
+
+    Maximum likelihood for label learners, the noisy law behind the channel for those that read probabilities; uniform
+    at a state without a label. Source: docs/theory.md §4.5, §4.8.
+    """
+    return clean_law(tally, world) if row.query is None else clean_estimate(row.law(tally, world), world.told)
 
 
 def exact_regret(instance: Instance, actions: Int[np.ndarray, "R points H S"]) -> Float[np.ndarray, "R points"]:
