@@ -210,7 +210,8 @@ def _root_claim(points: pd.DataFrame, n_actions: int) -> Claim:
     rest = n - mu * points.horizon
     slope, (low, high) = np.nan, (-np.inf, np.inf)
     if (rest > 0).all() and not points.censored.any():
-        fit = fit_line(np.log(points.horizon), np.log(rest), log_sd(points) * n / rest)
+        sd = log_sd(points) * (n / rest).to_numpy(float)
+        fit = fit_line(np.log(points.horizon.to_numpy(float)), np.log(rest.to_numpy(float)), sd)
         slope, (low, high) = fit.slope, fit.interval
     return Claim(
         f"measured n*(H) − μH at A = {n_actions} grows as √H, not as H (exponent {ROOT:g} ± {ROOT_MARGIN:g})", SOURCE,
