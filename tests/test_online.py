@@ -94,7 +94,7 @@ def test_the_simulated_learner_has_this_law(n_actions, horizon):
 
 
 def test_mu_and_the_moments_of_a_level():
-    """μ is the same for both rules, the spread is not; the sum of §4.2 by its definition."""
+    """μ is the same for both rules, the spread is not; the sum of docs/theory.md §4.2 by its definition."""
     for n_actions, eta, mu in ((4, 0.5, 2.7207), (7, 0.2, 1.3042), (2, 0.5, 2.0), (3, 0.0, 2 / 3)):
         assert episodes_per_level(n_actions, eta) == pytest.approx(mu, abs=5e-5)
         right = plurality_right(n_actions, eta, 400)
