@@ -29,7 +29,83 @@ class Statement(NamedTuple):
     """(figure, part of a claim's statement): all claims that contain the part test it; none: not tested"""
 
 
-STATEMENTS: tuple[Statement, ...] = ()
+STATEMENTS = (
+    Statement(
+        "abstract",
+        "offline learning from a noisy expert needs samples exponential in the horizon",
+        (
+            ("theory_horizon", "hidden path: n* of LogLossBC is exponential"),
+            ("theory_horizon", "genie's number"),
+            ("theory_offline_best", "uniform ν: n* of the best offline learner"),
+            ("theory_offline_best", "no offline learner that was tried"),
+            ("fig4", "any cell where a clean trajectory"),
+            ("fig4", "episodes LogLossBC takes"),
+        ),
+    ),
+    Statement(
+        "abstract",
+        "rolling out the learner's own greedy policy and asking the noisy expert there (NAIL) needs polynomially many",
+        (
+            ("theory_online_exact", "μH + z·σ√H + a with the exact μ"),
+            ("theory_online_exact", "R^H 1"),
+            ("theory_horizon", "n* of NAIL-F is linear"),
+            ("theory_horizon", "n* of NAIL-R"),
+            ("fig4", "NAIL-F solves every cell"),
+        ),
+    ),
+    Statement(
+        "abstract",
+        "standard on-policy distillation, which samples its rollouts, does not get there",
+        (
+            ("theory_horizon", "n* of OPD"),
+            ("theory_sampling", "n* of OPD-F is exponential"),
+            ("fig2", "η=0.5: OPD"),
+            ("fig4", "OPD-F does not solve"),
+        ),
+    ),
+    Statement(
+        "abstract",
+        "NAIL in the forward, the reverse and every interpolated KL",
+        (("fig2", "η=0.5: NAIL"), ("fig5", "every mixture between the ends")),
+    ),
+    Statement(
+        "abstract",
+        "unknown corruption: NAILGUN needs no η and no ν",
+        (("theory_unknown_noise", "NAILGUN, told nothing"), ("theory_unknown_noise", "n* of NAILGUN over H and η")),
+    ),
+    Statement(
+        "Fig. 1",
+        "offline cloning, standard on-policy distillation and NAIL compared",
+        (("fig1", "every seed of NAIL-F"),),
+    ),
+    Statement(
+        "Fig. 2",
+        "η = 0: NAIL drives the validation loss to zero and reaches perfect accuracy",
+        (("fig2", "η=0: NAIL"),),
+    ),
+    Statement("Fig. 2", "η = 0: OPD-F plateaus", (("fig2", "OPD-F plateaus"),)),
+    Statement(
+        "Fig. 2",
+        "η = 0: LogLossBC learns fastest (expected)",
+        (("fig2", "LogLossBC learns faster"), ("fig2", "DAgger is")),
+    ),
+    Statement(
+        "Fig. 2",
+        "with noise NAIL solves the task, LogLossBC and the methods that sample do not",
+        (("fig2", "η=0.5: NAIL"), ("fig2", "η=0.5: LogLossBC"), ("fig2", "η=0.5: OPD")),
+    ),
+    Statement(
+        "Fig. 3",
+        "the temperature of the student's rollout, from greedy to sampled",
+        (("fig3", "the hotter"), ("fig3", "no seed"), ("fig3", "sampled at T = 1")),
+    ),
+    Statement("Fig. 4", "chain length × corruption rate", (("fig4", ""),)),
+    Statement("Fig. 5", "every mixture solves the task, without noise and with it", (("fig5", "every mixture"),)),
+    Statement(
+        "Fig. 5", "speed depends strongly on β", (("fig5", "speed depends on β"), ("fig5", "dependence is strong"))
+    ),
+    Statement("Fig. 6", "language models: GSM8K, at low temperature forward-heavy objectives learn fastest"),
+)
 
 
 class Definition(NamedTuple):
