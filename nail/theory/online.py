@@ -234,7 +234,8 @@ def success_error(level: Level, horizon: int, n: int) -> float:
 def n_star_online(level: Level, horizon: int, delta: float) -> int | float:
     """min{n : success(n) >= 1 − δ} episodes; infinite if the level's `labels` do not suffice (docs/theory.md §4.2).
 
-    Success never decreases in n but for the noise of a simulated level, which is bisected as a measured one is.
+    The first crossing: while the right action is the likeliest label, success has not been seen to decrease in n but
+    for the noise of a simulated level.
     Raises `BadInput` for H < 1 or δ outside (0, 1).
     """
     check_setting(delta=delta)
