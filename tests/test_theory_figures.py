@@ -15,6 +15,7 @@ from nail_experiments.theory_compounding import simulate
 from nail_experiments.theory_rare_action import CASE
 from programs import made_once
 
+from nail.checks import BadInput
 from nail.cli.bench.counts import bench_steps
 from nail.counting.drivers import Setting
 from nail.counting.layered import deployed, simulation
@@ -27,6 +28,8 @@ from nail.sweep.table import read_rows, typed
 from nail.theory import bounds, exact
 
 NAMES = [name for name in experiment.names() if name.startswith("theory_")]
+HEAVY = ("theory_sampling", "theory_general_bound", "theory_garnet")
+"""figures whose programs take longest to compile"""
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +49,7 @@ def table(made):
     return lambda name, suffix="": read_rows(made(name) / f"{name}{suffix}.csv")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in NAMES])
 def test_figure_is_complete_and_a_second_call_computes_nothing(made, table, name):
     out = made(name)
     assert all((out / f"{name}.{kind}").stat().st_size > 5_000 for kind in ("png", "pdf"))
@@ -59,6 +62,19 @@ def test_figure_is_complete_and_a_second_call_computes_nothing(made, table, name
     experiment.make(name, "smoke", out)
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/rows/*")} == parts
     assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_figure_of_n_star_is_drawn_in_queries_too(made):
+    out = made("theory_noise")
+    before = (out / "theory_noise.png").read_bytes()
+    experiment.make("theory_noise", "smoke", out, redraw=True, unit="queries")
+    pictures = [(out / f"theory_noise{unit}.png").read_bytes() for unit in ("", "_queries")]
+    assert pictures[0] == before != pictures[1]
+    for name in ("theory_garnet", "fig2"):
+        with pytest.raises(BadInput, match="unit must be left out"):
+            experiment.make(name, "smoke", out, unit="queries")
+    with pytest.raises(BadInput, match="unit must be episodes, queries, got hours"):
+        experiment.make("theory_noise", "smoke", out, unit="hours")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,6 +156,7 @@ def test_unknown_noise_ends_at_one_half(table):
     assert list(nailgun.censored) == list(nailgun.eta > 0.5)
 
 
+@pytest.mark.slow
 def test_garnet_means(table):
     rows, small = table("theory_garnet", "_rows"), table("theory_garnet")
     keys = ["expert", "method", "episodes"]

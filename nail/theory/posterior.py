@@ -9,7 +9,7 @@ import itertools
 import math
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Real
 from scipy import special
 
 from nail.checks import MAX_TREE, require
@@ -88,7 +88,7 @@ def prefix_plurality(reached: Integer[np.ndarray, "R leaves"], n_actions: int) -
     return node
 
 
-def step_modes(mass: Float[np.ndarray, "R leaves"], n_actions: int) -> Integer[np.ndarray, " R"]:
+def step_modes(mass: Real[np.ndarray, "R leaves"], n_actions: int) -> Integer[np.ndarray, " R"]:
     """The path of the most probable action of each step on its own, whatever the prefix; ties to the lowest. Of the
     counts of leaves it is a plurality that ignores prefixes, of a posterior over paths the modes of its margins."""
     found, below = np.zeros(len(mass), int), mass.shape[1] // n_actions
