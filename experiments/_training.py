@@ -22,6 +22,9 @@ UNSOLVED = 0.5
 """full-chain accuracy below which a run counts as not having solved it"""
 LEVEL = 0.01
 """of tests over seeds: a difference is claimed where the p value is below"""
+RARE = 0.05
+"""chance of a clean trajectory below which learning from the expert's or from sampled trajectories is expected to fail:
+in figure 4 two cells of `cpu`, four of `paper`"""
 SEEDS = {"smoke": range(3), "cpu": range(5), "paper": range(5)}
 """preset → seeds. A seed is the initial weights and the chance of a run; methods and settings share seeds and prompts,
 so that tests permute them within a seed"""
@@ -46,6 +49,11 @@ def figure_of_runs(
     return Experiment(
         name, summary, cost, lambda preset, out: rows_of(runs(preset), out), analyse, claims, draw, runs
     )  # fmt: skip
+
+
+def clean_chance(p: Any, m: Any, eta: Any) -> Any:
+    """q^m, q = 1 − η + η/p (docs/theory.md §3.3)."""
+    return (1 - eta + eta / p) ** m
 
 
 def over_seeds(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -23,9 +23,11 @@ from nail.training.config import TrainConfig
 from ._training import (
     BASE,
     LEVEL,
+    RARE,
     SEEDS,
     SOLVED,
     UNSOLVED,
+    clean_chance,
     figure_of_runs,
     in_words,
     late,
@@ -42,9 +44,6 @@ GRID = {
     "paper": ((3, 9, 15, 23, 31), (0.0, 0.05, 0.1, 0.15, 0.2)),
 }
 """preset → chain lengths m, corruption rates η"""
-RARE = 0.05
-"""chance of a clean trajectory below which learning from the expert's or from sampled trajectories is expected to fail:
-two cells of `cpu`, four of `paper`"""
 CONTOURS = (0.5, RARE, 0.01, 0.001)
 
 
@@ -60,13 +59,8 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     return tabulate(rows, ["method", "m", "eta", "p", "clean_chance"], metrics=())
 
 
-def clean_chance(p: Any, m: Any, eta: Any) -> Any:
-    """q^m, q = 1 − η + η/p (docs/theory.md §3.3)."""
-    return (1 - eta + eta / p) ** m
-
-
 def claims(rows: pd.DataFrame) -> list[Claim]:
-    """Where each method solves the task, beside the chance of a clean trajectory; every claim reads every cell."""
+    """Where each method solves the task, beside the chance of a clean trajectory."""
     of = {method: dict(iter(cells.groupby(["m", "eta"]))) for method, cells in rows.groupby("method")}
     chance = {cell: clean_chance(rows.p.iloc[0], *cell) for cell in of["nail-f"]}
     accuracy = {cell: late(chosen, "full_exact") for cell, chosen in of["nail-f"].items()}

@@ -24,7 +24,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "C": (float, "C ≥ 1 with ν(a) ≤ C·q(a) for all actions a; of the dominated noise C ≤ H/c"),
     "noise": (str, "uniform (ν(1) = 1/2) or dominated (ν(1) = CΔ)"),
     "ties": (str, "how the plurality breaks ties: uniform (afresh at each look) or lowest (to the lowest action)"),
-    "replicates": (int, "levels that are simulated where A > 2"),
+    "replicates": (int | None, "levels that are simulated where A > 2, ≥ 100; default: 20,000, or as many as fit"),
     "seed": (int, "of the simulation"),
     "recovery": (int | None, "steps u ≥ 1 after a mistake until the path is regained; default: never"),
 }
@@ -69,12 +69,16 @@ def _check_online(o: Any) -> None:
     require(o.n < MAX_VISITS, "n", o.n, f"below {MAX_VISITS:,}")
     require(o.H * (o.n + 1) <= MAX_VISITS, "H", o.H, f"at most {MAX_VISITS // (o.n + 1):,} at n {o.n}")
     if o.A > 2 and o.eta > 0:
-        most = min(2 * 10**9 // (o.A * (o.n + 1)), 5 * 10**7 // max(o.n + 1, o.A))
-        require(o.replicates <= most, "replicates", o.replicates, f"at most {most:,} at A {o.A} and n {o.n}")
+        from nail.theory.online import LEAST, most_replicates
+
+        most = most_replicates(o.A, o.n)
+        require(most >= LEAST, "n", o.n, f"small enough that {LEAST} simulated levels fit (at A {o.A} {most} do)")
+        given = o.replicates is None or LEAST <= o.replicates <= most
+        require(given, "replicates", o.replicates, f"in {LEAST}..{most:,} at A {o.A} and n {o.n}")
 
 
 def _check_actions(o: Any) -> None:
-    require(o.A <= 10**6, "A", o.A, "at most 1000000")
+    require(o.A <= 10**5, "A", o.A, "at most 100000")
 
 
 QUANTITIES = (
@@ -103,7 +107,7 @@ QUANTITIES = (
         lambda o: require(o.H <= MAX_LEVELS, "H", o.H, f"at most {MAX_LEVELS}"),
     ),
     Quantity(
-        "online-exact", "H A eta n ties=uniform replicates=20000 seed=0", "online.online_success",
+        "online-exact", "H A eta n ties=uniform replicates= seed=0", "online.online_success",
         "probability that a greedy on-policy learner finds all H right actions of the poison chain",
         "(e_n)ᵀ R^H 1, R[n, n'] = P(n' right looks among n, plurality of n labels right); A > 2: one simulated level",
         "docs/theory.md §4.2; one label per visited level, plurality; uniform noise", _check_online,

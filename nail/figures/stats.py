@@ -10,6 +10,10 @@ from scipy import stats
 from nail.checks import require
 
 
+REFUTED = 1e-3
+"""probability below which a coverage as bad as this one, or worse, refutes a claim"""
+
+
 class Interval(NamedTuple):
     """An estimate between two ends, each a number or an array over the axes that are not the runs'."""
 
@@ -42,6 +46,13 @@ def bootstrap_interval(
         (samples,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", random_state=rng
     ).confidence_interval
     return Interval(samples.mean(0), found.low, found.high)
+
+
+def coverage_chance(hits: int, trials: int, level: float = 0.95) -> float:
+    """Probability that at most `hits` of `trials` independent intervals of this level contain what they are for
+    (binomial); below `REFUTED` they are not for that. Raises `BadInput` as `proportion_interval` does."""
+    proportion_interval(hits, trials, level)
+    return float(stats.binom.cdf(hits, trials, level))
 
 
 def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Interval:

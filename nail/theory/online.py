@@ -35,10 +35,16 @@ MAX_ACTIONS = 10**6
 """largest number of actions"""
 TAIL = 1e-13
 """probability of leads and of wrong looks beyond what the dynamic programme keeps"""
-REPLICATES = 100_000
-"""replicates of a simulated level unless told otherwise"""
+REPLICATES = 20_000
+"""replicates of a simulated level unless told otherwise, or as many as fit"""
+SEEN = 20
+"""failing replicates from which on their spread is trusted"""
+LEAST = 100
+"""fewest replicates whose spread says something"""
 MAX_CELLS = 5 * 10**7
 """largest number of table entries (labels × wrong looks, or replicates × labels)"""
+MAX_DRAWS = 2 * 10**9
+"""largest replicates × labels × actions: about a minute"""
 MAX_WORK = 5 * 10**9
 """largest number of entries that the dynamic programme updates, or that H levels one after the other read"""
 
@@ -99,10 +105,12 @@ def _exact_level(n_actions: int, q: float, labels: int, ties: str) -> Level:
 
     With ties to the lowest action it runs once for each order of the right, the noisy and the other actions."""
     if ties == "uniform":
-        return Level(_walk(q, labels, 1.0 / n_actions, 0.5))
+        return Level(two_class_table(q, labels, 1.0 / n_actions, 0.5))
     first = 1.0 / n_actions
     cases = ((first, 1.0, 1.0), (0.5 - first, 0.0, 1.0), (0.5, 0.0, 0.0))
-    tables = [(weight, _walk(q, labels, at_start, at_tie)) for weight, at_start, at_tie in cases if weight > 0]
+    tables = [
+        (weight, two_class_table(q, labels, at_start, at_tie)) for weight, at_start, at_tie in cases if weight > 0
+    ]
     return Level(sum(weight * table for weight, table in tables))
 
 
@@ -118,15 +126,22 @@ def _caps(q: float, labels: int) -> tuple[int, int]:
     return min(lead, labels + 1), min(looks, labels)
 
 
-def _walk(q: float, labels: int, at_start: float, at_tie: float) -> Float[np.ndarray, "n1 W1"]:
-    """P(W = w, plurality right) after n labels, [n, w]; `at_start` and `at_tie` are the chances that a look is right
-    before the first label and at a lead of zero. A lead that leaves the table upwards stays right (mass `TAIL`), one
-    that leaves it downwards is dropped."""
+def two_class_table(q: float, labels: int, at_start: float, at_tie: float) -> Float[np.ndarray, "n1 W1"]:
+    """P(W = w, plurality right) after n labels, [n, w], where a label is right with probability q > 0 and else always
+    the same wrong action: a `Level.law`.
+
+    `at_start` and `at_tie` are the chances that a look is right before the first label and at a lead of zero. A lead
+    that leaves the table upwards stays right (mass `TAIL`), one that leaves it downwards is dropped. Raises `BadInput`
+    for a table that is too large. Source: docs/theory.md §4.2, §4.6.
+    """
     lead, looks = _caps(q, labels)
-    work = (labels + 1) * (2 * lead + 1) * (looks + 1)
-    require(
-        (labels + 1) * (looks + 1) <= MAX_CELLS and work <= MAX_WORK, "n", labels, "small enough for the exact table"
-    )
+    cells, work = (labels + 1) * (looks + 1), (labels + 1) * (2 * lead + 1) * (looks + 1)
+    require(cells <= MAX_CELLS and work <= MAX_WORK, "n", labels, f"small enough that the exact table has at most "
+            f"{MAX_CELLS:,} entries and takes {MAX_WORK:,} updates (here {cells:,} and {work:,})")  # fmt: skip
+    if q == 1.0:
+        table = np.zeros((labels + 1, looks + 1))
+        table[:, 0], table[1:, 1:] = at_start, 1.0 - at_start
+        return table
     now = np.zeros((2 * lead + 1, looks + 1))
     now[lead, 0] = 1.0
     table = np.zeros((labels + 1, looks + 1))
@@ -211,8 +226,9 @@ def success_error(level: Level, horizon: int, n: int) -> float:
 
     By the delta method: replicate i moves (e_n)ᵀ R^H 1 by Σ_m 1{right_i(m)}·worth[m, W_i(m)]/replicates, but for a
     constant, with worth[m, w] = Σ_h U_h[m]·V_{H−h−1}[m − w], U_h = (e_n)ᵀ R^h and V_h = R^h 1; less what
-    W after all labels explains of it, where that is a control variate. Raises `BadInput` for H < 1 or n outside
-    0..labels. Source: docs/theory.md §4.2.
+    W after all labels explains of it, where that is a control variate. Where fewer than `SEEN` replicates fail their
+    own spread says little: then it is at least √(max(1 − success, 1/replicates)/replicates). Raises `BadInput` for
+    H < 1 or n outside 0..labels. Source: docs/theory.md §4.2.
     """
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(0 <= n <= level.labels, "n", n, f"in 0..{level.labels}")
@@ -228,7 +244,10 @@ def success_error(level: Level, horizon: int, n: int) -> float:
     last = level.wrong[-1] - level.wrong[-1].mean()
     if level.weight is not None and last.any():
         each -= (each @ last) / (last @ last) * last
-    return float(np.std(each) / math.sqrt(level.right.shape[1]))
+    replicates = level.right.shape[1]
+    error = float(np.linalg.norm(each - each.mean()) / math.sqrt(max(replicates - 2, 1) * replicates))
+    failing = max(1.0 - values[horizon][n], 1.0 / replicates)
+    return error if failing * replicates >= SEEN else max(error, math.sqrt(failing / replicates))
 
 
 def n_star_online(level: Level, horizon: int, delta: float) -> int | float:
@@ -243,6 +262,11 @@ def n_star_online(level: Level, horizon: int, delta: float) -> int | float:
     return int(np.argmax(good)) if good.any() else math.inf
 
 
+def most_replicates(n_actions: int, labels: int) -> int:
+    """Largest number of replicates of a level with so many labels that fits into memory and takes about a minute."""
+    return min(MAX_DRAWS // (n_actions * (labels + 1)), MAX_CELLS // max(labels + 1, n_actions))
+
+
 def online_success(
     horizon: int, n_actions: int, eta: float, n: int, ties: str = "uniform", replicates: int | None = None,
     seed: int = 0,
@@ -250,10 +274,12 @@ def online_success(
     """`value` = P(a greedy learner of the chain is right at all H levels after n episodes), uniform noise, and its
     standard error `stderr` where the level is simulated (A > 2; docs/theory.md §4.2).
 
-    Without `replicates` there are as many as fit into `MAX_CELLS`, at most `REPLICATES`. Raises `BadInput` as
-    `level_table` does, and for H < 1.
+    Without `replicates` there are `REPLICATES`, or as many as `most_replicates` allows. Raises `BadInput` as `level_table`
+    does, for H < 1 and for fewer than `LEAST` replicates.
     """
-    replicates = min(REPLICATES, max(1, MAX_CELLS // (n + 1))) if replicates is None else replicates
+    if replicates is None:
+        replicates = min(REPLICATES, max(LEAST, most_replicates(n_actions, n)))
+    require(replicates >= LEAST, "replicates", replicates, f"at least {LEAST}")
     level = level_table(n_actions, eta, n, ties=ties, replicates=replicates, seed=seed)
     value = float(np.clip(success_curve(level, [horizon])[0, n], 0.0, 1.0))
     return {"value": value} if level.wrong is None else {"value": value, "stderr": success_error(level, horizon, n)}
