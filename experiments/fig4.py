@@ -4,7 +4,6 @@ Paper, figure 4 (docs/paper.md §1.3). Contours are the chance q^m that an exper
 q = 1 − η + η/p (docs/theory.md §3.3): what offline learning depends on.
 """
 
-from typing import Any
 
 import numpy as np
 import pandas as pd

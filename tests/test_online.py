@@ -119,9 +119,9 @@ def test_success_grows_with_n_and_n_star_is_its_inverse():
 
 def test_truncation_loses_nothing(monkeypatch):
     """Against a table that keeps all leads and all numbers of wrong looks."""
-    kept = online._walk(0.9, 150, 0.5, 0.5)
+    kept = online.two_class_table(0.9, 150, 0.5, 0.5)
     monkeypatch.setattr(online, "_caps", lambda q, labels: (labels + 1, labels))
-    full = online._walk(0.9, 150, 0.5, 0.5)
+    full = online.two_class_table(0.9, 150, 0.5, 0.5)
     assert kept.shape[1] < full.shape[1]
     np.testing.assert_allclose(kept, full[:, : kept.shape[1]], atol=1e-12)
     assert full[:, kept.shape[1] :].sum() < 1e-10

@@ -9,7 +9,6 @@ from scipy import stats
 
 from nail.checks import require
 
-
 REFUTED = 1e-3
 """probability below which a coverage as bad as this one, or worse, refutes a claim"""
 

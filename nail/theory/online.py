@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from nail.checks import require, require_known
 from nail.theory.plurality import (
@@ -27,26 +27,17 @@ from nail.theory.plurality import (
     overlap,
     plurality_right,
     right_probability,
-)
+)  # fmt: skip
 
 TIES = ("uniform", "lowest")
 """how a plurality breaks ties: afresh at each look, or to the lowest action"""
-MAX_ACTIONS = 10**6
-"""largest number of actions"""
 TAIL = 1e-13
 """probability of leads and of wrong looks beyond what the dynamic programme keeps"""
-REPLICATES = 20_000
-"""replicates of a simulated level unless told otherwise, or as many as fit"""
-SEEN = 20
-"""failing replicates from which on their spread is trusted"""
-LEAST = 100
-"""fewest replicates whose spread says something"""
-MAX_CELLS = 5 * 10**7
-"""largest number of table entries (labels × wrong looks, or replicates × labels)"""
-MAX_DRAWS = 2 * 10**9
-"""largest replicates × labels × actions: about a minute"""
-MAX_WORK = 5 * 10**9
-"""largest number of entries that the dynamic programme updates, or that H levels one after the other read"""
+REPLICATES, LEAST, SEEN = 20_000, 100, 20
+"""replicates of a simulated level unless told otherwise; the fewest; failing ones from which their spread is trusted"""
+MAX_CELLS, MAX_DRAWS, MAX_WORK = 5 * 10**7, 2 * 10**9, 5 * 10**9
+"""largest number of table entries (labels × wrong looks, or replicates × labels), of replicates × labels × actions, and
+of entries that the dynamic programme updates, or that H levels one after the other read: about a minute"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def level_table(
     """
     check_setting(1, n_actions, eta)
     require(0 <= labels < MAX_CELLS, "labels", labels, f"at least 0 and below {MAX_CELLS:,}")
-    require(n_actions <= MAX_ACTIONS, "n_actions", n_actions, f"at most {MAX_ACTIONS:,}")
+    require(n_actions <= 10**6, "n_actions", n_actions, "at most 1,000,000")
     require_known("ties", ties, TIES)
     known = False
     if law is None:
@@ -138,14 +129,12 @@ def two_class_table(q: float, labels: int, at_start: float, at_tie: float) -> Fl
     cells, work = (labels + 1) * (looks + 1), (labels + 1) * (2 * lead + 1) * (looks + 1)
     require(cells <= MAX_CELLS and work <= MAX_WORK, "n", labels, f"small enough that the exact table has at most "
             f"{MAX_CELLS:,} entries and takes {MAX_WORK:,} updates (here {cells:,} and {work:,})")  # fmt: skip
+    table = np.zeros((labels + 1, looks + 1))
     if q == 1.0:
-        table = np.zeros((labels + 1, looks + 1))
         table[:, 0], table[1:, 1:] = at_start, 1.0 - at_start
         return table
     now = np.zeros((2 * lead + 1, looks + 1))
-    now[lead, 0] = 1.0
-    table = np.zeros((labels + 1, looks + 1))
-    table[0, 0] = at_start
+    now[lead, 0], table[0, 0] = 1.0, at_start
     for n in range(1, labels + 1):
         wide, chance = min(n, looks) + 1, at_tie if n > 1 else at_start
         before = now[: lead + 1, :wide].copy()
@@ -194,18 +183,18 @@ def _simulated_level(
     return Level(np.stack(shares), wrong, right, None if mean is None else weight)
 
 
-def _passed_on(level: Level) -> tuple[Int[np.ndarray, "n1 W1"], Bool[np.ndarray, "n1 W1"]]:
-    """Visits n − w that a level passes on, [n, w], and where there are such."""
+def _passed_on(level: Level) -> tuple[Int[np.ndarray, "n1 W1"], Float[np.ndarray, "n1 W1"]]:
+    """Visits n − w that a level passes on, [n, w], and the level's law where there are such."""
     left = np.arange(level.labels + 1)[:, None] - np.arange(level.law.shape[1])
-    return np.maximum(left, 0), left >= 0
+    return np.maximum(left, 0), level.law * (left >= 0)
 
 
 def _values(level: Level, horizon: int) -> Float[np.ndarray, "H1 n1"]:
     """R^h 1 for h = 0..H."""
     work = max(horizon * level.law.size, horizon * (level.labels + 1) * MAX_WORK // MAX_CELLS)
     require(work <= MAX_WORK, "horizon", horizon, f"small enough for {level.labels} labels")
-    on, possible = _passed_on(level)
-    values, law = np.ones((horizon + 1, level.labels + 1)), level.law * possible
+    on, law = _passed_on(level)
+    values = np.ones((horizon + 1, level.labels + 1))
     for h in range(horizon):
         values[h + 1] = (law * values[h][on]).sum(1)
     return values
@@ -216,8 +205,7 @@ def success_curve(level: Level, horizons: list[int] | Int[np.ndarray, " k"]) -> 
 
     Raises `BadInput` for H < 1. Source: docs/theory.md §4.2.
     """
-    for horizon in horizons:
-        require(horizon >= 1, "horizon", horizon, "at least 1")
+    require(min(horizons) >= 1, "horizon", min(horizons), "at least 1")
     return _values(level, int(max(horizons)))[np.asarray(horizons)]
 
 
@@ -227,16 +215,16 @@ def success_error(level: Level, horizon: int, n: int) -> float:
     By the delta method: replicate i moves (e_n)ᵀ R^H 1 by Σ_m 1{right_i(m)}·worth[m, W_i(m)]/replicates, but for a
     constant, with worth[m, w] = Σ_h U_h[m]·V_{H−h−1}[m − w], U_h = (e_n)ᵀ R^h and V_h = R^h 1; less what
     W after all labels explains of it, where that is a control variate. Where fewer than `SEEN` replicates fail their
-    own spread says little: then it is at least √(max(1 − success, 1/replicates)/replicates). Raises `BadInput` for
-    H < 1 or n outside 0..labels. Source: docs/theory.md §4.2.
+    own spread says little: then it is at least √(max(1 − success, 1/replicates)/replicates) (docs/theory.md §4.2).
+    Raises `BadInput` for H < 1 or n outside 0..labels.
     """
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(0 <= n <= level.labels, "n", n, f"in 0..{level.labels}")
     if level.wrong is None:
         return 0.0
-    on, possible = _passed_on(level)
+    on, law = _passed_on(level)
     values, arriving = _values(level, horizon), np.zeros(level.labels + 1)
-    arriving[n], law, worth = 1.0, level.law * possible, np.zeros(level.law.shape)
+    arriving[n], worth = 1.0, np.zeros(level.law.shape)
     for left in range(horizon - 1, -1, -1):
         worth += arriving[:, None] * values[left][on]
         arriving = np.bincount(on.ravel(), (arriving[:, None] * law).ravel(), minlength=level.labels + 1)
@@ -245,17 +233,16 @@ def success_error(level: Level, horizon: int, n: int) -> float:
     if level.weight is not None and last.any():
         each -= (each @ last) / (last @ last) * last
     replicates = level.right.shape[1]
-    error = float(np.linalg.norm(each - each.mean()) / math.sqrt(max(replicates - 2, 1) * replicates))
     failing = max(1.0 - values[horizon][n], 1.0 / replicates)
+    error = float(np.linalg.norm(each - each.mean()) / math.sqrt(max(replicates - 2, 1) * replicates))
     return error if failing * replicates >= SEEN else max(error, math.sqrt(failing / replicates))
 
 
 def n_star_online(level: Level, horizon: int, delta: float) -> int | float:
     """min{n : success(n) >= 1 − δ} episodes; infinite if the level's `labels` do not suffice (docs/theory.md §4.2).
 
-    The first crossing: while the right action is the likeliest label, success has not been seen to decrease in n but
-    for the noise of a simulated level.
-    Raises `BadInput` for H < 1 or δ outside (0, 1).
+    The first crossing: success was not seen to fall in n while the right action is the likeliest label. Raises
+    `BadInput` for H < 1 or δ outside (0, 1).
     """
     check_setting(delta=delta)
     good = success_curve(level, [horizon])[0] >= 1.0 - delta
@@ -274,8 +261,8 @@ def online_success(
     """`value` = P(a greedy learner of the chain is right at all H levels after n episodes), uniform noise, and its
     standard error `stderr` where the level is simulated (A > 2; docs/theory.md §4.2).
 
-    Without `replicates` there are `REPLICATES`, or as many as `most_replicates` allows. Raises `BadInput` as `level_table`
-    does, for H < 1 and for fewer than `LEAST` replicates.
+    Without `replicates` there are `REPLICATES`, or as many as fit. Raises `BadInput` as `level_table` does, for H < 1
+    and for fewer than `LEAST` replicates.
     """
     if replicates is None:
         replicates = min(REPLICATES, max(LEAST, most_replicates(n_actions, n)))
