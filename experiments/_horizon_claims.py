@@ -43,8 +43,9 @@ DECIDED = 4.0
 
 def fit(points: pd.DataFrame) -> Scaling | None:
     """The fits of one curve; for learners of labels that play greedily, with the √H of docs/theory.md §4.2."""
-    row = next(points.itertuples())
-    root = None
+    row, root = next(points.itertuples(), None), None
+    if row is None:
+        return None
     if row.method in ("nail-f", "dagger"):
         root = float(norm.ppf(1.0 - row.delta)) * level_spread(row.n_actions, row.eta)
     return fit_n_star(points, root)
@@ -71,8 +72,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     curves, tree = (with_known(of(rows, part=part), "horizon") for part in ("curves", "tree"))
     greedy = of(curves, instance=CHAIN, method="nail-f")
     return [
-        *(_rate_claim(of(curves, instance=instance, method=method), rate(rows)) for instance, method in CURVES
-          if method in EXPONENTIAL),
+        *(_rate_claim(curves, instance, method, rate(rows)) for instance, method in CURVES if method in EXPONENTIAL),
         coverage_claim(
             of(curves, instance=CHAIN, method="loglossbc"), "n_bc", "horizon",
             "poison chain: the measured n* of LogLossBC is the exact one", "docs/theory.md §4.2",
@@ -90,6 +90,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 
 FEW = "fewer than 3 points within the budget"
+NOT_ABOVE = f"AIC(exponential) not {DECIDED:g} above the smaller of the other two"
 TITLE = {CHAIN: "poison chain", PATH: "hidden path"}
 
 
@@ -106,15 +107,15 @@ def _within(interval: tuple[float, float], target: float, margin: float) -> bool
     return target * (1 - margin) <= interval[0] and interval[1] <= target * (1 + margin)
 
 
-def _rate_claim(points: pd.DataFrame, b: float) -> Claim:
-    row = next(points.itertuples())
+def _rate_claim(curves: pd.DataFrame, instance: str, method: str, b: float) -> Claim:
+    points = of(curves, instance=instance, method=method)
     found = fit(points)
     return Claim(
-        f"{TITLE[row.instance]}: n* of {label(row.method)} is exponential in H at rate −log q a step",
+        f"{TITLE[instance]}: n* of {label(method)} is exponential in H at rate −log q a step",
         "docs/theory.md §4.1, §4.2, §5",
         f"some of the rate's 95 % interval further than {NEAR:.0%} from −log q = {b:.3f}, or AIC(exponential) not "
         f"{DECIDED:g} below both others, or {FEW}",
-        FEW if found is None else _numbers(found, row.method, points),
+        FEW if found is None else _numbers(found, method, points),
         found is not None and found.delta_aic <= -DECIDED and _within(found.exponential.interval, b, NEAR),
     )
 
@@ -122,9 +123,9 @@ def _rate_claim(points: pd.DataFrame, b: float) -> Claim:
 def _mean_cost_claim(points: pd.DataFrame, mu: float) -> Claim:
     found = fit(points)
     return Claim(
-        "poison chain: n* of NAIL-F is linear in H with slope μ (n* = bH + zσ√H + a)", "docs/theory.md §4.2, §5",
-        f"some of the 95 % interval of b further than {NEAR:.0%} from μ = {mu:.4f}, or AIC(exponential) not "
-        f"{DECIDED:g} above, or {FEW}",
+        "poison chain: n* of NAIL-F is not exponential in H, and its slope is μ, given the √H term "
+        "(n* = bH + zσ√H + a)", "docs/theory.md §4.2, §5",
+        f"some of the 95 % interval of b further than {NEAR:.0%} from μ = {mu:.4f}, or {NOT_ABOVE}, or {FEW}",
         FEW if found is None else _numbers(found, "nail-f", points),
         found is not None and found.delta_aic >= DECIDED and _within(found.linear.interval, mu, NEAR),
     )  # fmt: skip
@@ -133,10 +134,11 @@ def _mean_cost_claim(points: pd.DataFrame, mu: float) -> Claim:
 def _dagger_claim(points: pd.DataFrame, greedy: pd.DataFrame) -> Claim:
     """The two slopes are independent: the interval of their ratio on the scale of logarithms."""
     found, other = fit(points), fit(greedy)
-    statement = "poison chain: n* of DAgger is linear in H with a slope near that of NAIL-F"
+    statement = (
+        "poison chain: n* of DAgger is not exponential in H, and its slope, given the √H term, is near that of NAIL-F"
+    )
     refutes = (
-        f"some of the 95 % interval of the ratio of slopes further than {DAGGER:.0%} from 1, or AIC(exponential) not "
-        f"{DECIDED:g} above, or {FEW}"
+        f"some of the 95 % interval of the ratio of slopes further than {DAGGER:.0%} from 1, or {NOT_ABOVE}, or {FEW}"
     )
     if found is None or other is None or min(found.linear.interval[0], other.linear.interval[0]) <= 0:
         return Claim(statement, "docs/theory.md §4.2", refutes, FEW + ", or a slope that may be 0", False)
@@ -152,7 +154,7 @@ def _linear_claim(points: pd.DataFrame) -> Claim:
     found = fit(points)
     return Claim(
         "poison chain: n* of NAIL-R (reads probabilities) is not exponential in H", "docs/theory.md §5",
-        f"AIC(exponential) not {DECIDED:g} above that of a power law or n* = bH + c√H, or {FEW}",
+        f"{NOT_ABOVE} (a power law, n* = bH + c√H), or {FEW}",
         FEW if found is None else _numbers(found, "nail-r", points),
         found is not None and found.delta_aic >= DECIDED,
     )  # fmt: skip
@@ -174,12 +176,15 @@ def _tree_claim(rows: pd.DataFrame, method: str) -> Claim:
         beside, low, high = "exact n*", points.low / points.n_greedy, points.high / points.n_greedy
         ratio = points.n_star / points.n_greedy
     else:
-        middle, sd = log_ratio(points, of(rows, instance=CHAIN, method=method))
+        chain = of(rows, instance=CHAIN, method=method)
+        points, chain = (x[x.horizon.isin(set(points.horizon) & set(chain.horizon))] for x in (points, chain))
+        middle, sd = log_ratio(*(x.sort_values("horizon") for x in (points, chain)))
         beside, (low, ratio, high) = "measured n*", np.exp(middle + np.outer([-NORMAL_95, 0.0, NORMAL_95], sd))
     inside = bool(np.all(low >= 1 - SAME) and np.all(high <= 1 + SAME))
     return Claim(
         f"{label(method)} has the chain's {beside} on the hidden path's own tree too", "docs/theory.md §4.1, §4.2",
         f"some of a 95 % interval of n*(tree)/n*(chain) further than {SAME:.0%} from 1, or no points",
-        f"A = 2, ratios {at_each('horizon', points, ratio)}; ends from {np.min(low):.3f} to {np.max(high):.3f}",
+        f"A = 2, ratios {at_each('horizon', points.sort_values('horizon'), ratio)}; ends from "
+        f"{min(low, default=1.0):.3f} to {max(high, default=1.0):.3f}",
         len(points) > 0 and inside,
     )  # fmt: skip

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from nail.counting.drivers import Setting
 from nail.counting.nstar import NStar, crossing, instance_octaves, n_star, oracle
 from nail.envs.instances import hidden_path
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import REFERENCE, look
+from nail.figures.stats import REFUTED, coverage_chance
 from nail.methods import METHOD
 from nail.theory.bounds import phased_nail
 from nail.theory.exact import n_bc, n_offline
@@ -33,8 +34,8 @@ LABELS = 256
 """labels of a level at first; a look is wrong after that many with probability below 2e-4 up to η = 0.8"""
 TREE = "hidden-path-tree"
 """the hidden path's own tree, run by the loop for any finite MDP"""
-MISSED = 1e-3
-"""probability below which so few intervals that cover a curve refute it"""
+LEANING = float(norm.isf(REFUTED / 2))
+"""standard deviations by which all points together may lie to one side of a curve"""
 
 
 @lru_cache
@@ -126,11 +127,6 @@ def of(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     return rows[(rows[list(wanted)] == pd.Series(wanted)).all(axis=1)]
 
 
-def reached(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
-    """The points within the budget, of those with the `wanted` values."""
-    return of(rows, censored=0, **wanted)
-
-
 def with_known(rows: pd.DataFrame, on: str) -> pd.DataFrame:
     """The measured points with the known curves at the same value of the column `on` beside them, as columns."""
     curves = {name: rows[rows.method == name].set_index(on).n_star for name in KNOWN}
@@ -151,7 +147,7 @@ ENDS = ("low", "high")
 
 def both_units(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with n* in both units: `episodes` (the budget where it did not suffice), `queries` = H·episodes (the
-    expert answers once a step), each with its interval."""
+    expert answers once a step: one oracle, see `label`), each with its interval."""
     n = rows.assign(episodes=episodes(rows))[["episodes", *ENDS]].astype(float)
     queries = n.mul(rows.horizon, axis=0).set_axis(["queries", *(f"queries_{end}" for end in ENDS)], axis=1)
     return rows.assign(episodes=n.episodes, **queries)
@@ -213,21 +209,33 @@ def log_ratio(above: pd.DataFrame, below: pd.DataFrame) -> tuple[Float[np.ndarra
 NAMES = {"horizon": "H", "eta": "η"}
 
 
-def at_each(on: str, points: pd.DataFrame, values: Iterable[float]) -> str:
-    """A number at each point: "H=4 1.02, H=6 0.98, .."."""
-    return ", ".join(f"{NAMES[on]}={place:g} {x:.3g}" for place, x in zip(points[on], values, strict=True))
+def at_each(on: str | tuple[str, ...], points: pd.DataFrame, values: Iterable[float]) -> str:
+    """A number at each point, named by one column or several: "H=4 1.02, H=6 0.98, .."."""
+    columns = [on] if isinstance(on, str) else list(on)
+    places = points[columns].itertuples(index=False)
+    return ", ".join(
+        " ".join([*(f"{NAMES[c]}={value:g}" for c, value in zip(columns, place, strict=True)), f"{x:.3g}"])
+        for place, x in zip(places, values, strict=True)
+    )
 
 
-def coverage_claim(points: pd.DataFrame, curve: str, on: str, statement: str, source: str) -> Claim:
-    """The measured n* of `points` is that of the known `curve` (a column, `with_known`): a binomial test of how many
-    95 % intervals contain it; the interval of a censored point begins at its budget."""
-    hits = int(points[curve].between(points.low, points.high).sum())
-    p = binomtest(hits, len(points), 0.95, alternative="less").pvalue
+def coverage_claim(points: pd.DataFrame, curve: str, on: str | tuple[str, ...], statement: str, source: str) -> Claim:
+    """The measured n* of `points` is that of the known `curve` (a column, `with_known`), by two tests of the points
+    within the budget: how many 95 % intervals contain it, and Σz/√k, z = log(n*/curve)/sd, for what they have in
+    common. A censored point whose budget is above the curve is a miss; another one says nothing."""
+    found = points[points.censored == 0]
+    hits = int(found[curve].between(found.low, found.high).sum())
+    trials = len(found) + int(((points.censored != 0) & (points.allowed > points[curve])).sum())
+    chance = coverage_chance(hits, trials) if trials else 1.0
+    z = np.log((found.n_star / found[curve]).to_numpy(float)) / log_sd(found)
+    leaning = float(z.sum() / np.sqrt(max(len(z), 1)))
     return Claim(
         statement, source,
-        f"so few of the 95 % intervals contain the curve that this few or fewer has probability below {MISSED:g} "
-        "(binomial, 0.95 each), or fewer than 3 points",
-        f"{hits} of {len(points)} contain it (probability {p:.2g}); measured/curve: "
-        + at_each(on, points, episodes(points) / points[curve]),
-        bool(len(points) >= 3 and p >= MISSED),
+        f"so few of the 95 % intervals contain the curve that this few or fewer has probability below {REFUTED:g} "
+        f"(binomial, 0.95 each; a budget above the curve that does not suffice is a miss), or |Σz|/√k above "
+        f"{LEANING:.2f} over the k points within the budget, z = log(n*/curve)/sd (two-sided, the same probability), "
+        "or k below 3",
+        f"{hits} of {trials} contain it (probability {chance:.2g}); Σz/√k = {leaning:.2f}, k = {len(z)}; measured/"
+        "curve: " + at_each(on, points, episodes(points) / points[curve]),
+        bool(len(z) >= 3 and chance >= REFUTED and abs(leaning) <= LEANING),
     )  # fmt: skip

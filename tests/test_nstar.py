@@ -13,7 +13,7 @@ from nail.counting.drivers import Setting, complete
 from nail.counting.learners import learner
 from nail.counting.nstar import crossing, instance_octaves, n_star, oracle
 from nail.envs.instances import garnet, hidden_path, poison_chain
-from nail.theory import exact, online
+from nail.theory import bounds, exact, online
 
 
 def test_loglossbc_agrees_with_the_exact_number():
@@ -81,6 +81,9 @@ def test_what_a_query_is():
     assert {name: oracle(name) for name in known} == known
     found = n_star("poison-chain", "nail-r", 2, 2, 0.3, 0.1, 16, 0)
     assert (found.oracle, found.queries) == ("probabilities", 2 * found.value)
+    both = n_star("poison-chain", "nail-beta", 2, 2, 0.3, 0.1, 16, 0)
+    assert both.queries == 2 * 2 * both.value
+    assert both.query_interval == tuple(4 * end for end in both.interval)
 
 
 def test_a_budget_that_does_not_suffice_is_censored():
@@ -200,3 +203,22 @@ def test_bad_input():
     ):
         with pytest.raises(BadInput):
             call()
+
+
+def test_a_level_costs_a_little_more_than_one_over_kappa():
+    """docs/theory.md §4.2, §5: κμ is in 1.01–1.20 for A = 4 and η = 0.1, .., 0.8."""
+    for eta in np.arange(1, 9) / 10:
+        assert 1.01 <= bounds.kappa(4, eta) * online.episodes_per_level(4, eta) <= 1.20
+
+
+@pytest.mark.parametrize(("n_actions", "replicates"), [(2, 0), (4, 4_000)])
+def test_the_laws_n_star_looks_sublinear_and_its_exponent_tends_to_one(n_actions, replicates):
+    """docs/theory.md §4.2: a power law fitted on H = 4..40 has an exponent below 0.9, 0.84 at A = 4; the exponents over
+    the last three doublings up to H = 200 rise, the last being above 0.9 and at most 1."""
+    level, places = online.level_table(n_actions, 0.5, 720, replicates=replicates), [25, 50, 100, 200]
+    n = {h: online.n_star_online(level, h, 0.1) for h in (*range(4, 41), *places)}
+    power = np.polyfit(np.log(range(4, 41)), [math.log(n[h]) for h in range(4, 41)], 1)[0]
+    octaves = np.diff([math.log2(n[h]) for h in places])
+    assert power == pytest.approx({2: 0.79, 4: 0.84}[n_actions], abs=0.015)
+    assert (np.diff(octaves) > 0).all()
+    assert 0.9 < octaves[-1] <= 1

@@ -47,7 +47,8 @@ class NStar:
     value: int | None
     interval: tuple[float, float]
     queries: int | None
-    """expert queries: one a step, on policy and offline alike, so episodes × H"""
+    """expert queries: one a step, on policy and offline alike, so episodes × H; two where the oracle is "labels and
+    probabilities", a label and a probability each counting as one"""
     query_interval: tuple[float, float]
     oracle: str
     """what the expert answers a query with: see `oracle`"""
@@ -118,8 +119,9 @@ def crossing(
     high = np.inf if censored else high
     value = None if censored else int(reached[0])
     last = min(at[0], len(episodes) - 1)
+    asked = horizon * (2 if oracle == "labels and probabilities" else 1)
     return NStar(
-        value, (low, high), None if censored else value * horizon, (low * horizon, high * horizon), oracle, censored,
+        value, (low, high), None if censored else value * asked, (low * asked, high * asked), oracle, censored,
         budget, int(episodes[last] - episodes[last - 1]) if last else 1, float(curves[0, last]),
     )  # fmt: skip
 
