@@ -106,7 +106,7 @@ def as_the_paper_says(config):
     if config.eta > 0 and config.rollout_temperature > 0.5:
         return 48_000 / q**config.m
     reverse = {"nail-r": 1.0, "nail-beta": config.beta}.get(config.method, 0.0)
-    return 24_000 * (1 + reverse + config.rollout_temperature)
+    return 24_000 * (1 + 2 * reverse + config.rollout_temperature)
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
