@@ -58,7 +58,7 @@ STATEMENTS = (
         "standard on-policy distillation, which samples its rollouts, does not get there",
         (
             ("theory_horizon", "n* of OPD"),
-            ("theory_sampling", "n* of OPD-F is exponential"),
+            ("theory_sampling", "n* of OPD-F"),
             ("fig2", "η=0.5: OPD"),
             ("fig4", "OPD-F does not solve"),
         ),

@@ -120,7 +120,7 @@ EXPERIMENT = figure_of_runs(
     "rollout temperature of NAIL-F and NAIL-R, from greedy to sampled, at high noise",
     {
         "smoke": "18 runs, seconds on two cores",
-        "cpu": "40 runs of 2,500 updates, 10 of them figure 2's; the others take about 8 minutes on two cores",
+        "cpu": "40 runs of 2,500 updates, 10 of them figure 2's; at the rate of figure 2 the others take 6 minutes",
         "paper": "60 runs of 46,875 updates, 10 of them figure 2's, an accelerator",
     },
     runs, analyse, claims, draw,

@@ -178,7 +178,7 @@ EXPERIMENT = figure_of_runs(
     "episodes-to-solve over chain length m × corruption rate η, with contours of q^m",
     {
         "smoke": "36 runs of 40 updates, seconds on two cores",
-        "cpu": "135 runs of 2,500 updates, 30 of them figure 2's; the others take about 18 minutes on two cores",
+        "cpu": "135 runs of 2,500 updates, 30 of them figure 2's; at the rate of figure 2 the others take at most 20 minutes",
         "paper": "375 runs of 46,875 updates, an accelerator",
     },
     runs, analyse, claims, draw,
