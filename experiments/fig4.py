@@ -4,7 +4,6 @@ Paper, figure 4 (docs/paper.md §1.3). Contours are the chance q^m that an exper
 q = 1 − η + η/p (docs/theory.md §3.3): what offline learning depends on.
 """
 
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -178,7 +177,7 @@ EXPERIMENT = figure_of_runs(
     "episodes-to-solve over chain length m × corruption rate η, with contours of q^m",
     {
         "smoke": "36 runs of 40 updates, seconds on two cores",
-        "cpu": "135 runs of 2,500 updates, 30 of them figure 2's; at the rate of figure 2 the others take at most 20 minutes",
+        "cpu": "135 runs of 2,500 updates, 30 of them figure 2's; at figure 2's rate the others take 20 minutes",
         "paper": "375 runs of 46,875 updates, an accelerator",
     },
     runs, analyse, claims, draw,
