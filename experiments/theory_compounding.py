@@ -11,12 +11,12 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from nail.envs.instances import cliff, erring
 from nail.envs.mdp import TabularMDP, value
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, Look, note
+from nail.figures.stats import REFUTED, coverage_chance
 from nail.theory.bounds import compounding_bound
 from nail.theory.exact import compounding_cost
 
@@ -24,8 +24,6 @@ from ._theory import NORMAL_95, Point, figure_of_points, seeded
 
 ERRORS = 4.5
 """standard errors beyond which a simulated cost is another one than the exact (error probability 7e-6 a point)"""
-RARE = 1e-3
-"""probability below which a number of intervals that miss is no chance"""
 ROUNDING = 1e-9
 SMALL = 0.1
 """εT up to which mistakes are rare: there the order T² is read"""
@@ -107,7 +105,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     off = (rows.dynamic_programme / rows.exact - 1).abs().max()
     return [
         Claim(
-            "the closed form is the dynamic programme's cost on the cliff",
+            "computed: the closed form is the dynamic programme's cost on the cliff",
             "docs/theory.md §4.3",
             f"a relative difference of {ROUNDING:g} or more at any point",
             f"largest relative difference {off:.1e} over {len(rows)} points",
@@ -123,14 +121,14 @@ def _simulation_claim(rows: pd.DataFrame) -> Claim:
     """Points are independent; where no episode erred there is no interval, and the point counts as missed."""
     away = (rows.simulated - rows.exact).abs() / rows.standard_error.where(rows.standard_error > 0, 0.0)
     hits = int((away < NORMAL_95).sum())
-    chance = binomtest(hits, len(rows), 0.95, "less").pvalue
+    chance = coverage_chance(hits, len(rows))
     return Claim(
         "the simulated cost's 95 % intervals contain the exact cost as often as they should",
         "docs/theory.md §4.3",
-        f"so few intervals with it that P(that few or fewer) < {RARE:g} at a coverage of 95 %, or a point more than "
+        f"so few intervals with it that P(that few or fewer) < {REFUTED:g} at a coverage of 95 %, or a point more than "
         f"{ERRORS} standard errors away",
         f"{hits} of {len(rows)} intervals contain it (P = {chance:.2g}); farthest {away.max():.2f} standard errors",
-        bool(chance >= RARE and away.max() < ERRORS),
+        bool(chance >= REFUTED and away.max() < ERRORS),
     )
 
 
@@ -148,7 +146,7 @@ def _bound_claim(rows: pd.DataFrame, recovery: int) -> Claim:
     least = _of_leading_order(ratio.to_frame("ratio").join(rows[["horizon", "error"]]), recovery).ratio.min()
     where = f"T ≥ {5 * recovery}" if recovery else f"εT ≤ {SMALL}"
     return Claim(
-        f"{_kind(recovery)}: the cost is at most {'uεT' if recovery else 'εT²'}, and at least {SHARE} of it",
+        f"computed: {_kind(recovery)}: the cost is at most {'uεT' if recovery else 'εT²'}, and at least {SHARE} of it",
         "docs/theory.md §4.3 (Ross and Bagnell 2010)",
         f"cost/bound above 1 at any point, or below {SHARE} at one with {where}",
         f"cost/bound up to {ratio.max():.3f}; at {where} from {least:.3f}",
@@ -162,7 +160,7 @@ def _order_claim(rows: pd.DataFrame, recovery: int) -> Claim:
     t, cost = np.log(_of_leading_order(rows, recovery)[["horizon", "exact"]].to_numpy()[-2:].T)
     slope = float(np.diff(cost)[0] / np.diff(t)[0]) if len(t) == 2 else np.nan
     return Claim(
-        f"{_kind(recovery)}: the cost grows as T^{order}",
+        f"computed: {_kind(recovery)}: the cost grows as T^{order}",
         "docs/theory.md §4.3",
         f"an exponent of the exact cost farther than {NEAR} from {order} over the last octave with "
         + (f"T ≥ {5 * recovery}" if recovery else f"εT ≤ {SMALL}"),

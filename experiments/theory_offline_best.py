@@ -13,11 +13,10 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, look, measured, note
-from nail.figures.stats import proportion_interval
+from nail.figures.stats import REFUTED, coverage_chance, proportion_interval
 from nail.theory.exact import n_bc, n_offline
 
 from ._nstar import COLUMNS, both_units, fit_n_star, in_unit, measure_n_star, n_label
@@ -25,8 +24,6 @@ from ._offline import LEARNERS, SEEN, successes
 from ._theory import NORMAL_95, Point, figure_of_points, seeded
 
 NOISE = {"uniform": "uniform ν", "never": "ν never hits the clean action"}
-RARE = 1e-3
-"""probability below which a number of intervals that miss is no chance"""
 SAME = 0.01
 """difference of two successes that counts as none"""
 ERRORS = 4.5
@@ -160,14 +157,14 @@ def _mass_claim(points: pd.DataFrame) -> Claim:
 def _coverage_claim(points: pd.DataFrame, statement: str, source: str) -> Claim:
     seen = [proportion_interval(round(p.success * p.replicates), p.replicates) for p in points.itertuples()]
     hits = sum(low <= exact <= high for (_, low, high), exact in zip(seen, points.exact, strict=True))
-    chance = binomtest(hits, len(points), 0.95, "less").pvalue
+    chance = coverage_chance(hits, len(points))
     return Claim(
         f"{statement} (95 % intervals contain it as often as they should)",
         source,
-        f"so few intervals with it that P(that few or fewer) < {RARE:g} at a coverage of 95 %",
+        f"so few intervals with it that P(that few or fewer) < {REFUTED:g} at a coverage of 95 %",
         f"{hits} of {len(points)} intervals contain it (P = {chance:.2g}); largest difference "
         f"{(points.success - points.exact).abs().max():.4f}",
-        bool(chance >= RARE),
+        bool(chance >= REFUTED),
     )
 
 
@@ -215,16 +212,16 @@ def _rate_claim(points: pd.DataFrame, noise: str) -> Claim:
 def _between_claim(points: pd.DataFrame) -> Claim:
     """An interval lies wholly above (or below) the truth with probability 2.5 %: a binomial test of how many do."""
     wrong = int(((points.high < points.genie) | (points.low > points.exact)).sum())
-    chance = binomtest(wrong, len(points), 0.025, "greater").pvalue
+    chance = coverage_chance(len(points) - wrong, len(points), 0.975)
     ratio = points.n_star / points.exact
     return Claim(
         "the best offline learner needs no fewer episodes than the genie and no more than plurality at each prefix",
         "docs/theory.md §4.1, §4.2, §4.7",
         "so many 95 % intervals of n* wholly below the genie's exact n*, or wholly above the plurality's, that P(that "
-        f"many or more) < {RARE:g} at 2.5 % each",
+        f"many or more) < {REFUTED:g} at 2.5 % each",
         f"{wrong} of {len(points)} (P = {chance:.2g}); n*/n*(genie) from {(points.n_star / points.genie).min():.2f}, "
         f"n*/n*(plurality) {ratio.min():.2f}–{ratio.max():.2f}",
-        bool(chance >= RARE),
+        bool(chance >= REFUTED),
     )
 
 

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from nail.envs.instances import rare_action
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
-from nail.figures.stats import proportion_interval
+from nail.figures.stats import REFUTED, coverage_chance, proportion_interval
 from nail.theory.bounds import rare_action_episodes
 from nail.theory.exact import lrt_error, rare_label_probabilities, smallest, two_point_regret
 
@@ -32,8 +31,6 @@ CASE = {
 """noise, domination C, label"""
 DRAWS = 2**22
 """labels simulated at a time"""
-RARE = 1e-3
-"""probability below which a number of intervals that miss is no chance"""
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 """of the test's n, at which regret is computed"""
 GRID = ((0.25, 0.5, 0.75), (0.25, 0.5, 1.0))
@@ -158,7 +155,7 @@ def _constant_claim(points: pd.DataFrame, title: str) -> Claim:
     later = points[points.horizon >= 16]
     n, h = later.episodes, later.horizon
     return Claim(
-        f"{title}: episodes do not grow with H",
+        f"computed: {title}: episodes do not grow with H",
         "docs/theory.md §4.4",
         "a largest n more than 1.2 times the smallest, from H = 16 on",
         f"n = {n.min()}–{n.max()} for H = {h.min()}–{h.max()}",
@@ -170,7 +167,7 @@ def _linear_claim(points: pd.DataFrame) -> Claim:
     h, n = np.log(points[["horizon", "episodes"]].to_numpy(float)[-4:].T)
     slopes = np.diff(n) / np.diff(h)
     return Claim(
-        "uniform noise: episodes grow linearly in H",
+        "computed: uniform noise: episodes grow linearly in H",
         "docs/theory.md §4.4",
         "an exponent of the exact n farther than 0.05 from 1 in any of the last three octaves",
         f"exponents {', '.join(f'{x:.3f}' for x in slopes)}, H up to {points.horizon.max()}",
@@ -181,7 +178,7 @@ def _linear_claim(points: pd.DataFrame) -> Claim:
 def _guide_claim(points: pd.DataFrame) -> Claim:
     ratio = points.episodes / points.guide
     return Claim(
-        "uniform noise: over η and c, n is ηH/(c²(1−η)²)·log(1/δ) up to a constant",
+        "computed: uniform noise: over η and c, n is ηH/(c²(1−η)²)·log(1/δ) up to a constant",
         "docs/theory.md §4.4",
         "n/formula that varies by a factor 2 or more over the grid of η and c",
         f"n/formula from {ratio.min():.3f} to {ratio.max():.3f}, H = {points.horizon.max()}, η = {points.eta.min()}–"
@@ -193,13 +190,13 @@ def _guide_claim(points: pd.DataFrame) -> Claim:
 def _simulation_claim(rows: pd.DataFrame) -> Claim:
     seen = simulated(rows)
     hits = int(seen.error.between(seen.simulated_low, seen.simulated_high).sum())
-    chance = binomtest(hits, len(seen), 0.95, "less").pvalue
+    chance = coverage_chance(hits, len(seen))
     return Claim(
         "the simulated test errs as often as the exact sum says",
         "docs/theory.md §4.4",
-        f"so few 95 % intervals with the exact error that P(that few or fewer) < {RARE:g} at a coverage of 95 %",
+        f"so few 95 % intervals with the exact error that P(that few or fewer) < {REFUTED:g} at a coverage of 95 %",
         f"{hits} of {len(seen)} intervals contain it (P = {chance:.2g})",
-        bool(chance >= RARE),
+        bool(chance >= REFUTED),
     )
 
 
@@ -249,7 +246,7 @@ def _regret_panel(axes: Axes, words: Axes, table: pd.DataFrame) -> None:
             axes.plot(
                 points.episodes, points.signed, color=look.colour, linestyle="--", label="its signed regret, mean"
             )
-    axes.plot(points.episodes, points.bound, label="no learner is below: ½·(J-gap)·error", **REFERENCE["lower"])
+    axes.plot(points.episodes, points.bound, label="no learner is below: (J-gap)·error", **REFERENCE["lower"])
     axes.set(xscale="log", yscale="log", xlabel=f"episodes n (uniform noise, H = {points.horizon.iloc[0]:.0f})")
     axes.set_ylabel("regret, worst sign and θ (exact)")
     words.set_axis_off()

@@ -151,15 +151,16 @@ def ever_played(horizon: int, rate: Float[np.ndarray, " k"]) -> Float[np.ndarray
 
 
 def two_point_regret(horizon: int, c: float, error: float) -> float:
-    """½·(J-gap)·error: what no learner's positive regret is below, in mean and for the worst sign and θ.
+    """(J-gap)·error: what no learner's mean positive regret is below at the worst sign and θ.
 
-    With J_θ = `ever_played` of π_θ, and Ĵ that of the policy that the learner makes of its labels (randomised or not),
-    |J_0 − Ĵ| + |J_1 − Ĵ| >= J_1 − J_0 = G whatever the labels. Hence ½ Σ_θ E_θ|J_θ − Ĵ| >= ½ Σ_labels min(P_0, P_1)·G
-    = G·error, error that of the likelihood-ratio test (`lrt_error`). Regret is sign·(J_θ − Ĵ), so its positive parts
-    for the two signs add up to |J_θ − Ĵ|: of the four means of the positive part over (sign, θ) the average is at least
-    ½·G·error, and so is the largest. With one sign alone nothing follows: always playing 1 has Ĵ = 1 and, for sign 1,
-    no regret. Nor does it for the mean of signed regret, unless Ĵ lies in [J_0, J_1]: an unbiased Ĵ has none.
+    With J_θ = `ever_played` of π_θ, G = J_1 − J_0, and Ĵ that of the policy that the learner makes of its labels
+    (randomised or not): for sign − and θ = 0 the positive part of regret, sign·(J_θ − Ĵ), is (Ĵ − J_0)₊, for sign + and
+    θ = 1 it is (J_1 − Ĵ)₊, and the two add up to at least G whatever Ĵ. So their means add up to at least
+    Σ_labels min(P_0, P_1)·G = 2·G·error, error that of the likelihood-ratio test (`lrt_error`), and the larger is at
+    least G·error. The policy of maximum likelihood has Ĵ = J_0 or J_1: its worst mean is G times the larger of the
+    test's two errors, at most twice the bound. With one sign alone nothing follows: always playing 1 has Ĵ = 1 and, for
+    sign 1, no regret. Nor does it for the mean of signed regret, unless Ĵ lies in [J_0, J_1]: an unbiased Ĵ has none.
     Raises `BadInput` for bad H or c. Source: docs/theory.md §4.4.
     """
     low, high = ever_played(horizon, np.array(rare_label_probabilities(horizon, c, 0.0)))
-    return float(0.5 * (high - low) * error)
+    return float((high - low) * error)
