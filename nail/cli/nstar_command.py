@@ -42,7 +42,9 @@ class NStar(Question):
     """episodes after which the answer is left open (censored), ≥ 1"""
 
     name: ClassVar[str] = "n-star"
-    source: ClassVar[str] = "docs/theory.md §4.1, §4.2, §5; uniform noise; queries = episodes × H"
+    source: ClassVar[str] = (
+        "docs/theory.md §4.1, §4.2, §5; uniform noise; queries = episodes × H (twice that for NAIL-β)"
+    )
 
     @property
     def by_level(self) -> bool:
