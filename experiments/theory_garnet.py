@@ -125,10 +125,18 @@ def resampled(loss: pd.DataFrame, resamples: int = 4000) -> Float[np.ndarray, "r
     return np.concatenate([np.full((1, runs), 1.0 / runs), shares]) @ loss.to_numpy()
 
 
+def last_positive(*means: Float[np.ndarray, "resamples n"]) -> int:
+    """The last evaluation at which all means are positive, in every resample; −1 where there is none."""
+    return int(np.flatnonzero([-1, *np.all([(mean > 0).all(0) for mean in means], axis=0)])[-1]) - 1
+
+
 def exponent(means: Float[np.ndarray, "resamples n"]) -> Float[np.ndarray, " resamples"]:
-    """Slope of log loss on log n between the ends of the last `OCTAVES` octaves; −∞ where the last mean is 0."""
-    with np.errstate(divide="ignore"):
-        return np.log2(means[:, -1] / np.maximum(means[:, -1 - OCTAVES], ROUNDING)) / OCTAVES
+    """Slope of log loss on log n between the ends of the `OCTAVES` octaves that end at `last_positive`; NaN where the
+    curve has no such octaves."""
+    last = last_positive(means)
+    if last < OCTAVES or (means[:, last - OCTAVES] == 0).any():
+        return np.full(len(means), np.nan)
+    return np.log2(means[:, last] / means[:, last - OCTAVES]) / OCTAVES
 
 
 def interval(values: Float[np.ndarray, "resamples ..."]) -> Interval:
@@ -140,19 +148,21 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """Rates over the last octaves; who is ahead at the same oracle; who may drive when the expert is stochastic."""
     means = {key: resampled(losses(rows, *key)) for key, _ in rows.groupby(["expert", "method"])}
     episodes = np.sort(rows.episodes.unique())
-    found = [
-        _rate(means, "optimal", "nail-f", -np.inf, -1.0), _rate(means, "optimal", "loglossbc", -np.inf, -1.0),
-        _rate(means, "optimal", "nail-r", -np.inf, -1.0), _rate(means, "soft", "opd-channel", -np.inf, -0.5),
-        _rate(means, "soft", "loglossbc", -np.inf, -0.5), _rate(means, "soft", "nail-r", -0.25, np.inf), _slower(means),
-    ]  # fmt: skip
-    half, last = slice(None, len(episodes) // 2 + 1), slice(-1, None)
+    rates = (
+        ("optimal", "nail-f", -np.inf, -1.0), ("optimal", "loglossbc", -np.inf, -1.0),
+        ("optimal", "nail-r", -np.inf, -1.0), ("soft", "opd-channel", -np.inf, -0.5),
+        ("soft", "loglossbc", -np.inf, -0.5), ("soft", "nail-r", -0.25, np.inf),
+    )  # fmt: skip
+    found = [*(_rate(means, episodes, *rate) for rate in rates), _slower(means)]
+    bc, nail = means["optimal", "loglossbc"], means["optimal", "nail-f"]
+    last = max(last_positive(bc, nail), 0)
     for expert, one, other, at, low, high in (
-        ("optimal", "loglossbc", "nail-f", half, 0.5, 2.0), ("optimal", "loglossbc", "nail-f", last, -np.inf, 1.0),
-        ("soft", "loglossbc", "opd-channel", slice(None), 0.5, 2.0), ("soft", "opd-r", "nail-r", last, -np.inf, 0.1),
-    ):  # fmt: skip
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = interval(means[expert, one][:, at] / means[expert, other][:, at])
-        found.append(_ratio(expert, one, other, episodes[at], ratio, low, high))
+        ("optimal", "loglossbc", "nail-f", slice(None, len(episodes) // 2 + 1), 0.5, 2.0),
+        ("optimal", "loglossbc", "nail-f", slice(last, last + 1), -np.inf, 1.0),
+        ("soft", "loglossbc", "opd-channel", slice(None), 0.5, 2.0),
+    ):
+        over, under = (np.where(means[expert, x][:, at] > 0, means[expert, x][:, at], np.nan) for x in (one, other))
+        found.append(_ratio(expert, one, other, episodes[at], interval(over / under), low, high))
     return found
 
 
@@ -174,13 +184,16 @@ def lies(found: Interval, low: float, high: float) -> bool:
 RESAMPLED = "(instances resampled, the same for both)"
 
 
-def _rate(means: dict, expert: str, method: str, low: float, high: float) -> Claim:
-    found = interval(exponent(means[expert, method]))
+def _rate(
+    means: dict, episodes: Int[np.ndarray, " n"], expert: str, method: str, low: float, high: float
+) -> Claim:  # fmt: skip
+    found, last = interval(exponent(means[expert, method])), last_positive(means[expert, method])
     return Claim(
         f"{EXPERTS[expert]}: over the last {OCTAVES} octaves the loss of {name(method)} has an exponent in n "
         + within(low, high), SOURCES[expert],
-        f"the exponent's 95 % interval (instances resampled) does not lie {within(low, high)}",
-        f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", lies(found, low, high),
+        f"the exponent's 95 % interval (instances resampled) does not lie {within(low, high)}, or there are not "
+        f"{OCTAVES} octaves up to the last n at which no resample has mean loss 0",
+        f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], up to n = {episodes[last]}", lies(found, low, high),
     )  # fmt: skip
 
 
@@ -197,7 +210,7 @@ def _slower(means: dict) -> Claim:
 def _ratio(
     expert: str, one: str, other: str, episodes: Int[np.ndarray, " n"], ratio: Interval, low: float, high: float
 ) -> Claim:  # fmt: skip
-    where = "at the last n" if len(episodes) == 1 else f"at the first {len(episodes)} evaluations"
+    where = "at the last n where neither is 0" if len(episodes) == 1 else f"at the first {len(episodes)} evaluations"
     ends = dict.fromkeys((ratio.low.argmin(), ratio.high.argmax()))
     return Claim(
         f"{EXPERTS[expert]}: {where} the loss of {name(one)} over that of {name(other)} is {within(low, high)}",

@@ -54,7 +54,7 @@ def test_without_noise_a_greedy_driver_finds_a_deterministic_expert_and_no_other
     point = theory_drivers.series("smoke")[0][0] | {"expert": expert, "eta": 0.0, "doublings": 2}
     last = theory_drivers.measure(point)[-1]
     assert (last["tv"] == last["unvisited"] == 0) == (expert == "deterministic")
-    assert (last["tv_floor"] == last["unvisited_floor"] == 0) == (expert == "deterministic")
+    assert (last["tv_limit"] == last["unvisited_limit"] == 0) == (expert == "deterministic")
 
 
 def test_drivers_meet_the_same_trees_and_share_no_random_numbers():

@@ -48,8 +48,9 @@ def unvisited_mass(labelled: Float[np.ndarray, "... H S"], expert: Law) -> Float
 
 
 def greedy_limit(expert: Law) -> tuple[Float[np.ndarray, "H S"], Law]:
-    """What a greedy driver labels in the limit, the nodes of the most probable path (1, else 0), and the law that it
-    deploys then: π* there and, with no label elsewhere, uniform. Source: docs/theory.md §4.8."""
+    """What a greedy driver labels in the limit, the nodes of the path of most probable actions (1, else 0), and the law
+    that it deploys then: π* there and, with no label elsewhere, uniform. Each action of the path is the most probable
+    one at its node; the path need not be the most probable trajectory. Source: docs/theory.md §4.8."""
     horizon, n_states, n_actions = expert.shape
     labelled, node = np.zeros((horizon, n_states)), 0
     for h in range(horizon):
