@@ -268,7 +268,7 @@ EXPERIMENT = figure_of_points(
     "who may drive when the expert is stochastic: greedy, sampled from the noisy law, sampled from the clean estimate",
     {
         "smoke": "about 10 seconds on two cores",
-        "cpu": "about 45 seconds on two cores",
+        "cpu": "about 50 seconds on two cores",
         "paper": "more trees and episodes; not timed yet",
     },
     series, measure, analyse, claims, draw,

@@ -265,7 +265,7 @@ EXPERIMENT = figure_of_points(
     "regret against episodes on random MDPs, deterministic and stochastic expert",
     {
         "smoke": "about 15 seconds on two cores",
-        "cpu": "about 25 seconds on two cores",
+        "cpu": "about 30 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw,

@@ -159,7 +159,7 @@ EXPERIMENT = figure_of_points(
     "n*(η) at fixed H: offline and sampling learners against greedy ones, and what a level costs",
     {
         "smoke": "about 10 seconds on two cores",
-        "cpu": "about 40 seconds on two cores",
+        "cpu": "about 35 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure_n_star, analyse, claims, draw, censored, ("episodes", "queries"),

@@ -284,7 +284,7 @@ EXPERIMENT = figure_of_points(
     "the best offline learner of the hidden path: LogLossBC against the full posterior, and two kernels' rates",
     {
         "smoke": "about 10 seconds on two cores",
-        "cpu": "about 45 seconds on two cores",
+        "cpu": "about a minute on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw, units=("episodes", "queries"),

@@ -258,7 +258,7 @@ EXPERIMENT = figure_of_points(
     "episodes of a likelihood-ratio test: free of the horizon if the expert dominates the noise, else linear; regret",
     {
         "smoke": "about 5 seconds on two cores",
-        "cpu": "about 5 seconds on two cores",
+        "cpu": "about 8 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw,

@@ -290,7 +290,7 @@ EXPERIMENT = Experiment(
     "is sampling the barrier, or fitting the noisy law? OPD and NAIL with and without a loss that sees the channel",
     {
         "smoke": "24 runs of 40 updates and the smallest chains, about 30 seconds on two cores",
-        "cpu": "the chain: about 40 seconds on two cores; 60 runs of 2,500 updates of its own, beside 60 of figure 4's",
+        "cpu": "the chain: about 45 seconds on two cores; 60 runs of 2,500 updates of its own, beside 60 of figure 4's",
         "paper": "finer grids, the paper's network; an accelerator; not timed yet",
     },
     compute, analyse, claims, draw, runs, units=("episodes", "queries"),

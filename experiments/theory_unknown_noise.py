@@ -261,7 +261,7 @@ EXPERIMENT = figure_of_points(
     "unknown corruption: NAILGUN on its exact curve, and against NAIL told the truth, a wrong η or a wrong ν",
     {
         "smoke": "about 12 seconds on two cores",
-        "cpu": "about a minute on two cores",
+        "cpu": "about 70 seconds on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
     series, measure, analyse, claims, draw, units=("episodes", "queries"),
