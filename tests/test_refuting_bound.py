@@ -69,7 +69,7 @@ CHANGES = {
         "loss of OPD-F, channel-aware has": tilted(0.5, "opd-channel", "soft"),
         "(soft-optimal): over the last 3 octaves the loss of LogLossBC": tilted(0.5, "loglossbc", "soft"),
         "(soft-optimal): over the last 3 octaves the loss of NAIL-R": tilted(-0.5, "nail-r", "soft"),
-        "loss of NAIL-F, greedy, falls slower": tilted(0.5, "nail-f", "soft"),
+        "loss of NAIL-F, greedy, falls slower": tilted(-0.5, "nail-f", "soft"),
         "(optimal): at the first": alike("loglossbc", "nail-f", "optimal"),
         "(optimal): at the last n where neither is 0": alike("loglossbc", "nail-f", "optimal"),
         "(soft-optimal): at the first": times(3, "loss", method="opd-channel", expert="soft"),
