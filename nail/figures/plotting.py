@@ -63,7 +63,7 @@ LOOK = {
     "nail-wrong-eta": Look("#B8860B", ">", "-."),
     "nail-wrong-nu": Look("#A50026", "d", "-."),
     "opd-top-p": Look("#9A6700", "H", "--"),
-    "opd-channel": Look("#C9A400", "v", "-"),
+    "opd-channel": Look("#6B5B00", "8"),
 }
 
 _COLOURS = ("#0B7A75", "#B5179E", "#6A994E", "#7F5539", "#3A0CA3", "#C1121F")
