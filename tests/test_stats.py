@@ -7,7 +7,14 @@ import pytest
 from scipy import stats
 
 from nail.checks import BadInput
-from nail.figures.stats import bootstrap_interval, difference_test, median_interval, proportion_interval, trend_test
+from nail.figures.stats import (
+    bootstrap_interval,
+    coverage_chance,
+    difference_test,
+    median_interval,
+    proportion_interval,
+    trend_test,
+)
 
 
 def test_bootstrap_intervals_cover_the_mean():
@@ -109,3 +116,12 @@ def test_bad_input():
     ):
         with pytest.raises(BadInput):
             call()
+
+
+def test_chance_of_a_coverage_by_hand():
+    """18 of 20 at 95 %: all but 19 and 20 hits."""
+    assert coverage_chance(18, 20) == pytest.approx(1 - 0.95**20 - 20 * 0.05 * 0.95**19)
+    assert coverage_chance(20, 20) == pytest.approx(1)
+    assert coverage_chance(0, 2, 0.5) == pytest.approx(0.25)
+    with pytest.raises(BadInput):
+        coverage_chance(3, 2)
