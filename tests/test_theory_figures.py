@@ -67,6 +67,7 @@ def test_figure_is_complete_and_a_second_call_computes_nothing(made, table, name
 def test_a_figure_of_n_star_is_drawn_in_queries_too(made):
     out = made("theory_noise")
     before = (out / "theory_noise.png").read_bytes()
+    (out / "theory_noise.png").unlink()
     experiment.make("theory_noise", "smoke", out, redraw=True, unit="queries")
     pictures = [(out / f"theory_noise{unit}.png").read_bytes() for unit in ("", "_queries")]
     assert pictures[0] == before != pictures[1]

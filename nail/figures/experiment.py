@@ -77,7 +77,7 @@ def load(name: str) -> Experiment:
 def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = "") -> list[Claim]:
     """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
     folder's README.md. Rows say by a column which preset they are of; `redraw` takes those that are there. In a `unit`
-    that is not the figure's first it is drawn to NAME_UNIT.{png,pdf}.
+    that is not the figure's first it is drawn to NAME_UNIT.{png,pdf} too.
 
     Raises `BadInput` for an unknown figure or preset, a unit that the figure does not have, and if there are no rows to
     draw again.
@@ -99,14 +99,15 @@ def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = ""
     claims = experiment.claims(rows)
     table = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
     write_text(out / f"{name}_claims.csv", to_csv(table))
-    picture = name if unit in ("", *experiment.units[:1]) else f"{name}_{unit}"
+    pictures: dict[str, tuple[str, ...]] = {name: ()}
+    if unit not in ("", *experiment.units[:1]):
+        pictures[f"{name}_{unit}"] = (unit,)
     with figure_style():
-        drawn = experiment.draw(read_rows(table_path), *([unit] if unit else []))
-        save(drawn, out / picture)
+        for picture, units in pictures.items():
+            save(experiment.draw(read_rows(table_path), *units), out / picture)
     write_text(out / "README.md", index(out))
     print_claims(claims)
-    files = f"{picture}.png, .pdf, {name}.csv, _claims.csv and _rows.csv"
-    print(f"wrote {files} in {out}", file=sys.stderr)
+    print(f"wrote {', '.join(pictures)} (.png, .pdf), {name}.csv, _claims.csv and _rows.csv in {out}", file=sys.stderr)
     return claims
 
 

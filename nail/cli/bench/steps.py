@@ -30,7 +30,7 @@ from nail.training.update import collect, dagger_share, objective, update
 
 REPEATS = 3
 RUNS_PER_ACCELERATOR = 6
-"""runs of one method in figure 2: two noise levels, three seeds"""
+"""runs of one method that are timed together on an accelerator: as many as two noise levels with three seeds"""
 PEAK_SIDE = {"cpu": 2048}
 """side of the square product of the peak rate; on accelerators 8192"""
 
