@@ -5,17 +5,28 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def kinds(notebook):
-    """Per cell the kinds of its outputs, with the form of the picture where there is one."""
+    """Per cell the kinds of its outputs, with the form of the picture where there is one. Text that a cell prints in
+    one go may reach the notebook in several pieces: they count once."""
+    cells = (cell.get("outputs", ()) for cell in notebook.cells)
+    each = ([(o.output_type, sorted(o.get("data", {}))) for o in cell if o.get("name") != "stderr"] for cell in cells)
     return [
-        [(o.output_type, sorted(o.get("data", {}))) for o in cell.get("outputs", ()) if o.get("name") != "stderr"]
-        for cell in notebook.cells
+        [kind for at, kind in enumerate(cell) if kind[0] != "stream" or kind not in cell[at - 1 : at]] for cell in each
     ]
+
+
+def test_text_in_pieces_is_one_kind():
+    """Two pieces of one text are one; a picture between them parts them, and two pictures are two."""
+    text, picture = new_output("stream", text="a"), new_output("display_data", data={"image/png": ""})
+    cells = [new_code_cell(outputs=list(found)) for found in ((text, text), (text, picture, picture, text))]
+    stream, image = ("stream", []), ("display_data", ["image/png"])
+    assert kinds(new_notebook(cells=cells)) == [[stream], [stream, image, image, stream]]
 
 
 def test_there_are_notebooks():
