@@ -13,7 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.lax import Precision, optimization_barrier
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -56,6 +56,46 @@ def _dense_backward(precision, operands, g):
 
 
 dense.defvjp(_dense_forward, _dense_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def known_dense(
+    x: Float[Array, "*n i"], w: Float[Array, "i o"], value: Float[Array, "*n o"], precision: Precision | None = None
+) -> Float[Array, "*n o"]:
+    """`dense(x, w, precision)` where its value is known: nothing is multiplied, and the gradients of x and w are those
+    of the product."""
+    return value
+
+
+def _known_forward(x, w, value, precision):
+    return value, (x, w)
+
+
+def _known_backward(precision, operands, g):
+    return *_dense_backward(precision, operands, g), None
+
+
+known_dense.defvjp(_known_forward, _known_backward)
+
+
+@jax.custom_vjp
+def pick(table: Float[Array, "T A c"], tokens: Int[Array, "T B"]) -> Float[Array, "T B c"]:
+    """table[t, tokens[t, b]]. The gradient of the table, a sum over b, is a product with one-hot rows: no scatter."""
+    return jnp.take_along_axis(table, tokens[:, :, None], axis=1)
+
+
+def _pick_forward(table, tokens):
+    return pick(table, tokens), (tokens, table.shape[1])
+
+
+def _pick_backward(kept, g):
+    tokens, rows = kept
+    chosen = (tokens[:, None, :] == jnp.arange(rows)[:, None]).astype(g.dtype)
+    exact = {"precision": Precision.HIGHEST, "preferred_element_type": jnp.float32}
+    return jnp.matmul(chosen, g, **exact).astype(g.dtype), None
+
+
+pick.defvjp(_pick_forward, _pick_backward)
 
 
 def _rows(x):

@@ -15,11 +15,18 @@ class Policy(Protocol):
     def init(self, key: PRNGKeyArray) -> Params:
         """Initial parameters."""
 
-    def logits(self, params: Params, contexts: Any, observations: Int[Array, "B H"]) -> Float[Array, "B H A"]:
-        """Logits at every visited prefix in one parallel pass (what is differentiated)."""
+    def forward(
+        self, params: Params, contexts: Any, observations: Int[Array, "B H"], known: Cache | None = None
+    ) -> tuple[Float[Array, "B H A"], Cache]:
+        """Logits at every visited prefix in one parallel pass (what is differentiated), and the cache that a rollout
+        over them would leave.
 
-    def start(self, params: Params, contexts: Any) -> Cache:
-        """What a rollout carries from the contexts."""
+        `known` is such a cache, of the same prefixes at the same parameters: a constant, whose values need not be
+        computed again. Logits and their gradient with respect to `params` are the same with it, up to rounding.
+        """
+
+    def start(self, params: Params, contexts: Any, keep: bool = False) -> Cache:
+        """What a rollout carries from the contexts; with `keep` it ends as what `forward` takes as known."""
 
     def step(
         self, params: Params, cache: Cache, step: Int[Array, ""] | int, observations: Int[Array, " B"]

@@ -48,13 +48,13 @@ class SoftmaxTable(NamedTuple):
         """Normal logits of standard deviation `scale`; 0, the default, is the uniform policy."""
         return scale * jax.random.normal(key, (self.horizon, self.n_states, self.n_actions))
 
-    def logits(
-        self, params: Float[Array, "H S A"], contexts: object, observations: Int[Array, "B H"]
-    ) -> Float[Array, "B H A"]:
-        """θ[h, s_h] of every visited state."""
-        return params[jnp.arange(self.horizon)[None, :], observations]
+    def forward(
+        self, params: Float[Array, "H S A"], contexts: object, observations: Int[Array, "B H"], known: None = None
+    ) -> tuple[Float[Array, "B H A"], None]:
+        """θ[h, s_h] of every visited state; nothing is known beforehand."""
+        return params[jnp.arange(self.horizon)[None, :], observations], None
 
-    def start(self, params: Float[Array, "H S A"], contexts: object) -> None:
+    def start(self, params: Float[Array, "H S A"], contexts: object, keep: bool = False) -> None:
         """Nothing is carried: the observation is the state."""
         return None
 

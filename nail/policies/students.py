@@ -12,6 +12,7 @@ from nail.checks import require, require_known
 from nail.registry import Options, Table
 
 PRECISIONS = ("float32", "fast-float32", "bfloat16")
+REUSES = ("on", "off")
 
 
 class Student(NamedTuple):
@@ -41,10 +42,15 @@ class TransformerOptions(Options):
     precision: str = "float32"
     """float32; fast-float32: products as the device prefers them (TF32 on a recent GPU; the same as float32 on a CPU);
     bfloat16: activations and products (parameters, softmax, loss and optimiser stay float32)"""
+    reuse: str = "on"
+    """on: the products of a rollout are the forward pass of the loss at its prefixes, and the first block is a table by
+    token and position where the batch exceeds the vocabulary; off: all is computed again, for comparison. Same
+    rollouts, and gradients up to rounding"""
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
         require_known("precision", self.precision, PRECISIONS)
+        require_known("reuse", self.reuse, REUSES)
         for name in ("width", "heads", "layers"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
         std = self.init_std
@@ -71,6 +77,7 @@ def _transformer(options: Any, env: Any) -> Any:
             init_std=options.initial_std,
             dtype=compute_dtype(options.precision),
             precision=product_precision(options.precision),
+            reuse=options.reuse == "on",
         )
     )
 

@@ -3,7 +3,12 @@
 Pre-LayerNorm with weights only, exact GELU, learned absolute positions, tied input and output embedding, no biases.
 Only what is used is computed: the last block needs keys and values at every position, but queries, MLP
 and logits at the H target positions alone. The token before the first target (in modular addition "=") is the first
-observation; a block has L + H positions.
+observation; a block has L + H positions, T for short.
+
+What is known is not computed again (`Decoder.reuse`). The first block's keys, values and queries depend on token and
+position alone: where more than A episodes stand at a position they are rows of a table. And a rollout evaluates the
+network at the very prefixes at which the loss is taken afterwards, at the same parameters: the products that it leaves
+in its cache are the forward pass, and only their gradients are left to compute. Inside, positions are the leading axis.
 """
 
 from typing import Any, NamedTuple
@@ -14,14 +19,34 @@ import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nail.policies.matmul import dense, matmul
+from nail.policies.matmul import dense, known_dense, matmul, pick
 
 
-class KVCache(NamedTuple):
-    """Keys and values of every block, in the layout that attention reads."""
+class Table(NamedTuple):
+    """The first block's keys with values, and its queries, of every token at every position (Q: see `Kept`)."""
+
+    kv: Float[Array, "T A 2w"]
+    q: Float[Array, "Q A w"]
+
+
+class Kept(NamedTuple):
+    """A block's products at its Q query positions: all T, or the H targets in the last block."""
+
+    q: Float[Array, "Q B w"] | None
+    """None where they are picked from the table"""
+    proj: Float[Array, "Q B w"]
+    up: Float[Array, "Q B 4w"]
+    down: Float[Array, "Q B w"]
+
+
+class Cache(NamedTuple):
+    """What a pass or a rollout leaves: keys and values of every block, in the layout that attention reads, the table,
+    and for a loss at the same prefixes the other products (None: not kept)."""
 
     keys: tuple[Float[Array, "B heads d T"], ...]
     values: tuple[Float[Array, "B heads T d"], ...]
+    table: Table | None
+    kept: tuple[Kept, ...] | None
 
 
 class Block(nn.Module):
@@ -44,23 +69,44 @@ class Block(nn.Module):
         self.up = Linear(4 * self.width, inner, self.precision)
         self.down = Linear(self.width, outer, self.precision)
 
-    def keys_values(self, x: Float[Array, "B T w"]) -> tuple[Array, Array]:
-        """Keys (B, heads, d, T) and values (B, heads, T, d) at every position of x, d = width/heads."""
-        kv = self.kv(self.ln1(x)).reshape(*x.shape[:2], 2, self.heads, -1)
-        return kv[:, :, 0].transpose(0, 2, 3, 1), kv[:, :, 1].swapaxes(1, 2)
+    def keys_values(self, x: Float[Array, "T B w"], known: Array | None = None) -> Float[Array, "T B 2w"]:
+        """Keys beside values at every position of x."""
+        return self.kv(self.ln1(x), known)
 
-    def attend(self, x: Float[Array, "B Q w"], k: Array, v: Array, mask: Array) -> Float[Array, "B Q w"]:
-        """The block's output at the positions of x, which attend to (k, v) where `mask` (Q, T) is true."""
-        q = self.q(self.ln1(x)).reshape(*x.shape[:2], self.heads, -1).swapaxes(1, 2)
-        scores = matmul(q, k, self.precision).astype(jnp.float32) * q.shape[-1] ** -0.5
+    def queries(self, x: Float[Array, "Q B w"], known: Array | None = None) -> Float[Array, "Q B w"]:
+        """Queries at every position of x."""
+        return self.q(self.ln1(x), known)
+
+    def split(self, kv: Float[Array, "T B 2w"]) -> tuple[Array, Array]:
+        """Keys (B, heads, d, T) and values (B, heads, T, d), d = width/heads."""
+        kv = kv.reshape(*kv.shape[:2], 2, self.heads, -1)
+        return kv[:, :, 0].transpose(1, 2, 3, 0), kv[:, :, 1].transpose(1, 2, 0, 3)
+
+    def join(self, k: Float[Array, "B heads d T"], v: Float[Array, "B heads T d"]) -> Float[Array, "T B 2w"]:
+        """The inverse of `split`."""
+        kv = jnp.stack([k.transpose(3, 0, 1, 2), v.transpose(2, 0, 1, 3)], axis=2)
+        return kv.reshape(*kv.shape[:2], -1)
+
+    def attend(
+        self, x: Float[Array, "Q B w"], q: Float[Array, "Q B w"], k: Array, v: Array, mask: Array,
+        known: Kept | None = None,
+    ) -> tuple[Float[Array, "Q B w"], Kept]:  # fmt: skip
+        """The block's output at the positions of x, whose queries attend to (k, v) where `mask` (Q, T) is true, and the
+        products that it took; those of `known` are not computed."""
+        by_head = q.reshape(*q.shape[:2], self.heads, -1).transpose(1, 2, 0, 3)
+        scores = matmul(by_head, k, self.precision).astype(jnp.float32) * by_head.shape[-1] ** -0.5
         weights = jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1).astype(self.dtype)
-        mixed = matmul(weights, v, self.precision).swapaxes(1, 2).reshape(x.shape)
-        x = x + self.proj(mixed)
-        return x + self.down(gelu(self.up(self.ln2(x))))
+        mixed = matmul(weights, v, self.precision).transpose(2, 0, 1, 3).reshape(x.shape)
+        given = known or Kept(None, None, None, None)
+        proj = self.proj(mixed, given.proj)
+        x = x + proj
+        up = self.up(self.ln2(x), given.up)
+        down = self.down(gelu(up), given.down)
+        return x + down, Kept(q, proj, up, down)
 
 
 class Decoder(nn.Module):
-    """Logits over the A tokens at the H target positions L..L+H−1 of a block of L + H tokens."""
+    """Logits over the A tokens at the H target positions L..L+H−1 of a block of T = L + H tokens."""
 
     n_actions: int
     prompt: int
@@ -73,6 +119,8 @@ class Decoder(nn.Module):
     init_std: float
     dtype: Any
     precision: Precision | None = None
+    reuse: bool = True
+    """whether what is known is not computed again"""
 
     def setup(self) -> None:
         """Embeddings N(0, init_std²)."""
@@ -85,50 +133,101 @@ class Decoder(nn.Module):
         ]
         self.ln = _layer_norm(self.dtype)
 
-    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B H A"]:
-        """One parallel pass over the prompt and the H observations."""
-        x = self._embed(tokens, self.positions)
-        causal = jnp.tril(jnp.ones((tokens.shape[1], tokens.shape[1]), bool))
+    def __call__(self, tokens: Int[Array, "B T"], known: Cache | None = None) -> tuple[Float[Array, "B H A"], Cache]:
+        """One parallel pass over the prompt and the H observations, and what it computed; `known` is what a pass or a
+        rollout over the same tokens at the same parameters left."""
+        known = known if known is not None and known.kept is not None else None
+        tokens = tokens.T
+        table = self._table(tokens.shape[1], None if known is None else known.table)
+        first = self._first(0) if table else 0
+        x = self._embed(tokens[first:], self.positions[first:])
+        causal = jnp.tril(jnp.ones((len(tokens), len(tokens)), bool))
+        keys, values, kept = [], [], []
         for i, block in enumerate(self.blocks):
-            first = self.prompt if i == self.layers - 1 else 0
-            x = block.attend(x[:, first:], *block.keys_values(x), causal[first:])
-        return self._unembed(x)
+            given, first = known and known.kept[i], self._first(i)
+            if i == 0 and table:
+                kv, q = pick(table.kv, tokens), pick(table.q, tokens[first:])
+            else:
+                kv = block.keys_values(x, known and block.join(known.keys[i], known.values[i]))
+                x = x[first:]
+                q = block.queries(x, given and given.q)
+            k, v = block.split(kv)
+            x, products = block.attend(x, q, k, v, causal[first:], given)
+            keys, values, kept = [*keys, k], [*values, v], [*kept, self._worth_keeping(i, products, table)]
+        return self._unembed(x).swapaxes(0, 1), Cache(tuple(keys), tuple(values), table, tuple(kept))
 
-    def prefill(self, prompt: Int[Array, "B L"]) -> KVCache:
-        """The cache after the L tokens of the prompt, with room for the H tokens that follow."""
-        x = self._embed(prompt, self.positions[: self.prompt])
+    def prefill(self, prompt: Int[Array, "B L"], keep: bool = False) -> Cache:
+        """The cache after the L tokens of the prompt, with room for the H tokens that follow; with `keep` for all of
+        their products."""
+        tokens = prompt.T
+        table = self._table(tokens.shape[1])
+        x = self._embed(tokens, self.positions[: self.prompt])
         causal = jnp.tril(jnp.ones((self.prompt, self.prompt), bool))
-        keys, values = [], []
+        keys, values, kept = [], [], []
         for i, block in enumerate(self.blocks):
-            k, v = block.keys_values(x)
+            k, v = block.split(pick(table.kv[: self.prompt], tokens) if i == 0 and table else block.keys_values(x))
             if i < self.layers - 1:
-                x = block.attend(x, k, v, causal)
+                q = pick(table.q[: self.prompt], tokens) if i == 0 and table else block.queries(x)
+                x, products = block.attend(x, q, k, v, causal)
+                products = jax.tree.map(lambda y: jnp.pad(y, ((0, self.horizon), (0, 0), (0, 0))), products)
+            else:
+                empty = jnp.zeros((self.horizon, tokens.shape[1], self.width), self.dtype)
+                products = Kept(empty, empty, jnp.tile(empty, 4), empty)
             keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, self.horizon))))
             values.append(jnp.pad(v, ((0, 0), (0, 0), (0, self.horizon), (0, 0))))
-        return KVCache(tuple(keys), tuple(values))
+            kept.append(self._worth_keeping(i, products, table))
+        return Cache(tuple(keys), tuple(values), table, tuple(kept) if keep and self.reuse else None)
 
     def decode(
-        self, cache: KVCache, step: Int[Array, ""] | int, token: Int[Array, " B"]
-    ) -> tuple[Float[Array, "B A"], KVCache]:
+        self, cache: Cache, step: Int[Array, ""] | int, token: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B A"], Cache]:
         """Logits at target position L + step, where `token` stands, and the cache with that position filled."""
         position = self.prompt + step
-        row = jax.lax.dynamic_slice_in_dim(self.positions, position, 1)
-        x = self._embed(token[:, None], row)
+        x = self._embed(token[None], jax.lax.dynamic_slice_in_dim(self.positions, position, 1))
         visible = (jnp.arange(self.prompt + self.horizon) <= position)[None, :]
-        keys, values = [], []
+        keys, values, kept = [], [], []
         for i, block in enumerate(self.blocks):
-            k, v = block.keys_values(x)
+            at = position - self._first(i)
+            if i == 0 and cache.table:
+                places = Table(position, at)
+                kv, q = (
+                    pick(jax.lax.dynamic_slice_in_dim(rows, place, 1), token[None])
+                    for rows, place in zip(cache.table, places, strict=True)
+                )
+            else:
+                kv, q = block.keys_values(x), block.queries(x)
+            k, v = block.split(kv)
             keys.append(jax.lax.dynamic_update_slice_in_dim(cache.keys[i], k, position, axis=3))
             values.append(jax.lax.dynamic_update_slice_in_dim(cache.values[i], v, position, axis=2))
-            x = block.attend(x, keys[i], values[i], visible)
-        return self._unembed(x)[:, 0], KVCache(tuple(keys), tuple(values))
+            x, products = block.attend(x, q, keys[i], values[i], visible)
+            if cache.kept is not None:
+                fill = lambda rows, new: jax.lax.dynamic_update_slice_in_dim(rows, new, at, axis=0)  # noqa: B023, E731
+                kept.append(jax.tree.map(fill, cache.kept[i], self._worth_keeping(i, products, cache.table)))
+        filled = Cache(tuple(keys), tuple(values), cache.table, None if cache.kept is None else tuple(kept))
+        return self._unembed(x)[0], filled
 
-    def _embed(self, tokens: Int[Array, "B T"], positions: Float[Array, "T w"]) -> Float[Array, "B T w"]:
+    def _first(self, block: int) -> int:
+        """The first query position of a block."""
+        return self.prompt if block == self.layers - 1 else 0
+
+    def _table(self, episodes: int, known: Table | None = None) -> Table | None:
+        """The first block's table, where it has fewer rows than the episodes have positions."""
+        if not self.reuse or episodes <= self.n_actions:
+            return None
+        x = self.tokens.astype(self.dtype)[None] + self.positions.astype(self.dtype)[:, None]
+        block, given = self.blocks[0], known or Table(None, None)
+        return Table(block.keys_values(x, given.kv), block.queries(x[self._first(0) :], given.q))
+
+    def _worth_keeping(self, block: int, products: Kept, table: Table | None) -> Kept:
+        """A block's products without those that are picked from the table."""
+        return products._replace(q=None) if block == 0 and table else products
+
+    def _embed(self, tokens: Int[Array, "T B"], positions: Float[Array, "T w"]) -> Float[Array, "T B w"]:
         """Token plus position; the token look-up is a product with one-hot rows, whose transpose needs no scatter."""
         one_hot = jax.nn.one_hot(tokens, self.n_actions, dtype=self.dtype)
-        return dense(one_hot, self.tokens, self.precision) + positions.astype(self.dtype)
+        return dense(one_hot, self.tokens, self.precision) + positions.astype(self.dtype)[:, None]
 
-    def _unembed(self, x: Float[Array, "B T w"]) -> Float[Array, "B T A"]:
+    def _unembed(self, x: Float[Array, "T B w"]) -> Float[Array, "T B A"]:
         """Tied output embedding, in float32."""
         return dense(self.ln(x), self.tokens.T, self.precision).astype(jnp.float32)
 
@@ -142,20 +241,20 @@ class TransformerPolicy(NamedTuple):
         """Float32 parameters."""
         return self.decoder.init(key, jnp.zeros((1, self.decoder.prompt + self.decoder.horizon), jnp.int32))
 
-    def logits(
-        self, params: Any, contexts: Int[Array, "B L"], observations: Int[Array, "B H"]
-    ) -> Float[Array, "B H A"]:
-        """Logits at the H target positions; `observations` are the tokens before them, in modular addition
-        ("=", a_1, …, a_{m−1})."""
-        return self.decoder.apply(params, jnp.concatenate([contexts, observations], axis=1))
+    def forward(
+        self, params: Any, contexts: Int[Array, "B L"], observations: Int[Array, "B H"], known: Cache | None = None
+    ) -> tuple[Float[Array, "B H A"], Cache]:
+        """Logits at the H target positions, and the cache of a rollout that ends there; `observations` are the tokens
+        before the targets, in modular addition ("=", a_1, …, a_{m−1})."""
+        return self.decoder.apply(params, jnp.concatenate([contexts, observations], axis=1), known)
 
-    def start(self, params: Any, contexts: Int[Array, "B L"]) -> KVCache:
+    def start(self, params: Any, contexts: Int[Array, "B L"], keep: bool = False) -> Cache:
         """The cache after the prompts."""
-        return self.decoder.apply(params, contexts, method="prefill")
+        return self.decoder.apply(params, contexts, keep, method="prefill")
 
     def step(
-        self, params: Any, cache: KVCache, step: Int[Array, ""] | int, observations: Int[Array, " B"]
-    ) -> tuple[Float[Array, "B A"], KVCache]:
+        self, params: Any, cache: Cache, step: Int[Array, ""] | int, observations: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B A"], Cache]:
         """Logits at target `step` and the advanced cache."""
         return self.decoder.apply(params, cache, step, observations, method="decode")
 
@@ -187,8 +286,8 @@ class Linear(nn.Module):
     precision: Precision | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
-        """x W in the type of x."""
+    def __call__(self, x: Float[Array, "*n i"], known: Float[Array, "*n o"] | None = None) -> Float[Array, "*n o"]:
+        """x W in the type of x: `known` where that is given."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(self.std), shape, jnp.float32)
-        return dense(x, kernel, self.precision)
+        return dense(x, kernel, self.precision) if known is None else known_dense(x, kernel, known, self.precision)

@@ -46,7 +46,7 @@ def _per_context(env: Environment, policy: Policy, params: Any, contexts: Any, p
     """The summands of `evaluate`, one row a context."""
     clean = jax.vmap(env.clean_actions)(contexts)
     scored = jax.vmap(env.score)(contexts, rollout(env, policy, params, contexts, parallel=parallel).actions)
-    logits = policy.logits(params, contexts, jax.vmap(env.observations)(contexts, clean))
+    logits, _ = policy.forward(params, contexts, jax.vmap(env.observations)(contexts, clean))
     right = clean[..., None] == jnp.arange(env.n_actions)
     cross_entropy = -jnp.sum(jnp.where(right, jax.nn.log_softmax(logits), 0.0), axis=-1).mean(-1)
     return Evaluation(

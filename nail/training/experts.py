@@ -55,7 +55,7 @@ class NetworkExpert(NamedTuple):
 
     def laws(self, contexts: Any, observations: Int[Array, "B H"]) -> Float[Array, "B H A"]:
         """Softmax of the network's logits, or the environment's uniform law at lost prefixes."""
-        own = jax.nn.softmax(self.policy.logits(self.params, contexts, observations))
+        own = jax.nn.softmax(self.policy.forward(self.params, contexts, observations)[0])
         lost = jax.vmap(self.env.poisoned)(contexts, observations)
         return jnp.where(lost[..., None], jax.vmap(self.env.laws)(contexts, observations), own)
 

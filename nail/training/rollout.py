@@ -37,6 +37,8 @@ class Rollout(NamedTuple):
 
     observations: Int[Array, "B H"]
     actions: Int[Array, "B H"]
+    known: Any = None
+    """what the student computed at these prefixes, for `Policy.forward`; None if that was not to be kept"""
 
 
 def draw(key: PRNGKeyArray, batch: int, env: Environment, sampled: bool, mixture: bool) -> Draws:
@@ -76,18 +78,21 @@ def rollout(
     channel: Channel | None = None,
     expert_share: Float[Array, ""] | float = 0.0,
     parallel: bool = False,
+    keep: bool = False,
 ) -> Rollout:
     """Roll out a batch of B episodes of H steps.
 
     driver "student" plays the policy by `rule` at the user's number, or without one at `temperature` (greedy where
     `draws` is None or holds no Gumbel noise), "expert" the noisy expert, "mixture" the noisy expert with probability
     `expert_share` (β_i of DAgger) at each step and else the student. `parallel` decodes by passes over the whole chain,
-    which changes rounding at most.
+    which changes rounding at most. `keep`: the rollout says what the student computed.
     """
     players = Players(
         policy, params, driver, draws, temperature, rule, rule_number, expert, channel, expert_share
     )  # fmt: skip
-    return fixed_point(env, players, contexts)[0] if parallel else _token_by_token(env, players, contexts)
+    if parallel:
+        return fixed_point(env, players, contexts, keep)[0]
+    return _token_by_token(env, players, contexts, keep)
 
 
 class Players(NamedTuple):
@@ -111,37 +116,42 @@ class Players(NamedTuple):
         return self.rule.play(logits, gumbel, self.rule_number).astype(jnp.int32)
 
 
-def fixed_point(env: Environment, players: Players, contexts: Any) -> tuple[Rollout, Int[Array, ""]]:
+def fixed_point(
+    env: Environment, players: Players, contexts: Any, keep: bool = False
+) -> tuple[Rollout, Int[Array, ""]]:
     """The rollout by Jacobi iteration from the clean chain, and the number of passes that it took, at most H.
 
     A pass plays every position at once, at the prefix that the chain of the pass before has there: a ← F(a). Position h
     depends on positions before it only, so after k passes the first k are final, and a chain with F(a) = a is the
-    rollout. A student that knows the task confirms the clean chain in one pass.
+    rollout. A student that knows the task confirms the clean chain in one pass. The last pass is made at the prefixes
+    of the rollout, so that what it computed is what is known there.
     """
     policy, params, draws, expert = players.policy, players.params, players.draws, players.expert
 
     def play(actions):
         observations = jax.vmap(env.observations)(contexts, actions)
-        own = played = None
+        own = played = known = None
         if players.driver != "expert":
-            logits = policy.logits(params, contexts, observations)
-            own = players.own(logits, None if draws is None else draws.gumbel)
+            logits, cache = policy.forward(params, contexts, observations)
+            own, known = players.own(logits, None if draws is None else draws.gumbel), cache if keep else None
         if players.driver != "student":
             played = sample(players.channel.probs(expert.laws(contexts, observations)), draws.label)
-        return _pick(players, own, played, draws)
+        return _pick(players, own, played, draws), known
 
     def unfinished(carry):
-        _, settled, passes = carry
+        _, _, settled, passes = carry
         return ~settled & (passes < env.horizon)
 
     def one_pass(carry):
-        before, _, passes = carry
-        after = play(before)
-        return after, (after == before).all(), passes + 1
+        before, _, _, passes = carry
+        after, known = play(before)
+        return after, known, (after == before).all(), passes + 1
 
     clean = jax.vmap(env.clean_actions)(contexts)
-    actions, _, passes = jax.lax.while_loop(unfinished, one_pass, (clean, jnp.bool_(False), jnp.int32(0)))
-    return Rollout(jax.vmap(env.observations)(contexts, actions), actions), passes
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(play, clean)[1])
+    start = (clean, nothing, jnp.bool_(False), jnp.int32(0))
+    actions, known, _, passes = jax.lax.while_loop(unfinished, one_pass, start)
+    return Rollout(jax.vmap(env.observations)(contexts, actions), actions, known), passes
 
 
 def _pick(players: Players, own: Array | None, played: Array | None, draws: Draws | None) -> Array:
@@ -151,11 +161,11 @@ def _pick(players: Players, own: Array | None, played: Array | None, draws: Draw
     return own if played is None else played
 
 
-def _token_by_token(env: Environment, players: Players, contexts: Any) -> Rollout:
+def _token_by_token(env: Environment, players: Players, contexts: Any, keep: bool) -> Rollout:
     """The rollout by one pass over the positions, with the policy's cache."""
     policy, params, draws, expert = players.policy, players.params, players.draws, players.expert
     states = jax.vmap(env.start)(contexts)
-    student = policy.start(params, contexts) if players.driver != "expert" else None
+    student = policy.start(params, contexts, keep) if players.driver != "expert" else None
     noisy = expert.start(contexts) if players.driver != "student" else None
     numbers = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), draws)
 
@@ -174,5 +184,5 @@ def _token_by_token(env: Environment, players: Players, contexts: Any) -> Rollou
         return (jax.vmap(env.advance)(states, action), student, noisy), (seen, action)
 
     steps = (jnp.arange(env.horizon), numbers)
-    _, (seen, actions) = jax.lax.scan(step, (states, student, noisy), steps)
-    return Rollout(seen.T, actions.T)
+    (_, student, _), (seen, actions) = jax.lax.scan(step, (states, student, noisy), steps)
+    return Rollout(seen.T, actions.T, student if keep else None)

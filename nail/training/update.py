@@ -50,6 +50,8 @@ class Visited(NamedTuple):
     """noisy expert's law at each prefix"""
     labels: Int[Array, "B H"]
     """one draw from it"""
+    known: Any
+    """what the student's rollout computed at these prefixes; None where another played or the batch is another"""
 
 
 def buffer_shape(setup: Setup) -> Buffer | None:
@@ -76,10 +78,10 @@ def collect(
         env, policy, params, contexts,
         driver=method.driver, draws=draws, temperature=numbers.temperature, rule=method.rule,
         rule_number=numbers.rule_number, expert=expert, channel=channel, expert_share=dagger_share(config, step),
-        parallel=config.decode == "parallel",
+        parallel=config.decode == "parallel", keep=method.driver != "expert" and not method.aggregate,
     )  # fmt: skip
     laws = channel.probs(expert.laws(contexts, rolled.observations))
-    return Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label))
+    return Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label), rolled.known)
 
 
 def dagger_share(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
@@ -104,7 +106,7 @@ def aggregate(
     contexts = jax.vmap(setup.env.train_context)(episode.astype(jnp.uint32))
     observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
     laws = channel.probs(setup.expert.laws(contexts, observations))
-    return buffer, Visited(contexts, observations, labels, laws, labels)
+    return buffer, Visited(contexts, observations, labels, laws, labels, None)
 
 
 def objective(
@@ -112,7 +114,7 @@ def objective(
 ) -> Float[Array, ""]:
     """The method's loss, a mean over the batch and the H positions, in nats."""
     config, method = setup.config, setup.method
-    logits = setup.policy.logits(params, visited.contexts, visited.observations)
+    logits, _ = setup.policy.forward(params, visited.contexts, visited.observations, visited.known)
     logp = jax.nn.log_softmax(logits, axis=-1)
     if config.channel_aware:
         logp = _over_prefixes(lambda lp: losses.through_channel(lp, channel))(logp)

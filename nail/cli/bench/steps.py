@@ -189,7 +189,7 @@ def _profile(setup: Setup, numbers: Any, state: Any, seconds: float, step: float
         "expert": lambda _, visited: channel.probs(expert.laws(visited.contexts, visited.observations)),
         "gradient": jax.grad(lambda params, visited: objective(setup, channel, numbers, params, visited, key)),
         "evaluation": lambda params, _: evaluate(env, policy, params),
-        "pass": lambda params, visited: policy.logits(params, visited.contexts, visited.observations),
+        "pass": lambda params, visited: policy.forward(params, visited.contexts, visited.observations)[0],
     }
     took = {name: best_seconds(jax.jit(f), state.params, visited, seconds=seconds / 4) for name, f in parts.items()}
     return {
