@@ -90,7 +90,7 @@ def test_count_tables_and_softmax_tables():
     table = SoftmaxTable(2, 3, 4)
     params = table.init(jax.random.key(1), 1.0)
     states = jnp.array([[2, 0], [1, 1]])
-    parallel = table.logits(params, None, states)
+    parallel = table.forward(params, None, states)[0]
     for h in range(2):
         stepped, _ = table.step(params, None, h, states[:, h])
         np.testing.assert_array_equal(stepped, parallel[:, h])

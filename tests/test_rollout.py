@@ -63,7 +63,7 @@ class World:
         return self.programs[kind](self.params, contexts, draws, channel or self.channel, temperature, number, share)
 
     def logits(self, contexts, observations):
-        return jax.jit(self.setup.policy.logits)(self.params, contexts, observations)
+        return jax.jit(self.setup.policy.forward)(self.params, contexts, observations)[0]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_network_expert_has_the_same_law_in_parallel_and_step_by_step(world):
         start = expert.start(contexts), jax.vmap(env.start)(contexts)
         laws = jax.lax.scan(step, start, (jnp.arange(4), rolled.actions.T))[1]
         lost = jax.vmap(env.poisoned)(contexts, rolled.observations)
-        own = jax.nn.softmax(policy.logits(world.params, contexts, rolled.observations))
+        own = jax.nn.softmax(policy.forward(world.params, contexts, rolled.observations)[0])
         return laws.swapaxes(0, 1), expert.laws(contexts, rolled.observations), lost, own
 
     stepwise, laws, lost, own = map(np.asarray, both_ways())

@@ -61,7 +61,7 @@ def test_forward_equals_a_plain_implementation(layers, heads, prompt):
     params = initial(policy, 0)
     contexts, observations = tokens_of(prompt)
     plain = plain_forward(params, jnp.concatenate([contexts, observations], 1), prompt, heads, layers)
-    np.testing.assert_allclose(jax.jit(policy.logits)(params, contexts, observations), plain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(policy.forward)(params, contexts, observations)[0], plain, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("layers", "heads", "prompt"), [(1, 1, 5), (1, 4, 7), (2, 2, 3), (3, 4, 5)])
@@ -76,14 +76,14 @@ def test_cached_decoding_equals_the_full_pass(layers, heads, prompt):
             return cache, logits
 
         cached = jax.lax.scan(step, policy.start(params, contexts), (jnp.arange(5), observations.T))[1]
-        return cached.swapaxes(0, 1), policy.logits(params, contexts, observations)
+        return cached.swapaxes(0, 1), policy.forward(params, contexts, observations)[0]
 
     np.testing.assert_allclose(*both_ways(initial(policy, 1)), rtol=2e-5, atol=2e-5)
 
 
 def test_no_position_sees_a_later_token():
     policy = policy_of()
-    params, logits = initial(policy, 2), jax.jit(policy.logits)
+    params, logits = initial(policy, 2), jax.jit(lambda *inputs: policy.forward(*inputs)[0])
     contexts, observations = tokens_of()
     before = logits(params, contexts, observations)
     after = logits(params, contexts, observations.at[:, 3].set((observations[:, 3] + 1) % 5))
@@ -131,8 +131,8 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32():
     policy = policy_of(dtype=jnp.bfloat16)
     params = initial(policy, 0)
     contexts, observations = tokens_of()
-    logits = jax.jit(policy.logits)(params, contexts, observations)
+    logits = jax.jit(policy.forward)(params, contexts, observations)[0]
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert logits.dtype == jnp.float32
-    exact = jax.jit(policy_of().logits)(params, contexts, observations)
+    exact = jax.jit(policy_of().forward)(params, contexts, observations)[0]
     np.testing.assert_allclose(logits, exact, atol=0.05 * float(jnp.abs(exact).max()))

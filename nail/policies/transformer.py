@@ -25,7 +25,7 @@ from nail.policies.matmul import dense, known_dense, matmul, pick
 class Table(NamedTuple):
     """The first block's keys with values, and its queries, of every token at every position (Q: see `Kept`)."""
 
-    kv: Float[Array, "T A 2w"]
+    kv: Float[Array, "T A kv"]
     q: Float[Array, "Q A w"]
 
 
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
     q: Float[Array, "Q B w"] | None
     """None where they are picked from the table"""
     proj: Float[Array, "Q B w"]
-    up: Float[Array, "Q B 4w"]
+    up: Float[Array, "Q B up"]
     down: Float[Array, "Q B w"]
 
 
@@ -69,7 +69,7 @@ class Block(nn.Module):
         self.up = Linear(4 * self.width, inner, self.precision)
         self.down = Linear(self.width, outer, self.precision)
 
-    def keys_values(self, x: Float[Array, "T B w"], known: Array | None = None) -> Float[Array, "T B 2w"]:
+    def keys_values(self, x: Float[Array, "T B w"], known: Array | None = None) -> Float[Array, "T B kv"]:
         """Keys beside values at every position of x."""
         return self.kv(self.ln1(x), known)
 
@@ -77,12 +77,12 @@ class Block(nn.Module):
         """Queries at every position of x."""
         return self.q(self.ln1(x), known)
 
-    def split(self, kv: Float[Array, "T B 2w"]) -> tuple[Array, Array]:
+    def split(self, kv: Float[Array, "T B kv"]) -> tuple[Array, Array]:
         """Keys (B, heads, d, T) and values (B, heads, T, d), d = width/heads."""
         kv = kv.reshape(*kv.shape[:2], 2, self.heads, -1)
         return kv[:, :, 0].transpose(1, 2, 3, 0), kv[:, :, 1].transpose(1, 2, 0, 3)
 
-    def join(self, k: Float[Array, "B heads d T"], v: Float[Array, "B heads T d"]) -> Float[Array, "T B 2w"]:
+    def join(self, k: Float[Array, "B heads d T"], v: Float[Array, "B heads T d"]) -> Float[Array, "T B kv"]:
         """The inverse of `split`."""
         kv = jnp.stack([k.transpose(3, 0, 1, 2), v.transpose(2, 0, 1, 3)], axis=2)
         return kv.reshape(*kv.shape[:2], -1)

@@ -50,7 +50,7 @@ class Visited(NamedTuple):
     """noisy expert's law at each prefix"""
     labels: Int[Array, "B H"]
     """one draw from it"""
-    known: Any
+    known: Any = None
     """what the student's rollout computed at these prefixes; None where another played or the batch is another"""
 
 
@@ -106,7 +106,7 @@ def aggregate(
     contexts = jax.vmap(setup.env.train_context)(episode.astype(jnp.uint32))
     observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
     laws = channel.probs(setup.expert.laws(contexts, observations))
-    return buffer, Visited(contexts, observations, labels, laws, labels, None)
+    return buffer, Visited(contexts, observations, labels, laws, labels)
 
 
 def objective(
