@@ -12,6 +12,7 @@ import tyro
 from nail.checks import BadInput, require, require_known
 from nail.cli.nstar_command import n_star_for
 from nail.cli.parse import Out, load_plugins, named, parse, with_config
+from nail.cli.programs import set_up_jax
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import sweep_for, with_figure
 from nail.cli.theory_command import QUANTITIES, Theory
@@ -74,7 +75,7 @@ class Train:
         from nail.sweep.store import open_folder
 
         out = open_folder(self.out)
-        use_all_cores()
+        set_up_jax()
         from nail.sweep.plan import refuse_other_configurations
         from nail.sweep.run import run
 
@@ -102,7 +103,7 @@ class Expert:
 
         config = check(plain(self))
         out = open_folder(self.out)
-        use_all_cores()
+        set_up_jax()
         from nail.sweep.plan import load_params, refuse_other_configurations
         from nail.sweep.run import run
         from nail.sweep.trained_expert import measure_expert, save_expert
@@ -140,7 +141,7 @@ class FigureCommand:
         require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
         if self.unit:
             experiment.require_unit(experiment.load(self.name), self.unit)
-        use_all_cores()
+        set_up_jax()
         for name in experiment.names() if self.name == "all" else [self.name]:
             experiment.make(name, self.preset, self.out, self.redraw, self.unit)
 
@@ -171,6 +172,9 @@ class Bench:
         methods = tuple(self.methods.split(",")) if self.methods else tuple(known)
         for name in methods:
             require_known("method", name, known)
+        from nail.training.devices import use_all_cores
+
+        # and no programs that were kept: how long compiling takes is measured too
         use_all_cores()
         if self.preset == "sweep":
             from nail.cli.bench.sweeps import bench_sweep
@@ -207,13 +211,6 @@ def commands(arguments: list[str]) -> dict[str, type]:
         "report": Report,
         "log": Log,
     }
-
-
-def use_all_cores() -> None:
-    """One host device a core, before JAX looks for devices."""
-    from nail.training.devices import use_all_cores
-
-    use_all_cores()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

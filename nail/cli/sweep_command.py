@@ -13,6 +13,7 @@ import tyro
 
 from nail.checks import BadInput, require, require_known
 from nail.cli.parse import Out, imported, with_config
+from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain
 
 
@@ -72,10 +73,9 @@ class How:
         from nail.sweep.cluster import join, own_share_first
         from nail.sweep.grid import shard
         from nail.sweep.store import open_folder
-        from nail.training.devices import use_all_cores
 
         out = open_folder(self.out)
-        use_all_cores()
+        set_up_jax()
         shares = [shard(configs, index, count)]
         if self.distributed:
             process, processes = join(self.coordinator, self.processes, self.process)

@@ -23,7 +23,8 @@ from nail.sweep.program import Prepared, Programs
 from nail.sweep.rows import make_row
 from nail.sweep.trained_expert import load_expert
 from nail.training.config import TrainConfig, check, group, group_key, run_id
-from nail.training.devices import pad_runs
+from nail.training.devices import pad_runs, place
+from nail.training.train import TrainState
 
 CHECKPOINT_SECONDS = 10.0
 """a chunk: at least this much work lies between two checkpoints, so that writing them costs little"""
@@ -136,6 +137,15 @@ def _work(todo: list[Lot], experts: dict[str, Any], options: Options, outcome: O
         programs.close()
 
 
+def _padding_idle(state: TrainState, runs: int, steps: int) -> TrainState:
+    """The state with all updates of the runs after the first `runs` behind them: on a CPU they then take no time."""
+    if len(state.step) == runs:
+        return state
+    step = np.array(state.step)
+    step[runs:] = steps
+    return state._replace(step=place(step))
+
+
 @dataclass
 class Worker:
     """Works on lots in one process."""
@@ -185,6 +195,7 @@ class Worker:
             segment, state = 0, program.init(numbers)
         else:
             segment, state = resumed[0], pad_runs(resumed[1], len(numbers.seed))
+        state = _padding_idle(state, len(configs), configs[0].steps)
         self.bar.update(lot.episodes(segment + 1))
         pause, saved = self.options.checkpoint_seconds, time.monotonic()
         while segment < lot.n_segments and not self._all_failed(lot):

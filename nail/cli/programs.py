@@ -1,0 +1,108 @@
+"""Compiled programs outlast a command: JAX keeps them in the user's cache folder, and later commands read them there.
+
+A program is kept under a hash of itself, of the compiler's options and of JAX's version, and is the same machine code
+whether it is read or compiled: no number depends on it. Each kind of processor has a folder of its own, because what
+was compiled for one may not run on another that shares the home folder.
+"""
+
+import contextlib
+import os
+import platform
+import tempfile
+import warnings
+import zlib
+from pathlib import Path
+
+from nail.training.config import content_hash
+
+MOST_BYTES = 2**30
+"""of all programs of a processor; those that were used longest ago go first"""
+LEAST_SECONDS = 0.2
+"""of compiling, from which a program is kept"""
+
+
+def set_up_jax() -> None:
+    """What a command does before it computes: take all cores, and keep programs."""
+    from nail.training.devices import use_all_cores
+
+    use_all_cores()
+    keep_programs()
+
+
+def keep_programs() -> None:
+    """Have JAX keep what it compiles and read what it finds; without a folder that can be written to nothing is kept.
+
+    What the user set wins: JAX_COMPILATION_CACHE_DIR is another folder, JAX_ENABLE_COMPILATION_CACHE=false keeps
+    nothing. Several processes may share the folder. A program that cannot be read or written is compiled, silently.
+    """
+    import jax
+
+    config = jax.config
+    if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
+        return
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        tidy(folder, MOST_BYTES)
+    except (OSError, RuntimeError):
+        return
+    config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def cache_folder() -> Path:
+    """Where programs for this processor are kept, in $XDG_CACHE_HOME or ~/.cache; `RuntimeError` without a home."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    root = given if given.is_absolute() else Path.home() / ".cache"
+    return root / "nail" / "programs" / content_hash(_processor())
+
+
+def tidy(folder: Path, most: int) -> None:
+    """Remove programs that are cut off, and those used longest ago until all together have `most` bytes.
+
+    JAX writes a program in its place and never again, so that what a kill left of one would stay. Only those are looked
+    into that were written since the last time.
+    """
+    stamp = folder / "looked-at"
+    since = stamp.stat().st_mtime if stamp.exists() else 0.0
+    stamp.touch()
+    room = most
+    for path, found in sorted(_entries(folder), key=lambda entry: max(entry[1].st_atime, entry[1].st_mtime))[::-1]:
+        room -= found.st_size
+        with contextlib.suppress(FileNotFoundError):
+            # another process may have removed it, or be writing it just now; then that one is lost
+            if room < 0 or (found.st_mtime >= since and not _is_whole(path.read_bytes())):
+                path.unlink()
+
+
+def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in folder.glob("*-cache"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path, path.stat()))
+    return found
+
+
+def _is_whole(entry: bytes) -> bool:
+    """Whether an entry unpacks to its checksum; one that is not packed by zlib (JAX prefers zstd) is left to JAX."""
+    if entry[:1] != b"\x78":
+        return bool(entry)
+    try:
+        zlib.decompress(entry)
+    except zlib.error:
+        return False
+    return True
+
+
+def _processor() -> list[str]:
+    """What tells processors apart: their names and features, where the system lists them."""
+    named = ("model name", "flags", "Features", "CPU part")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return [platform.machine(), platform.processor(), *sorted({line for line in lines if line.startswith(named)})]
