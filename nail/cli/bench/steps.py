@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.lax import optimization_barrier, stop_gradient
 from tqdm import tqdm
 
 from nail.cli.bench import tell
@@ -102,11 +103,11 @@ class ProductClock:
         return best_seconds(loop, a, b, seconds=self.seconds) / count
 
 
-def best_seconds(function: Callable, *args: Any, seconds: float) -> float:
-    """The shortest of at least `REPEATS` calls, repeated until `seconds` have passed."""
+def best_seconds(function: Callable, *args: Any, seconds: float, repeats: int = REPEATS) -> float:
+    """The shortest of at least `repeats` calls after a first one, repeated until `seconds` have passed."""
     jax.block_until_ready(function(*args))
     best, begun, calls = float("inf"), time.perf_counter(), 0
-    while calls < REPEATS or time.perf_counter() - begun < seconds:
+    while calls < repeats or time.perf_counter() - begun < seconds:
         start = time.perf_counter()
         jax.block_until_ready(function(*args))
         best = min(best, time.perf_counter() - start)
@@ -135,7 +136,8 @@ def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[s
     def many(state, numbers):
         return jax.lax.fori_loop(0, updates, lambda _, s: step(s, numbers), state)
 
-    one = best_seconds(jax.jit(many), one_state, one_numbers, seconds=seconds) / updates
+    parts = _parts(setup, one_numbers, one_state, updates, seconds)
+    one = parts["update"]
     state = place(state)
     all_runs = over_runs(many).lower(state, numbers).compile()
     batch = best_seconds(all_runs, state, numbers, seconds=seconds) / updates / runs
@@ -152,7 +154,8 @@ def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[s
         "share_of_peak": flops / one / peak,
         "products_gflop_per_s": flops / plain / 1e9,
         "step_over_products": one / plain,
-        **_profile(setup, one_numbers, one_state, seconds, one),
+        **_shares(parts),
+        **_beside(setup, one_numbers, one_state, seconds),
         "runs_in_batch": runs,
         "batch_trajectories_per_s": config.batch / batch,
         "batch_over_one": one / batch,
@@ -168,37 +171,71 @@ def _memory(program: Any) -> float:
     return float(counted or plan.argument_size_in_bytes + plan.temp_size_in_bytes)
 
 
-def _profile(setup: Setup, numbers: Any, state: Any, seconds: float, step: float) -> dict[str, float]:
-    """Shares of a step of `step` seconds, each part timed alone: rollout, expert's laws and labels, loss and gradient,
-    and what is left (optimiser, data set). Beside them an evaluation, and the rollout by passes over the chain."""
+def _parts(setup: Setup, numbers: Any, state: Any, updates: int, seconds: float) -> dict[str, float]:
+    """Seconds of the beginnings of a step, each with all that comes before it: the rollout, the expert's laws and
+    labels, loss and gradient, the whole update.
+
+    Each is a loop of `updates` like the step's own, and all are timed in turn, so that differences are parts of one
+    step and add up to it. Barriers make each iteration depend on the one before, and all that a later part would read
+    count as read.
+    """
+
+    def beginning(part: str) -> Callable:
+        def once(_, carry):
+            state, mark = optimization_barrier(carry)
+            if part == "update":
+                return update(setup, numbers, state), mark
+            channel, key = make_channel(setup, numbers), jax.random.fold_in(jax.random.key(0), state.step)
+            visited = stop_gradient(collect(setup, channel, numbers, state.params, state.step, key))
+            made = [visited.observations, visited.actions, visited.known]
+            if part != "rollout":
+                made += [visited.laws, visited.labels]
+            if part == "gradient":
+                loss = lambda params: objective(setup, channel, numbers, params, visited, key)  # noqa: E731
+                made.append(jax.value_and_grad(loss)(state.params))
+            mark += sum(x.ravel()[0].astype(jnp.float32) for x in jax.tree.leaves(optimization_barrier(made)))
+            return state._replace(step=state.step + 1), mark
+
+        loop = lambda state: jax.lax.fori_loop(0, updates, once, (state, jnp.float32(0)))  # noqa: E731
+        return jax.jit(loop).lower(state).compile()
+
+    loops = {part: beginning(part) for part in ("rollout", "expert", "gradient", "update")}
+    best, begun, rounds = dict.fromkeys(loops, float("inf")), time.perf_counter(), 0
+    while rounds < REPEATS or time.perf_counter() - begun < 2 * seconds:
+        for part, loop in loops.items():
+            best[part] = min(best[part], best_seconds(loop, state, seconds=0, repeats=1) / updates)
+        rounds += 1
+    return best
+
+
+def _shares(parts: dict[str, float]) -> dict[str, float]:
+    """Shares of a step from `_parts`; the update's is the optimiser's and the data set's. Beside them a rollout."""
+    ends = [0.0, *parts.values()]
+    shares = {f"{part}_share": (end - ends[i]) / ends[-1] for i, (part, end) in enumerate(parts.items())}
+    return {**shares, "ms_per_rollout": parts["rollout"] * 1e3}
+
+
+def _beside(setup: Setup, numbers: Any, state: Any, seconds: float) -> dict[str, float]:
+    """What a step does not hold: an evaluation, a forward pass over the chains, and how many of them a rollout by
+    passes takes."""
     config, method, env, policy, expert = setup
     channel, key = make_channel(setup, numbers), jax.random.key(0)
-    visited = jax.jit(lambda params: collect(setup, channel, numbers, params, state.step, key))(state.params)
+    contexts = jax.vmap(env.train_context)(jnp.arange(config.batch, dtype=jnp.uint32))
+    observations = jax.vmap(env.observations)(contexts, jax.vmap(env.clean_actions)(contexts))
     draws = draw(key, config.batch, env, config.sampled, method.driver == "mixture")
     share = dagger_share(config, state.step)
 
-    def passes(params, visited):
+    def passes(params):
         players = Players(
             policy, params, method.driver, draws, numbers.temperature, method.rule, numbers.rule_number, expert,
             channel, share,
         )  # fmt: skip
-        return fixed_point(env, players, visited.contexts)[1]
+        return fixed_point(env, players, contexts)[1]
 
-    parts = {
-        "collect": lambda params, _: collect(setup, channel, numbers, params, state.step, key),
-        "expert": lambda _, visited: channel.probs(expert.laws(visited.contexts, visited.observations)),
-        "gradient": jax.grad(lambda params, visited: objective(setup, channel, numbers, params, visited, key)),
-        "evaluation": lambda params, _: evaluate(env, policy, params),
-        "pass": lambda params, visited: policy.forward(params, visited.contexts, visited.observations)[0],
-    }
-    took = {name: best_seconds(jax.jit(f), state.params, visited, seconds=seconds / 4) for name, f in parts.items()}
+    evaluation = jax.jit(lambda params: evaluate(env, policy, params))
+    one_pass = jax.jit(lambda params: policy.forward(params, contexts, observations)[0])
     return {
-        "rollout_share": (took["collect"] - took["expert"]) / step,
-        "expert_share": took["expert"] / step,
-        "gradient_share": took["gradient"] / step,
-        "update_share": 1 - (took["collect"] + took["gradient"]) / step,
-        "ms_per_evaluation": took["evaluation"] * 1e3,
-        "ms_per_rollout": took["collect"] * 1e3,
-        "ms_per_pass": took["pass"] * 1e3,
-        "passes_untrained": float(jax.jit(passes)(state.params, visited)),
+        "ms_per_evaluation": best_seconds(evaluation, state.params, seconds=seconds / 4) * 1e3,
+        "ms_per_pass": best_seconds(one_pass, state.params, seconds=seconds / 4) * 1e3,
+        "passes_untrained": float(jax.jit(passes)(state.params)),
     }
