@@ -174,7 +174,7 @@ class Bench:
             require_known("method", name, known)
         from nail.training.devices import use_all_cores
 
-        # and no programs that were kept: how long compiling takes is measured too
+        # programs are not kept: the sweep's measurement is one of compiling too
         use_all_cores()
         if self.preset == "sweep":
             from nail.cli.bench.sweeps import bench_sweep

@@ -11,12 +11,13 @@ import platform
 import tempfile
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from nail.training.config import content_hash
 
 MOST_BYTES = 2**30
-"""of all programs of a processor; those that were used longest ago go first"""
+"""of all programs of a processor when a command starts; those that were used longest ago go first"""
 LEAST_SECONDS = 0.2
 """of compiling, from which a program is kept"""
 
@@ -49,6 +50,7 @@ def keep_programs() -> None:
     except (OSError, RuntimeError):
         return
     config.update("jax_compilation_cache_dir", str(folder))
+    config.update("jax_persistent_cache_enable_xla_caches", "none")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
@@ -88,14 +90,23 @@ def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
 
 
 def _is_whole(entry: bytes) -> bool:
-    """Whether an entry unpacks to its checksum; one that is not packed by zlib (JAX prefers zstd) is left to JAX."""
-    if entry[:1] != b"\x78":
-        return bool(entry)
+    """Whether an entry unpacks, by zlib or by the zstd that JAX prefers where there is one."""
     try:
-        zlib.decompress(entry)
-    except zlib.error:
+        (zlib.decompress if entry[:1] == b"\x78" else _zstd())(entry)
+    except Exception:  # each library has an error of its own
         return False
     return True
+
+
+def _zstd() -> Callable[[bytes], bytes]:
+    """As JAX looks for it: in Python 3.14, or an installed package; `ImportError` if there is none."""
+    try:
+        from compression import zstd
+    except ImportError:
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompress
+    return zstd.decompress
 
 
 def _processor() -> list[str]:

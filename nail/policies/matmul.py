@@ -80,8 +80,9 @@ known_dense.defvjp(_known_forward, _known_backward)
 
 @jax.custom_vjp
 def pick(table: Float[Array, "T A c"], tokens: Int[Array, "T B"]) -> Float[Array, "T B c"]:
-    """table[t, tokens[t, b]]. The gradient of the table, a sum over b, is a product with one-hot rows: no scatter."""
-    return jnp.take_along_axis(table, tokens[:, :, None], axis=1)
+    """table[t, tokens[t, b]], tokens in 0..A−1. The table's gradient, a sum over b, is a product with one-hot rows: no
+    scatter."""
+    return jnp.take_along_axis(table, tokens[:, :, None], axis=1, mode="promise_in_bounds")
 
 
 def _pick_forward(table, tokens):

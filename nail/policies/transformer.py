@@ -154,7 +154,8 @@ class Decoder(nn.Module):
             k, v = block.split(kv)
             x, products = block.attend(x, q, k, v, causal[first:], given)
             keys, values, kept = [*keys, k], [*values, v], [*kept, self._worth_keeping(i, products, table)]
-        return self._unembed(x).swapaxes(0, 1), Cache(tuple(keys), tuple(values), table, tuple(kept))
+        made = Cache(tuple(keys), tuple(values), table, tuple(kept) if self.reuse else None)
+        return self._unembed(x).swapaxes(0, 1), made
 
     def prefill(self, prompt: Int[Array, "B L"], keep: bool = False) -> Cache:
         """The cache after the L tokens of the prompt, with room for the H tokens that follow; with `keep` for all of

@@ -138,7 +138,7 @@ def _work(todo: list[Lot], experts: dict[str, Any], options: Options, outcome: O
 
 
 def _padding_idle(state: TrainState, runs: int, steps: int) -> TrainState:
-    """The state with all updates of the runs after the first `runs` behind them: on a CPU they then take no time."""
+    """The state with all updates of the runs after the first `runs` behind them: they do none."""
     if len(state.step) == runs:
         return state
     step = np.array(state.step)

@@ -31,8 +31,8 @@ class Prepared(NamedTuple):
 def prepare(configs: tuple[TrainConfig, ...], expert: Any = None, size: int | None = None) -> Prepared:
     """Compile the program of `configs`, all of one group, for `size` runs (as many as there are without it).
 
-    The initialiser is compiled beside the segment: it takes half as long. XLA's options follow from one run's updates:
-    a run has the same numbers in whatever lot it is.
+    On a CPU the initialiser is compiled beside the segment: it takes half as long. XLA's options follow from one run's
+    updates: a run has the same numbers in whatever lot it is.
     """
     program = make_train(configs[0], expert)
     numbers = pad_runs(numbers_of(configs), size or 0)

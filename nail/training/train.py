@@ -73,7 +73,7 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     return Train(init, over_runs(segment, donate=0), env.n_validation)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def _initialiser(clip: float, weight_decay: float, policy: Policy) -> Callable:
     """Seeds → (parameters, moments), compiled once for all methods that share a network."""
 

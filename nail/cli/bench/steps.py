@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def _parts(setup: Setup, numbers: Any, state: Any, updates: int, seconds: float)
     count as read.
     """
 
-    def beginning(part: str) -> Callable:
+    def beginning(part: str, state: Any, numbers: Any) -> Any:
         def once(_, carry):
             state, mark = optimization_barrier(carry)
             if part == "update":
@@ -196,14 +197,13 @@ def _parts(setup: Setup, numbers: Any, state: Any, updates: int, seconds: float)
             mark += sum(x.ravel()[0].astype(jnp.float32) for x in jax.tree.leaves(optimization_barrier(made)))
             return state._replace(step=state.step + 1), mark
 
-        loop = lambda state: jax.lax.fori_loop(0, updates, once, (state, jnp.float32(0)))  # noqa: E731
-        return jax.jit(loop).lower(state).compile()
+        return jax.lax.fori_loop(0, updates, once, (state, jnp.float32(0)))
 
-    loops = {part: beginning(part) for part in ("rollout", "expert", "gradient", "update")}
+    loops = {part: jax.jit(partial(beginning, part)) for part in ("rollout", "expert", "gradient", "update")}
     best, begun, rounds = dict.fromkeys(loops, float("inf")), time.perf_counter(), 0
     while rounds < REPEATS or time.perf_counter() - begun < 2 * seconds:
         for part, loop in loops.items():
-            best[part] = min(best[part], best_seconds(loop, state, seconds=0, repeats=1) / updates)
+            best[part] = min(best[part], best_seconds(loop, state, numbers, seconds=0, repeats=1) / updates)
         rounds += 1
     return best
 
@@ -225,7 +225,7 @@ def _beside(setup: Setup, numbers: Any, state: Any, seconds: float) -> dict[str,
     draws = draw(key, config.batch, env, config.sampled, method.driver == "mixture")
     share = dagger_share(config, state.step)
 
-    def passes(params):
+    def passes(params, contexts, _):
         players = Players(
             policy, params, method.driver, draws, numbers.temperature, method.rule, numbers.rule_number, expert,
             channel, share,
@@ -233,9 +233,10 @@ def _beside(setup: Setup, numbers: Any, state: Any, seconds: float) -> dict[str,
         return fixed_point(env, players, contexts)[1]
 
     evaluation = jax.jit(lambda params: evaluate(env, policy, params))
-    one_pass = jax.jit(lambda params: policy.forward(params, contexts, observations)[0])
+    one_pass = jax.jit(lambda *inputs: policy.forward(*inputs)[0])
+    chains = (state.params, contexts, observations)
     return {
         "ms_per_evaluation": best_seconds(evaluation, state.params, seconds=seconds / 4) * 1e3,
-        "ms_per_pass": best_seconds(one_pass, state.params, seconds=seconds / 4) * 1e3,
-        "passes_untrained": float(jax.jit(passes)(state.params)),
+        "ms_per_pass": best_seconds(one_pass, *chains, seconds=seconds / 4) * 1e3,
+        "passes_untrained": float(jax.jit(passes)(*chains)),
     }
