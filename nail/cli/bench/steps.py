@@ -30,7 +30,7 @@ from nail.training.rollout import Players, draw, fixed_point
 from nail.training.train import make_train
 from nail.training.update import collect, dagger_share, objective, update
 
-REPEATS = 3
+REPEATS = 5
 RUNS_PER_ACCELERATOR = 6
 """runs of one method that are timed together on an accelerator: as many as two noise levels with three seeds"""
 PEAK_SIDE = {"cpu": 2048}
@@ -104,15 +104,21 @@ class ProductClock:
         return best_seconds(loop, a, b, seconds=self.seconds) / count
 
 
-def best_seconds(function: Callable, *args: Any, seconds: float, repeats: int = REPEATS) -> float:
-    """The shortest of at least `repeats` calls after a first one, repeated until `seconds` have passed."""
-    jax.block_until_ready(function(*args))
-    best, begun, calls = float("inf"), time.perf_counter(), 0
-    while calls < repeats or time.perf_counter() - begun < seconds:
-        start = time.perf_counter()
-        jax.block_until_ready(function(*args))
-        best = min(best, time.perf_counter() - start)
-        calls += 1
+def best_seconds(function: Callable, *args: Any, seconds: float) -> float:
+    """The shortest of at least `REPEATS` calls, repeated until `seconds` have passed."""
+    return best_in_turn({"": lambda: function(*args)}, seconds)[""]
+
+
+def best_in_turn(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """The shortest of at least `REPEATS` rounds of each call, in turn, repeated until `seconds` have passed."""
+    jax.block_until_ready([call() for call in calls.values()])
+    best, begun, rounds = dict.fromkeys(calls, float("inf")), time.perf_counter(), 0
+    while rounds < REPEATS or time.perf_counter() - begun < seconds:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            best[name] = min(best[name], time.perf_counter() - start)
+        rounds += 1
     return best
 
 
@@ -200,12 +206,8 @@ def _parts(setup: Setup, numbers: Any, state: Any, updates: int, seconds: float)
         return jax.lax.fori_loop(0, updates, once, (state, jnp.float32(0)))
 
     loops = {part: jax.jit(partial(beginning, part)) for part in ("rollout", "expert", "gradient", "update")}
-    best, begun, rounds = dict.fromkeys(loops, float("inf")), time.perf_counter(), 0
-    while rounds < REPEATS or time.perf_counter() - begun < 2 * seconds:
-        for part, loop in loops.items():
-            best[part] = min(best[part], best_seconds(loop, state, numbers, seconds=0, repeats=1) / updates)
-        rounds += 1
-    return best
+    calls = {part: partial(loop, state, numbers) for part, loop in loops.items()}
+    return {part: took / updates for part, took in best_in_turn(calls, 4 * seconds).items()}
 
 
 def _shares(parts: dict[str, float]) -> dict[str, float]:
