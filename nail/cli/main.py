@@ -19,7 +19,7 @@ from nail.cli.theory_command import QUANTITIES, Theory
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, trained_methods
-from nail.policies.students import PRECISIONS
+from nail.policies.students import PRECISIONS, REUSES
 from nail.training.config import TrainConfig, check, config_class, plain
 
 ABOUT = """Imitation learning from noisy experts. `--import MODULE` (anywhere) imports a module that adds tasks, noise
@@ -158,6 +158,8 @@ class Bench:
     """comma-separated methods; default: all"""
     precision: str = "float32"
     """float32, fast-float32 or bfloat16"""
+    reuse: str = "on"
+    """on, or off: compute the forward pass of the loss again, and no table for the first block"""
     seconds: float = 2.0
     """time spent on each measurement, > 0"""
     plan: bool = False
@@ -167,6 +169,7 @@ class Bench:
     def run(self) -> None:
         require_known("preset", self.preset, ("smoke", "small", "paper", "tabular", "sweep"))
         require_known("precision", self.precision, PRECISIONS)
+        require_known("reuse", self.reuse, REUSES)
         require(self.seconds > 0, "seconds", self.seconds, "above 0")
         known = [row.name for row in trained_methods()]
         methods = tuple(self.methods.split(",")) if self.methods else tuple(known)
@@ -189,11 +192,11 @@ class Bench:
         if self.plan:
             from nail.cli.bench.plans import bench_plan
 
-            bench_plan(self.preset, methods, self.precision, self.out)
+            bench_plan(self.preset, methods, self.precision, self.reuse, self.out)
             return
         from nail.cli.bench.steps import bench
 
-        bench(self.preset, methods, self.precision, self.seconds, self.out)
+        bench(self.preset, methods, self.precision, self.reuse, self.seconds, self.out)
 
 
 def commands(arguments: list[str]) -> dict[str, type]:

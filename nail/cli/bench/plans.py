@@ -19,13 +19,15 @@ from nail.training.train import make_train
 from nail.training.update import update
 
 
-def bench_plan(size: str, methods: tuple[str, ...], precision: str, out: Path | None) -> list[dict[str, Any]]:
+def bench_plan(
+    size: str, methods: tuple[str, ...], precision: str, reuse: str, out: Path | None
+) -> list[dict[str, Any]]:
     """Print a column per method and return them as rows; also write them to `out` as CSV.
 
     It has the floating-point operations of the matrix products of one update, the operations and bytes that XLA
     counts for one pass through the compiled segment's code (loop bodies once), its memory, and how long compiling took.
     """
-    base = check(dataclasses.replace(SIZES[size], precision=precision))
+    base = check(dataclasses.replace(SIZES[size], precision=precision, reuse=reuse))
     rows = [{"size": size, **_plan(dataclasses.replace(base, method=method))} for method in tqdm(methods)]
     tell(rows, provenance(), out)
     return rows
@@ -44,6 +46,7 @@ def _plan(config: TrainConfig) -> dict[str, Any]:
     return {
         "method": config.method,
         "precision": config.precision,
+        "reuse": config.reuse,
         "runs_in_batch": runs,
         "gflop_per_step": total_flops(products_of(lambda state, numbers: update(setup, numbers, state), *one)) / 1e9,
         "xla_gflop": cost.get("flops", float("nan")) / 1e9,

@@ -44,7 +44,7 @@ SIZES = {
 
 
 def bench(
-    size: str, methods: tuple[str, ...], precision: str, seconds: float, out: Path | None
+    size: str, methods: tuple[str, ...], precision: str, reuse: str, seconds: float, out: Path | None
 ) -> list[dict[str, Any]]:
     """Print a column per method and return them as rows; also write them to `out` as CSV.
 
@@ -52,7 +52,7 @@ def bench(
     over theirs, `share_of_peak` the step's rate over that of a large product; `ms_per_pass` is one forward pass over
     the chains, and `batch_` stands for `runs_in_batch` runs at once.
     """
-    base = check(dataclasses.replace(SIZES[size], precision=precision))
+    base = check(dataclasses.replace(SIZES[size], precision=precision, reuse=reuse))
     clock = ProductClock(precision, seconds / 20)
     settings = [dataclasses.replace(base, method=method) for method in methods]
     rows = [{"size": size, **_measure(config, clock, seconds)} for config in tqdm(settings)]
@@ -153,6 +153,7 @@ def _measure(config: TrainConfig, clock: ProductClock, seconds: float) -> dict[s
     return {
         "method": config.method,
         "precision": config.precision,
+        "reuse": config.reuse,
         "ms_per_step": one * 1e3,
         "trajectories_per_s": config.batch / one,
         "gflop_per_step": flops / 1e9,
