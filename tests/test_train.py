@@ -96,14 +96,19 @@ def test_bad_fields_are_refused_by_name(field, value, sentence):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_bfloat16_and_float32_tell_the_same_story(precision):
-    """Figure 2's contrast on a small chain (q^m = 0.08): NAIL-F solves it, OPD-F does not, in either precision."""
+    """Figure 2's contrast on a small chain (q^m = 0.08): NAIL-F solves it, OPD-F does not, in either precision.
+
+    Medians of the last four evaluations, as a solved chain can be lost for one: over eight seeds NAIL-F's were at least
+    0.85 and OPD-F's at most 0.15.
+    """
     base = TrainConfig(
-        p=3, m=5, eta=0.6, width=32, heads=2, init_std=0.1, lr=3e-3, warmup=50, batch=64, steps=900, eval_every=900,
+        p=3, m=5, eta=0.6, width=32, heads=2, init_std=0.1, lr=3e-3, warmup=50, batch=64, steps=900, eval_every=100,
         n_validation=20, precision=precision,
     )  # fmt: skip
     solved = {}
     for method in ("nail-f", "opd-f"):
         config = dataclasses.replace(base, method=method)
-        solved[method] = finished(config, dataclasses.replace(config, seed=1))[1][-1].evaluation.full_exact
+        rows = finished(config, dataclasses.replace(config, seed=1))[1][-4:]
+        solved[method] = np.median([row.evaluation.full_exact for row in rows], axis=0)
     assert solved["nail-f"].min() > 0.7
     assert solved["opd-f"].max() < 0.4
