@@ -121,6 +121,7 @@ EXPERIMENT = figure_of_runs(
     {
         "smoke": "9 runs of figure 2, seconds on two cores",
         "cpu": "15 runs of figure 2 (none of its own in the same folder)",
+        "laptop": "9 runs of figure 2",
         "paper": "15 runs of figure 2, an accelerator",
     },
     runs, analyse, claims, draw,

@@ -39,6 +39,7 @@ ORDER = ("loglossbc", "opd-f", "nail-f")
 GRID = {
     "smoke": ((3, 4), (0.0, 0.5)),
     "cpu": ((4, 7, 10), (0.0, 0.25, 0.5)),
+    "laptop": ((3, 15, 31), (0.0, 0.1, 0.2)),
     "paper": ((3, 9, 15, 23, 31), (0.0, 0.05, 0.1, 0.15, 0.2)),
 }
 """preset → chain lengths m, corruption rates η"""
@@ -178,6 +179,7 @@ EXPERIMENT = figure_of_runs(
     {
         "smoke": "36 runs of 40 updates, seconds on two cores",
         "cpu": "135 runs of 2,500 updates, 30 of them figure 2's; at figure 2's rate the others take 20 minutes",
+        "laptop": "81 runs of 24,000 updates, 18 of them figure 2's; two hours at its rate, less where m is smaller",
         "paper": "375 runs of 46,875 updates, an accelerator",
     },
     runs, analyse, claims, draw,

@@ -32,7 +32,12 @@ from ._training import (
     times_by,
 )
 
-BETAS = {"smoke": (0.5,), "cpu": (0.25, 0.5, 0.75), "paper": (0.1, 0.25, 0.5, 0.75, 0.9)}
+BETAS = {
+    "smoke": (0.5,),
+    "cpu": (0.25, 0.5, 0.75),
+    "laptop": (0.25, 0.5, 0.75),
+    "paper": (0.1, 0.25, 0.5, 0.75, 0.9),
+}
 """mixtures between the ends"""
 ENDS = {"nail-f": 0.0, "nail-r": 1.0}
 STRONG = 2.0
@@ -136,6 +141,7 @@ EXPERIMENT = figure_of_runs(
     {
         "smoke": "18 runs, seconds on two cores",
         "cpu": "50 runs of 2,500 updates, 20 of them figure 2's; at the rate of figure 2 the others take 6 minutes",
+        "laptop": "30 runs of 24,000 updates, 12 of them figure 2's; at its rate the others take 35 minutes",
         "paper": "70 runs of 46,875 updates, 20 of them figure 2's, an accelerator",
     },
     runs, analyse, claims, draw,

@@ -82,8 +82,8 @@ def test_a_figure_of_n_star_is_drawn_in_queries_too(made):
 def test_costs_and_presets(name):
     found = experiment.load(name)
     assert found.name == name
-    assert set(found.cost) == set(experiment.PRESETS)
-    assert set(importlib.import_module(f"nail_experiments.{name}").SIZES) == set(experiment.PRESETS)
+    assert tuple(found.cost) == ("smoke", "cpu", "paper")
+    assert set(importlib.import_module(f"nail_experiments.{name}").SIZES) == set(found.cost)
 
 
 def test_horizon_and_noise_overlay_the_closed_forms(table):

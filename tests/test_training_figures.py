@@ -72,6 +72,27 @@ def test_rows_can_be_drawn_again_without_runs(folder, tmp_path, capsys):
     assert (out / "fig2.png").stat().st_size > 0
 
 
+def test_a_preset_that_a_figure_does_not_have_is_refused(monkeypatch, tmp_path, capsys):
+    """By `nail figure` and by `nail sweep`, before anything is computed; `all` takes the figures that have it."""
+    for command in (["figure"], ["sweep"]):
+        assert main([*command, "theory_sampling", "--preset", "laptop", "--out", str(tmp_path / "out")]) == 2
+        assert "theory_sampling has (smoke, cpu, paper), got laptop" in capsys.readouterr().err
+    made = []
+    monkeypatch.setattr(experiment, "make", lambda name, *rest: made.append(name))
+    assert main(["figure", "all", "--preset", "laptop", "--out", str(tmp_path / "out")]) == 0
+    assert sorted(made) == sorted(FIGURES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_laptop_preset_is_the_papers_task():
+    """p, m and η of every run are the paper's; the budget is at most the paper's 3 million trajectories."""
+    paper = training.PAPER
+    for config in experiment.load("fig2").runs("laptop"):
+        assert (config.p, config.m, config.recovery) == (paper.p, paper.m, paper.recovery)
+        assert config.eta in (0.0, paper.eta)
+        assert config.batch * config.steps <= paper.batch * paper.steps
+
+
 def test_figures_share_their_runs():
     """Figure 1 has no run of its own; the greedy ends of figure 3 and the ends of figure 5 are figure 2's."""
     for preset in PRESETS:

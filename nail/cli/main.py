@@ -126,7 +126,8 @@ class FigureCommand:
     name: tyro.conf.Positional[str]
     """figure: see `nail list`; all: every one of them"""
     preset: str = "cpu"
-    """smoke (seconds), cpu (minutes on two cores) or paper (the paper's scale, an accelerator)"""
+    """smoke (seconds), cpu (minutes on two cores), laptop (figures 1 to 5: the paper's chain and noise, a smaller
+    network, an hour or more on two cores) or paper (the paper's scale, an accelerator)"""
     out: Out = Path("figures")
     redraw: bool = False
     """compute nothing: analyse and draw the rows that are in DIR again, of whatever preset and revision they are"""
@@ -139,11 +140,21 @@ class FigureCommand:
         require_known("figure", self.name, [*experiment.names(), "all"])
         require_known("preset", self.preset, experiment.PRESETS)
         require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
-        if self.unit:
-            experiment.require_unit(experiment.load(self.name), self.unit)
+        wanted = self._wanted()
         set_up_jax()
-        for name in experiment.names() if self.name == "all" else [self.name]:
+        for name in wanted:
             experiment.make(name, self.preset, self.out, self.redraw, self.unit)
+
+    def _wanted(self) -> list[str]:
+        """The figure named, or all that have the preset."""
+        from nail.figures import experiment
+
+        if self.name == "all":
+            return [name for name in experiment.names() if self.preset in experiment.load(name).cost]
+        found = experiment.load(self.name)
+        experiment.require_preset(found, self.preset)
+        experiment.require_unit(found, self.unit)
+        return [self.name]
 
 
 @dataclass(frozen=True)

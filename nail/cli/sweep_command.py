@@ -126,17 +126,18 @@ class FigureSweep(How):
     name: tyro.conf.Positional[str]
     """figure that is computed from training runs: see `nail list`"""
     preset: str = "cpu"
-    """smoke, cpu or paper"""
+    """smoke, cpu, laptop or paper"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.figures import experiment
 
         require_known("figure", self.name, experiment.names())
         require_known("preset", self.preset, experiment.PRESETS)
-        runs = experiment.load(self.name).runs
-        if runs is None:
+        found = experiment.load(self.name)
+        if found.runs is None:
             raise BadInput(f"{self.name} is not computed from training runs: nail figure {self.name} computes it")
-        return runs(self.preset)
+        experiment.require_preset(found, self.preset)
+        return found.runs(self.preset)
 
     def command(self) -> list[str]:
         return [self.name, "--preset", self.preset]

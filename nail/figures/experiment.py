@@ -13,7 +13,8 @@ if TYPE_CHECKING:  # a list of figures needs neither
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-PRESETS = ("smoke", "cpu", "paper")
+PRESETS = ("smoke", "cpu", "laptop", "paper")
+"""sizes, from the smallest on; a figure has those that its `cost` names"""
 
 Row = dict[str, Any]
 
@@ -35,7 +36,7 @@ class Experiment(NamedTuple):
     name: str
     summary: str
     cost: dict[str, str]
-    """what each preset takes, in words"""
+    """preset → what it takes, in words, for every preset that the figure has"""
     compute: Callable[[str, Path], list[Row]]
     """(preset, output folder) → rows; resumes, and computes only what is missing"""
     analyse: "Callable[[DataFrame], DataFrame]"
@@ -79,14 +80,14 @@ def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = ""
     folder's README.md. Rows say by a column which preset they are of; `redraw` takes those that are there. In a `unit`
     that is not the figure's first it is drawn to NAME_UNIT.{png,pdf} too.
 
-    Raises `BadInput` for an unknown figure or preset, a unit that the figure does not have, and if there are no rows to
-    draw again.
+    Raises `BadInput` for an unknown figure, for a preset or a unit that the figure does not have, and if there are no
+    rows to draw again.
     """
     from nail.figures.plotting import figure_style, save
     from nail.sweep.table import read_rows
 
     experiment = load(name)
-    require_known("preset", preset, PRESETS)
+    require_preset(experiment, preset)
     require_unit(experiment, unit)
     out = open_folder(out)
     rows_path, table_path = out / f"{name}_rows.csv", out / f"{name}.csv"
@@ -109,6 +110,13 @@ def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = ""
     print_claims(claims)
     print(f"wrote {', '.join(pictures)} (.png, .pdf), {name}.csv, _claims.csv and _rows.csv in {out}", file=sys.stderr)
     return claims
+
+
+def require_preset(experiment: Experiment, preset: str) -> None:
+    """`BadInput` for a preset that a figure does not have."""
+    require_known("preset", preset, PRESETS)
+    known = ", ".join(experiment.cost)
+    require(preset in experiment.cost, "preset", preset, f"one that {experiment.name} has ({known})")
 
 
 def require_unit(experiment: Experiment, unit: str) -> None:
