@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from nail.checks import BadInput
 from nail.cli.bench.products import products_of, total_flops
+from nail.policies.block import attention
 from nail.policies.matmul import dense, known_dense, pick
 from nail.training.config import TrainConfig, check
 from nail.training.problem import make_channel, make_setup, numbers_of
@@ -137,6 +138,17 @@ def test_the_gradient_of_a_known_product_is_the_products():
     value, known_back = jax.vjp(lambda x, w: known_dense(x, w, plain + 1.0), x, w)
     np.testing.assert_array_equal(value, plain + 1.0)
     jax.tree.map(np.testing.assert_array_equal, known_back(g), back(g))
+
+
+def test_the_gradient_of_known_weights_is_the_softmaxs():
+    """With half of the keys hidden; told other weights, it believes them."""
+    q, k, g = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 3, 4), (2, 4, 6), (2, 3, 6)]))
+    q, k, g, mask = q[None], k[None], g[None], (jnp.arange(18) % 2 == 0).reshape(3, 6)
+    plain, back = jax.vjp(lambda q, k: attention(q, k, mask), q, k)
+    value, known_back = jax.vjp(lambda q, k: attention(q, k, mask, plain), q, k)
+    np.testing.assert_array_equal(value, plain)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), known_back(g), back(g))
+    np.testing.assert_array_equal(attention(q, k, mask, plain + 1.0), plain + 1.0)
 
 
 def test_picked_rows_and_their_gradient():

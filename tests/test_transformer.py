@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from nail.policies.block import gelu
 from nail.policies.matmul import dense, matmul
-from nail.policies.transformer import Decoder, TransformerPolicy, gelu
+from nail.policies.transformer import Decoder, TransformerPolicy
 from nail.training.config import TrainConfig
 from nail.training.problem import make_environment, make_policy
 

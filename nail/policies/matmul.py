@@ -78,6 +78,30 @@ def _known_backward(precision, operands, g):
 known_dense.defvjp(_known_forward, _known_backward)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def known_softmax(
+    q: Float[Array, "*n i d"], k: Float[Array, "*n d j"], value: Float[Array, "*n i j"], scale: float,
+    precision: Precision | None = None,
+) -> Float[Array, "*n i j"]:  # fmt: skip
+    """softmax(scale · q k) over some of the j where its value is known (0 at the others): the gradients of q and k are
+    those of the softmax."""
+    return value
+
+
+def _known_softmax_forward(q, k, value, scale, precision):
+    return value, (q, k, value)
+
+
+def _known_softmax_backward(scale, precision, operands, g):
+    q, k, value = operands
+    weights, g = value.astype(jnp.float32), g.astype(jnp.float32)
+    scores = scale * weights * (g - jnp.sum(g * weights, axis=-1, keepdims=True))
+    return *_matmul_backward(precision, (q, k), scores.astype(q.dtype)), None
+
+
+known_softmax.defvjp(_known_softmax_forward, _known_softmax_backward)
+
+
 @jax.custom_vjp
 def pick(table: Float[Array, "T A c"], tokens: Int[Array, "T B"]) -> Float[Array, "T B c"]:
     """table[t, tokens[t, b]], tokens in 0..A−1. The table's gradient, a sum over b, is a product with one-hot rows: no

@@ -7,8 +7,9 @@ observation; a block has L + H positions, T for short.
 
 What is known is not computed again (`Decoder.reuse`). The first block's keys, values and queries depend on token and
 position alone: where more than A episodes stand at a position they are rows of a table. And a rollout evaluates the
-network at the very prefixes at which the loss is taken afterwards, at the same parameters: the products that it leaves
-in its cache are the forward pass, and only their gradients are left to compute. Inside, positions are the leading axis.
+network at the very prefixes at which the loss is taken afterwards, at the same parameters: the products and the
+weights of attention that it leaves in its cache are the forward pass, and only their gradients are left to compute.
+Inside, positions are the leading axis.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nail.policies.matmul import dense, known_dense, matmul, pick
+from nail.policies.block import Block, Kept, layer_norm
+from nail.policies.matmul import dense, pick
 
 
 class Table(NamedTuple):
@@ -29,80 +31,14 @@ class Table(NamedTuple):
     q: Float[Array, "Q A w"]
 
 
-class Kept(NamedTuple):
-    """A block's products at its Q query positions: all T, or the H targets in the last block."""
-
-    q: Float[Array, "Q B w"] | None
-    """None where they are picked from the table"""
-    proj: Float[Array, "Q B w"]
-    up: Float[Array, "Q B up"]
-    down: Float[Array, "Q B w"]
-
-
 class Cache(NamedTuple):
     """What a pass or a rollout leaves: keys and values of every block, in the layout that attention reads, the table,
-    and for a loss at the same prefixes the other products (None: not kept)."""
+    and for a loss at the same prefixes the rest of what was computed (None: not kept)."""
 
     keys: tuple[Float[Array, "B heads d T"], ...]
     values: tuple[Float[Array, "B heads T d"], ...]
     table: Table | None
     kept: tuple[Kept, ...] | None
-
-
-class Block(nn.Module):
-    """x ← x + Proj·Attention(LN x); x ← x + Down·gelu(Up·LN x)."""
-
-    width: int
-    heads: int
-    layers: int
-    init_std: float
-    dtype: Any
-    precision: Precision | None
-
-    def setup(self) -> None:
-        """Residual projections start at init_std/√(2·layers), all else at init_std."""
-        inner, outer = self.init_std, self.init_std / (2 * self.layers) ** 0.5
-        self.ln1, self.ln2 = _layer_norm(self.dtype), _layer_norm(self.dtype)
-        self.q = Linear(self.width, inner, self.precision)
-        self.kv = Linear(2 * self.width, inner, self.precision)
-        self.proj = Linear(self.width, outer, self.precision)
-        self.up = Linear(4 * self.width, inner, self.precision)
-        self.down = Linear(self.width, outer, self.precision)
-
-    def keys_values(self, x: Float[Array, "T B w"], known: Array | None = None) -> Float[Array, "T B kv"]:
-        """Keys beside values at every position of x."""
-        return self.kv(self.ln1(x), known)
-
-    def queries(self, x: Float[Array, "Q B w"], known: Array | None = None) -> Float[Array, "Q B w"]:
-        """Queries at every position of x."""
-        return self.q(self.ln1(x), known)
-
-    def split(self, kv: Float[Array, "T B kv"]) -> tuple[Array, Array]:
-        """Keys (B, heads, d, T) and values (B, heads, T, d), d = width/heads."""
-        kv = kv.reshape(*kv.shape[:2], 2, self.heads, -1)
-        return kv[:, :, 0].transpose(1, 2, 3, 0), kv[:, :, 1].transpose(1, 2, 0, 3)
-
-    def join(self, k: Float[Array, "B heads d T"], v: Float[Array, "B heads T d"]) -> Float[Array, "T B kv"]:
-        """The inverse of `split`."""
-        kv = jnp.stack([k.transpose(3, 0, 1, 2), v.transpose(2, 0, 1, 3)], axis=2)
-        return kv.reshape(*kv.shape[:2], -1)
-
-    def attend(
-        self, x: Float[Array, "Q B w"], q: Float[Array, "Q B w"], k: Array, v: Array, mask: Array,
-        known: Kept | None = None,
-    ) -> tuple[Float[Array, "Q B w"], Kept]:  # fmt: skip
-        """The block's output at the positions of x, whose queries attend to (k, v) where `mask` (Q, T) is true, and the
-        products that it took; those of `known` are not computed."""
-        by_head = q.reshape(*q.shape[:2], self.heads, -1).transpose(1, 2, 0, 3)
-        scores = matmul(by_head, k, self.precision).astype(jnp.float32) * by_head.shape[-1] ** -0.5
-        weights = jax.nn.softmax(jnp.where(mask, scores, -1e30), axis=-1).astype(self.dtype)
-        mixed = matmul(weights, v, self.precision).transpose(2, 0, 1, 3).reshape(x.shape)
-        given = known or Kept(None, None, None, None)
-        proj = self.proj(mixed, given.proj)
-        x = x + proj
-        up = self.up(self.ln2(x), given.up)
-        down = self.down(gelu(up), given.down)
-        return x + down, Kept(q, proj, up, down)
 
 
 class Decoder(nn.Module):
@@ -131,7 +67,7 @@ class Decoder(nn.Module):
             Block(self.width, self.heads, self.layers, self.init_std, self.dtype, self.precision)
             for _ in range(self.layers)
         ]
-        self.ln = _layer_norm(self.dtype)
+        self.ln = layer_norm(self.dtype)
 
     def __call__(self, tokens: Int[Array, "B T"], known: Cache | None = None) -> tuple[Float[Array, "B H A"], Cache]:
         """One parallel pass over the prompt and the H observations, and what it computed; `known` is what a pass or a
@@ -170,10 +106,9 @@ class Decoder(nn.Module):
             if i < self.layers - 1:
                 q = pick(table.q[: self.prompt], tokens) if i == 0 and table else block.queries(x)
                 x, products = block.attend(x, q, k, v, causal)
-                products = jax.tree.map(lambda y: jnp.pad(y, ((0, self.horizon), (0, 0), (0, 0))), products)
+                products = products.with_room(self.horizon)
             else:
-                empty = jnp.zeros((self.horizon, tokens.shape[1], self.width), self.dtype)
-                products = Kept(empty, empty, jnp.tile(empty, 4), empty)
+                products = block.nothing(tokens.shape[1], self.horizon, self.prompt + self.horizon)
             keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, self.horizon))))
             values.append(jnp.pad(v, ((0, 0), (0, 0), (0, self.horizon), (0, 0))))
             kept.append(self._worth_keeping(i, products, table))
@@ -202,8 +137,7 @@ class Decoder(nn.Module):
             values.append(jax.lax.dynamic_update_slice_in_dim(cache.values[i], v, position, axis=2))
             x, products = block.attend(x, q, keys[i], values[i], visible)
             if cache.kept is not None:
-                fill = lambda rows, new: jax.lax.dynamic_update_slice_in_dim(rows, new, at, axis=0)  # noqa: B023, E731
-                kept.append(jax.tree.map(fill, cache.kept[i], self._worth_keeping(i, products, cache.table)))
+                kept.append(cache.kept[i].filled(at, self._worth_keeping(i, products, cache.table)))
         filled = Cache(tuple(keys), tuple(values), cache.table, None if cache.kept is None else tuple(kept))
         return self._unembed(x)[0], filled
 
@@ -268,27 +202,3 @@ def compute_dtype(precision: str) -> jnp.dtype:
 def product_precision(precision: str) -> Precision | None:
     """XLA's precision of the products: HIGHEST for float32 on every device, the device's fast default otherwise."""
     return Precision.HIGHEST if precision == "float32" else None
-
-
-def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Exact GELU x·Φ(x), through erf: XLA's erfc, which `jax.nn.gelu` uses, is several times slower on a CPU."""
-    return x * (0.5 + 0.5 * jax.lax.erf(x * jnp.asarray(2**-0.5, x.dtype)))
-
-
-def _layer_norm(dtype: Any) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-5, use_bias=False, dtype=dtype)
-
-
-class Linear(nn.Module):
-    """x W without a bias, W ~ N(0, std²) in float32."""
-
-    features: int
-    std: float
-    precision: Precision | None = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*n i"], known: Float[Array, "*n o"] | None = None) -> Float[Array, "*n o"]:
-        """x W in the type of x: `known` where that is given."""
-        shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.normal(self.std), shape, jnp.float32)
-        return dense(x, kernel, self.precision) if known is None else known_dense(x, kernel, known, self.precision)
