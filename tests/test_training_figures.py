@@ -1,7 +1,9 @@
 """Figures 1 to 5: every one at the smoke preset in one folder, and what tables and claims make of made-up rows."""
 
 import io
+import re
 import shutil
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -91,6 +93,19 @@ def test_the_laptop_preset_is_the_papers_task():
         assert (config.p, config.m, config.recovery) == (paper.p, paper.m, paper.recovery)
         assert config.eta in (0.0, paper.eta)
         assert config.batch * config.steps <= paper.batch * paper.steps
+
+
+def test_the_document_on_the_laptop_preset_has_its_numbers():
+    text = (Path(__file__).parents[1] / "docs" / "laptop.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", text.split("## Why")[0], re.MULTILINE))
+    base = training.BASE["laptop"]
+    number = lambda text: float(text.replace("−", "-").replace(",", ""))  # noqa: E731
+    assert rows["width, heads, blocks"] == f"{base.width}, {base.heads}, {base.layers}"
+    assert rows["initial weights"] == f"N(0, {base.init_std}²)"
+    rate, warmup = rows["learning rate, warm-up"].removesuffix(" updates").split(", ")
+    assert (number(rate), number(warmup), int(rows["batch"])) == (base.lr, base.warmup, base.batch)
+    assert number(rows["budget, trajectories"]) == base.batch * base.steps
+    assert int(rows["seeds"]) == len(training.SEEDS["laptop"])
 
 
 def test_figures_share_their_runs():
