@@ -4,7 +4,7 @@ The command line prints the sentence of a `BadInput` without a traceback and exi
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 MAX_TREE = 1024
@@ -29,11 +29,6 @@ def require(ok: Any, name: str, value: Any, allowed: str) -> None:
     """Raise `BadInput` "name must be allowed, got value" unless `ok`, a bool of Python or of numpy."""
     if not ok:
         raise BadInput(f"{name} must be {allowed}, got {value}")
-
-
-def within(low: float, high: float) -> Callable[[Any], bool]:
-    """Whether a number lies in [low, high]; NaN does not."""
-    return lambda value: low <= value <= high
 
 
 def one_line(text: Any) -> str:

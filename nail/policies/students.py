@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nail.checks import LARGE, SMALL, require, require_known, within
+from nail.checks import LARGE, SMALL, require, require_known
 from nail.registry import Options, Table
 
 PRECISIONS = ("float32", "fast-float32", "bfloat16")
@@ -57,8 +57,8 @@ class TransformerOptions(Options):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
             require(getattr(self, name) <= MOST[name], name, getattr(self, name), f"at most {MOST[name]}")
         std = self.init_std
-        require(std is None or within(SMALL, LARGE)(std), "init_std", std,
-                f"a finite number above 0 ({SMALL:g} ≤ init_std ≤ {LARGE:g})")  # fmt: skip
+        require(std is None or SMALL <= std <= LARGE, "init_std", std,
+                f"in [{SMALL:g}, {LARGE:g}]")  # fmt: skip
         require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width ({self.width})")
 
     @property

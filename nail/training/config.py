@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known, within
+from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS, Task
 from nail.methods import METHOD, trained_methods
@@ -226,7 +226,8 @@ def check(config: TrainConfig) -> TrainConfig:
         require(value >= least, name, value, f"an integer of at least {least}")
         require(value <= most, name, value, f"at most {most}")
     require(config.batch * config.steps < 2**32, "batch × steps", config.batch * config.steps, "below 2^32 episodes")
-    require(0 <= config.eta < 1 and np.float32(config.eta) < 1, "eta", config.eta, "in [0, 1), and below 1 in 32 bits")
+    require(0 <= config.eta < 1, "eta", config.eta, "in [0, 1)")
+    require(np.float32(config.eta) < 1, "eta", config.eta, "below 1 when it is rounded to 32 bits")
     require(0 <= config.beta <= 1, "beta", config.beta, "in [0, 1]")
     require(0 <= config.dagger_decay <= 1, "dagger_decay", config.dagger_decay, "in [0, 1]")
     if config.temperature is not None:
@@ -234,7 +235,7 @@ def check(config: TrainConfig) -> TrainConfig:
     for name in ("expert_temperature", "lr", "clip"):
         _require_kept(config, name)
     decay = config.weight_decay
-    require(0 <= decay <= LARGE, "weight_decay", decay, f"a finite number of at least 0 (at most {LARGE:g})")
+    require(0 <= decay <= LARGE, "weight_decay", decay, f"in [0, {LARGE:g}]")
     _check_rule(config)
     if config.dagger_buffer:
         require(
@@ -260,8 +261,8 @@ def _check_rule(config: TrainConfig) -> None:
 def _require_kept(config: TrainConfig, name: str, zero: bool = False) -> None:
     """A positive number (or `zero`) is one that a program keeps in 32 bits."""
     value = getattr(config, name)
-    said = "a finite number " + ("of at least 0 (0, or " if zero else "above 0 (") + f"{SMALL:g} ≤ {name} ≤ {LARGE:g})"
-    require((zero and value == 0) or within(SMALL, LARGE)(value), name, value, said)
+    said = f"{'0, or ' if zero else ''}in [{SMALL:g}, {LARGE:g}]"
+    require((zero and value == 0) or SMALL <= value <= LARGE, name, value, said)
 
 
 def static_part(config: TrainConfig) -> dict[str, Any]:
