@@ -132,6 +132,7 @@ def test_a_list_where_letters_cannot_be_shown():
     assert b"?" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_failure():
     done = subprocess.run(f"{sys.executable} -m nail.cli.main list | head -1; echo ${{PIPESTATUS[0]}}",
                           shell=True, executable="/bin/bash", capture_output=True, text=True)  # fmt: skip

@@ -152,6 +152,8 @@ def _picture(path: Path, problems: list[str]) -> tuple[str | None, tuple[int, in
             # that a picture is large is said below
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = _small(path)
+    except Image.DecompressionBombError:
+        image = None
     except Exception as error:  # each format has errors of its own
         problems.append(f"{path.name} cannot be read as a picture ({type(error).__name__}).")
         return None, (0, 0)
