@@ -11,7 +11,7 @@ MAX_TREE = 1024
 """largest number of states of a hidden path built as an explicit tree"""
 MAX_ENTRIES = 2**24
 """largest number of entries of a transition table"""
-MAX_RUNS = 100_000
+MAX_RUNS = 10_000
 """largest number of runs of one command"""
 MAX_COUNT = 2**31 - 1
 """largest number of a 32-bit counter"""

@@ -89,7 +89,7 @@ train --task garnet --eta 1e39
 train --steps 2147483648 --batch 1
 expert --n-validation 2147483647
 sweep grid --vary seed=0:999999999999
-sweep grid --vary seed=0:9999 --vary eta=0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,0.95
+sweep grid --vary seed=0:5001 --vary eta=0,0.1
 sweep fig2 --shard 1/99999999999999999999999999999999999999999999999999999999999
 sweep fig2 --slurm --shards 99999999
 theory survival --H 3 --A 1000000000 --eta 0.5

@@ -88,7 +88,7 @@ train --temperature -1 | temperature must be 0, or in [1e-30, 1e+30], got -1.0
 train --width 64 --heads 5 | heads must be a divisor of the width (64), got 5
 train --batch 0 | batch must be an integer of at least 1, got 0
 train --steps 0 | steps must be an integer of at least 1, got 0
-train --seeds 0 | seeds must be an integer in 1..100000, got 0
+train --seeds 0 | seeds must be an integer in 1..10000, got 0
 train --method nail | unknown method 'nail'; did you mean 'nail-
 train --out /proc/nail | out must be a folder that can be written to
 train --expert nowhere | expert must be oracle or a folder with a trained expert, got nowhere

@@ -67,7 +67,7 @@ class Train:
     """Train one method with a number of seeds; writes DIR/rows.csv and resumes where a kill left off."""
 
     seeds: int = 1
-    """runs, with seeds seed, seed+1, …, 1 ≤ seeds ≤ 100,000"""
+    """runs, with seeds seed, seed+1, …, 1 ≤ seeds ≤ 10,000"""
     out: Out = Path("out")
 
     def run(self) -> None:
