@@ -114,6 +114,12 @@ def test_numbers_that_no_machine_can_do_are_refused(line, nothing_long):
     assert tried(line.split(), terminal=False) == "refused"
 
 
+@pytest.mark.parametrize("value", ["x", "x" * 5_000, "two\nlines", "\x1b[31m", "│", "x'y", "9" * 5_000, ""])
+def test_a_terminal_with_colours_changes_no_sentence(value, nothing_long):
+    for words in (["train", "--p", value], ["train", f"--{value}x", "3"], ["theory", "survival", f"--H={value}"]):
+        assert tried(words, terminal=True) == "refused"
+
+
 def test_a_run_that_fits_is_let_through(nothing_long):
     """Up to the paper's size, and every figure's runs."""
     for words in ("train", "train --method dagger --width 64", "train --task garnet", "sweep fig2 --preset paper"):

@@ -38,6 +38,8 @@ END = chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
         (header(13_000, 13_000) + END, "has more than 100,000,000 pixels and is left out"),
         (header(10, 10) + chunk(b"IDAT", b"no deflated bytes") + chunk(b"IEND", b""), "cannot be read as a picture"),
         (header(10, 10) + chunk(b"IDAT", zlib.compress(b"\0" * 5)), "cannot be read as a picture"),
+        (header(10, 10)[:-4] + b"\0\0\0\0" + END, "cannot be read as a picture"),
+        (header(9, 9) + chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(2**22))) + END, "cannot be read as a picture"),
         (header(0, 10), "cannot be read as a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as a picture"),
     ],
