@@ -234,8 +234,7 @@ def check(config: TrainConfig) -> TrainConfig:
         _require_kept(config, "temperature", zero=True)
     for name in ("expert_temperature", "lr", "clip"):
         _require_kept(config, name)
-    decay = config.weight_decay
-    require(0 <= decay <= LARGE, "weight_decay", decay, f"in [0, {LARGE:g}]")
+    require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
     _check_rule(config)
     if config.dagger_buffer:
         require(
