@@ -11,6 +11,14 @@ MAX_TREE = 1024
 """largest number of states of a hidden path built as an explicit tree"""
 MAX_ENTRIES = 2**24
 """largest number of entries of a transition table"""
+MAX_RUNS = 10_000
+"""largest number of runs of one command"""
+MAX_COUNT = 2**31 - 1
+"""largest number of a 32-bit counter"""
+SMALL, LARGE = 1e-30, 1e30
+"""between these lie positive numbers that a run keeps in 32 bits"""
+LONGEST = 200
+"""characters of a word of a sentence, from which on it is cut"""
 
 
 class BadInput(ValueError):
@@ -23,11 +31,19 @@ def require(ok: Any, name: str, value: Any, allowed: str) -> None:
         raise BadInput(f"{name} must be {allowed}, got {value}")
 
 
+def one_line(text: Any) -> str:
+    """A sentence about what a user gave, on one line: control characters as escapes, over-long words cut."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return " ".join(
+        word if len(word) <= LONGEST else f"{word[: LONGEST // 2]}…{word[-LONGEST // 4 :]}" for word in plain.split(" ")
+    )
+
+
 def require_known(what: str, value: str, known: Iterable[str]) -> None:
     """Raise `BadInput` unless `value` is one of `known`; the sentence offers the nearest name."""
     known = list(known)
     if value in known:
         return
-    near = difflib.get_close_matches(str(value).lower(), known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(value)[:LONGEST].lower(), known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise BadInput(f"unknown {what} {value!r}{hint} (known: {', '.join(known)})")

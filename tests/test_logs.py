@@ -90,3 +90,23 @@ def test_bad_input_is_one_sentence(folder, tmp_path, capsys):
     (folder / "rows.csv").write_text("run,method\nx")
     assert main(["log", str(folder)]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+STRANGE = [
+    ("method", "../../outside"), ("method", "/tmp/outside"), ("method", ".."), ("method", ""), ("method", "a/b"),
+    ("method", "a" * 200), ("run", "../x"), ("run", "x\0"), ("step", "many"), ("step", "1.5"), ("step", "-1"),
+    ("step", ""), ("step", "9" * 30), ("episodes", "nan"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value"), STRANGE)
+def test_rows_that_no_run_wrote_are_refused_and_nothing_is_written(folder, column, value, tmp_path, capsys):
+    """Names of runs and methods become names of files: none of them leads out of the folder."""
+    rows = [row("aaa", "nail-f", step) for step in (0, 10)]
+    (folder / "rows.csv").write_text(to_csv([rows[0], {**rows[1], column: value}]))
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["log", str(folder), "--out", str(tmp_path / "a" / "b" / "logs")]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"nail: {column} in {folder / 'rows.csv'} must be")
+    assert printed.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before

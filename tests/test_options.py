@@ -84,11 +84,11 @@ train --p 1 | p must be an integer in 2..32768, got 1
 train --m 0 | m must be an integer of at least 1, got 0
 train --eta 1 | eta must be in [0, 1), got 1.0
 train --beta 2 | beta must be in [0, 1], got 2.0
-train --temperature -1 | temperature must be a finite number of at least 0, got -1.0
+train --temperature -1 | temperature must be 0, or in [1e-30, 1e+30], got -1.0
 train --width 64 --heads 5 | heads must be a divisor of the width (64), got 5
 train --batch 0 | batch must be an integer of at least 1, got 0
 train --steps 0 | steps must be an integer of at least 1, got 0
-train --seeds 0 | seeds must be an integer of at least 1, got 0
+train --seeds 0 | seeds must be an integer in 1..10000, got 0
 train --method nail | unknown method 'nail'; did you mean 'nail-
 train --out /proc/nail | out must be a folder that can be written to
 train --expert nowhere | expert must be oracle or a folder with a trained expert, got nowhere

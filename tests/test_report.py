@@ -261,3 +261,18 @@ def test_in_a_browser_nothing_is_wider_than_the_window(folder, tmp_path):
         assert seen["scroll"] <= seen["width"] == width
         assert seen["drawn"]
         assert seen["outside"] == 0
+
+
+def test_only_its_own_page_is_written_again(folder, capsys):
+    """A file of somebody else stays as it is, and so does a page that was changed beyond recognition."""
+    foreign, page = folder / "notes.html", folder / "report.html"
+    foreign.write_text("<title>notes</title>")
+    assert main(["report", str(folder), "--out", str(foreign)]) == 2
+    assert "out must be a new file, or a page that nail report made" in capsys.readouterr().err
+    assert foreign.read_text() == "<title>notes</title>"
+    first = report(folder).read_text()
+    page.write_text(first.replace("holds", "falls"))
+    assert report(folder).read_text() == first
+    page.write_text("mine now")
+    assert main(["report", str(folder)]) == 2
+    assert page.read_text() == "mine now"

@@ -1,6 +1,8 @@
 """`nail …`: thin commands over the library. Options are generated from dataclasses, and bad input is one sentence."""
 
 import dataclasses
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +11,9 @@ from typing import Annotated
 
 import tyro
 
-from nail.checks import BadInput, require, require_known
+from nail.checks import MAX_RUNS, BadInput, one_line, require, require_known
 from nail.cli.nstar_command import n_star_for
-from nail.cli.parse import Out, load_plugins, named, parse, with_config
+from nail.cli.parse import Out, load_plugins, named, parse, require_file, with_config
 from nail.cli.programs import set_up_jax
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import sweep_for, with_figure
@@ -65,11 +67,11 @@ class Train:
     """Train one method with a number of seeds; writes DIR/rows.csv and resumes where a kill left off."""
 
     seeds: int = 1
-    """runs, with seeds seed, seed+1, … ≥ 1"""
+    """runs, with seeds seed, seed+1, …, 1 ≤ seeds ≤ 10,000"""
     out: Out = Path("out")
 
     def run(self) -> None:
-        require(self.seeds >= 1, "seeds", self.seeds, "an integer of at least 1")
+        require(1 <= self.seeds <= MAX_RUNS, "seeds", self.seeds, f"an integer in 1..{MAX_RUNS}")
         first = plain(self)
         configs = tuple(check(dataclasses.replace(first, seed=first.seed + i)) for i in range(self.seeds))
         from nail.sweep.store import open_folder
@@ -172,7 +174,7 @@ class Bench:
     reuse: str = "on"
     """on, or off: compute the forward pass of the loss again, and no table for the first block"""
     seconds: float = 2.0
-    """time spent on each measurement, > 0"""
+    """time spent on each measurement, 0 < seconds ≤ 3600"""
     plan: bool = False
     """compile only: operations, memory and time to compile of each method's program"""
     out: Annotated[Path | None, tyro.conf.arg(help="file to write the table to, as CSV")] = None
@@ -181,15 +183,17 @@ class Bench:
         require_known("preset", self.preset, ("smoke", "small", "paper", "tabular", "sweep"))
         require_known("precision", self.precision, PRECISIONS)
         require_known("reuse", self.reuse, REUSES)
-        require(self.seconds > 0, "seconds", self.seconds, "above 0")
+        require(0 < self.seconds <= 3600, "seconds", self.seconds, "above 0 and at most 3600")
         known = [row.name for row in trained_methods()]
         methods = tuple(self.methods.split(",")) if self.methods else tuple(known)
         for name in methods:
             require_known("method", name, known)
-        from nail.training.devices import use_all_cores
+        require_file(self.out)
+        from nail.training.devices import require_devices, use_all_cores
 
         # programs are not kept: the sweep's measurement is one of compiling too
         use_all_cores()
+        require_devices()
         if self.preset == "sweep":
             from nail.cli.bench.sweeps import bench_sweep
 
@@ -227,24 +231,40 @@ def commands(arguments: list[str]) -> dict[str, type]:
     }
 
 
+BAD_PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS}
+"""errors of the system that are those of a path that was given"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted."""
+    """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted, 141 nobody reads what is printed."""
+    if hasattr(sys.stdout, "reconfigure"):
+        # what a terminal cannot show is a question mark
+        sys.stdout.reconfigure(errors="replace")
     try:
         given = with_figure(load_plugins(sys.argv[1:] if arguments is None else arguments))
         parse(commands(given), given, ABOUT).run()
+        sys.stdout.flush()
     except BadInput as error:
-        print(f"nail: {error}", file=sys.stderr)
-        return 2
+        return _say(error, 2)
     except KeyboardInterrupt:
-        print("nail: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return _say("interrupted; the same command goes on from the last checkpoint", 130)
+    except BrokenPipeError:
+        # and nothing is flushed into the pipe when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        return 141
     except OSError as error:
-        print(f"nail: {error}; what was written is kept, and the same command goes on from there", file=sys.stderr)
-        return 1
+        if error.errno in BAD_PATHS:
+            return _say(f"{error.filename} must be a path that can be used here, and it is not ({error.strerror})", 2)
+        return _say(f"{error}; what was written is kept, and the same command goes on from there", 1)
     except ArithmeticError as error:
-        print(f"nail: {error}", file=sys.stderr)
-        return 1
+        return _say(error, 1)
     return 0
+
+
+def _say(sentence: BaseException | str, code: int) -> int:
+    """Print a sentence for the user on standard error; returns the exit code."""
+    print(f"nail: {one_line(sentence)}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

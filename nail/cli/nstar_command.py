@@ -14,7 +14,7 @@ from nail.cli.parse import named, with_config
 from nail.cli.question import Question
 from nail.envs.tasks import TASKS
 
-MAX_CELLS = 2**30
+MAX_CELLS = 2**28
 """largest replicates × H × A"""
 
 
@@ -30,16 +30,17 @@ class NStar(Question):
     its options, and exact regret in units of its reward"""
     method: str
     """count-based learner: see `nail list`"""
-    eta: Annotated[float, tyro.conf.arg(help="corruption rate η, 0 ≤ η < 1")]
-    delta: Annotated[float, tyro.conf.arg(help="mean regret δ that is allowed, 0 < δ < 1")]
+    eta: Annotated[float, tyro.conf.arg(help="corruption rate η, 0 ≤ η ≤ 1 − 1e-9")]
+    delta: Annotated[float, tyro.conf.arg(help="mean regret δ that is allowed, 1e-9 ≤ δ < 1")]
     instances: int = 20
-    """instances of another task, drawn from seed, seed+1, …, which share the replicates, ≥ 1"""
+    """instances of another task, drawn from seed, seed+1, …, which share the replicates, 1 ≤ instances ≤ replicates"""
     replicates: int = 2000
-    """independent replicates, ≥ 1"""
+    """independent replicates ≥ 1, with replicates × H × A ≤ 2^28; with S states,
+    replicates × H × S × A ≤ 2^26"""
     seed: int = 0
-    """seed of secrets or instances, labels, rollouts and bootstrap, ≥ 0"""
+    """seed of secrets or instances, labels, rollouts and bootstrap, 0 ≤ seed < 2^31"""
     max_episodes: int = 100_000
-    """episodes after which the answer is left open (censored), ≥ 1"""
+    """episodes after which the answer is left open (censored), 1 ≤ max_episodes ≤ 2^30"""
 
     name: ClassVar[str] = "n-star"
     source: ClassVar[str] = (
@@ -79,7 +80,9 @@ class NStar(Question):
         if self.method == "nailgun" and self.eta >= 0.5:
             print(f"nail: nailgun has its guarantee for eta < 1/2 only, and eta is {self.eta}", file=sys.stderr)
         from nail.counting.nstar import n_star
+        from nail.training.devices import require_devices
 
+        require_devices()
         found = n_star(
             *where, eta=self.eta, delta=self.delta, replicates=self.replicates, seed=self.seed,
             max_episodes=self.max_episodes, instances=self.instances,

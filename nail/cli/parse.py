@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nail.checks import BadInput
+from nail.checks import BadInput, one_line, require
 from nail.envs.tasks import TASKS
 from nail.training.config import TrainConfig
 
@@ -32,6 +33,8 @@ def load_plugins(arguments: Sequence[str]) -> list[str]:
 
     Raises `BadInput` with one sentence for a module that cannot be imported.
     """
+    if any("\0" in argument for argument in arguments):
+        raise BadInput("an argument must hold no zero byte")
     left, modules, given = [], [], iter(arguments)
     for argument in given:
         if argument == "--import":
@@ -55,7 +58,7 @@ def _guarded(what: str, load: Callable[[], Any]) -> None:
         load()
     except BadInput:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sentence = next(iter(str(error).splitlines()), "")
         raise BadInput(f"{what} must be a module that can be imported ({type(error).__name__}: {sentence})") from error
 
@@ -70,6 +73,19 @@ def named(option: str, arguments: Sequence[str], default: str) -> str:
     return default
 
 
+def require_file(out: Path | None) -> None:
+    """Raise `BadInput` unless a file can be written to `out`, whose folders are made where they are missing."""
+    if out is None:
+        return
+    require(not out.is_dir(), "out", out, "a file, not a folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise BadInput(f"out must be a file that can be written, and {out} is not ({error.strerror})") from error
+
+
 def with_config(command: type, config: type) -> type:
     """`command` with the fields of a configuration (or the options of a task) as options."""
     made = type(command.__name__, (command, config), {"__doc__": command.__doc__, "__module__": command.__module__})
@@ -80,28 +96,39 @@ def parse(commands: dict[str, type], arguments: list[str], about: str) -> Any:
     """The command that the arguments spell; raises `BadInput` with one sentence where the parser draws a box."""
     _refuse_renamed(arguments)
 
-    def parser() -> Any:
+    def parser(words: list[str]) -> Any:
         return tyro.extras.subcommand_cli_from_dict(
-            commands, prog="nail", description=about, args=arguments, config=(tyro.conf.OmitArgPrefixes,)
+            commands, prog="nail", description=about, args=words, config=(tyro.conf.OmitArgPrefixes,)
         )
 
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return parser()
+            return parser(arguments)
     except SystemExit as end:
         if end.code != 2:
             raise
-    columns, wide = os.environ.get("COLUMNS"), io.StringIO()
+    raise BadInput(sentence(_plain_box(lambda: parser([_tame(word) for word in arguments])) or box.getvalue()))
+
+
+def _plain_box(parser: Callable[[], Any]) -> str:
+    """What the parser draws where there is room and no terminal that shows colours."""
+    kept = {name: os.environ.pop(name, None) for name in ("COLUMNS", "FORCE_COLOR")}
     os.environ["COLUMNS"] = "2000"
+    plain = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
-        with contextlib.suppress(SystemExit), contextlib.redirect_stderr(wide):
+        with contextlib.suppress(SystemExit), contextlib.redirect_stderr(plain), contextlib.redirect_stdout(plain):
             parser()
     finally:
         os.environ.pop("COLUMNS")
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
-    raise BadInput(sentence(wide.getvalue()))
+        os.environ.update({name: value for name, value in kept.items() if value is not None})
+    plain.seek(0)
+    return plain.read()
+
+
+def _tame(word: str) -> str:
+    """An argument as it may stand in the parser's box: printable, without its frame, and not over-long."""
+    return one_line(re.sub("[│╭╮╰╯─|]", "?", word))
 
 
 def sentence(box: str) -> str:
@@ -111,7 +138,7 @@ def sentence(box: str) -> str:
     if bad := re.search(r"Error parsing (?:--)?(\S+?): (.*)", text):
         kinds = re.search(rf"^(?:--)?{re.escape(bad[1])} (\S+)$", text, re.MULTILINE)
         named = [_KINDS.get(kind, kind) for kind in kinds[1].split("|")] if kinds else ["of another type"]
-        value = re.search(r"('[^']*')\]?\.?$", bad[2])
+        value = re.search(r"""(['"].*['"])\]?\.?$""", bad[2])
         return f"{bad[1].replace('-', '_')} must be {' or '.join(named)}, got {value[1] if value else bad[2]}"
     if missing := re.search(r"Missing from (.*):", text):
         part = re.split("Unrecognized|For full", text[missing.end() :])[0]

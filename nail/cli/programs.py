@@ -22,12 +22,18 @@ LEAST_SECONDS = 0.2
 """of compiling, from which a program is kept"""
 
 
-def set_up_jax() -> None:
-    """What a command does before it computes: take all cores, and keep programs."""
-    from nail.training.devices import use_all_cores
+def set_up_jax(begin: bool = True) -> None:
+    """What a command does before it computes: take all cores, and keep programs.
+
+    `begin` starts JAX on its devices; without it that is left to a job that is to be joined first. Raises `BadInput`
+    if there is no device of the kind that JAX is told to use.
+    """
+    from nail.training.devices import require_devices, use_all_cores
 
     use_all_cores()
     keep_programs()
+    if begin:
+        require_devices()
 
 
 def keep_programs() -> None:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from nail.checks import require_known
+from nail.checks import require, require_known
+from nail.cli.parse import require_file
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Report:
         from nail.figures.report import write_report
 
         out = self.folder / "report.html" if self.out is None else self.out
+        require(self.folder.is_dir(), "DIR", self.folder, "a folder with figures")
+        require_file(out)
         sections = write_report(self.folder, out)
         held, total = sum(s.held for s in sections), sum(len(s.claims) for s in sections)
         print(f"{out}: {len(sections)} figures, {held} of {total} claims hold, {out.stat().st_size / 1e6:.1f} MB")

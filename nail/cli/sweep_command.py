@@ -16,6 +16,9 @@ from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain
 
+MAX_SHARDS, MAX_MINUTES = 10_000, 365 * 24 * 60
+"""largest array job, and its longest limit"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class How:
@@ -35,19 +38,19 @@ class How:
     coordinator: str | None = None
     """host:port of process 0; default: JAX asks the cluster, and so for the next two"""
     processes: int | None = None
-    """number of processes ≥ 1"""
+    """number of processes, 1 ≤ processes ≤ 10,000"""
     process: int | None = None
-    """index of this one, from 0"""
+    """index of this one, 0 ≤ process < processes"""
     slurm: bool = False
     """submit the sweep to Slurm: shards as an array job, then a merge"""
     cluster: str = "slurm"
     """slurm, or local to try --slurm on this machine"""
     shards: int = 4
-    """shards of the array job ≥ 1"""
+    """shards of the array job, 1 ≤ shards ≤ 10,000"""
     partition: str | None = None
     """Slurm's partition"""
     time: int = 24 * 60
-    """limit of a Slurm job in minutes ≥ 1"""
+    """limit of a Slurm job in minutes, 1 ≤ time ≤ 525,600 (a year)"""
     slurm_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """further option of sbatch as NAME=VALUE, for example gres=gpu:1; may be given again"""
 
@@ -73,12 +76,14 @@ class How:
         from nail.sweep.cluster import join, own_share_first
         from nail.sweep.grid import shard
         from nail.sweep.store import open_folder
+        from nail.training.devices import require_devices
 
         out = open_folder(self.out)
-        set_up_jax()
+        set_up_jax(begin=not self.distributed)
         shares = [shard(configs, index, count)]
         if self.distributed:
             process, processes = join(self.coordinator, self.processes, self.process)
+            require_devices()
             shares = own_share_first(shares[0], process, processes)
         from nail.sweep.engine import Options, sweep
         from nail.sweep.failures import RunsFailed
@@ -99,7 +104,8 @@ class How:
         from nail.sweep.store import open_folder
 
         require_known("cluster", self.cluster, ("slurm", "local"))
-        require(self.shards >= 1, "shards", self.shards, "an integer of at least 1")
+        require(1 <= self.shards <= MAX_SHARDS, "shards", self.shards, f"an integer in 1..{MAX_SHARDS}")
+        require(1 <= self.time <= MAX_MINUTES, "time", self.time, f"minutes, an integer in 1..{MAX_MINUTES}")
         options = dict(_pair(option) for option in self.slurm_option)
         out = open_folder(self.out).resolve()
         found = executor(self.cluster, out / "jobs", self.time, self.partition, options)

@@ -10,27 +10,29 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 
 from nail.checks import require, require_known
-from nail.cli.question import MAX_LEVELS, Question
+from nail.cli.question import Question
 
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "H": (int, "horizon H ≥ 1, steps an episode"),
-    "A": (int, "number of actions A ≥ 2"),
-    "T": (int, "steps T ≥ 1"),
-    "n": (int, "episodes n ≥ 0"),
-    "eta": (float, "corruption rate η, 0 ≤ η < 1"),
-    "delta": (float, "probability δ of failure that is allowed, 0 < δ < 1"),
-    "eps": (float, "probability ε of a mistake at an on-path state, 0 < ε < 1"),
-    "c": (float, "c = HΔ, expected rare actions an episode at θ = 0, 0 < c ≤ H/2"),
-    "C": (float, "C ≥ 1 with ν(a) ≤ C·q(a) for all actions a; of the dominated noise C ≤ H/c"),
+    "H": (int, "horizon, steps an episode, 1 ≤ H ≤ 1e290"),
+    "A": (int, "number of actions, 2 ≤ A ≤ 100,000"),
+    "T": (int, "steps, 1 ≤ T ≤ 1,000,000"),
+    "n": (int, "episodes, 0 ≤ n ≤ 1e290"),
+    "eta": (float, "corruption rate, 0 ≤ η ≤ 1 − 1e-9"),
+    "delta": (float, "probability δ of failure that is allowed, 1e-9 ≤ δ < 1"),
+    "eps": (float, "probability ε of a mistake at an on-path state, 1e-30 ≤ ε < 1"),
+    "c": (float, "c = HΔ, expected rare actions an episode at θ = 0, 1e-30 ≤ c ≤ H/2"),
+    "C": (float, "1 ≤ C ≤ 1e30 with ν(a) ≤ C·q(a) for all actions a; of the dominated noise C ≤ H/c"),
     "noise": (str, "uniform (ν(1) = 1/2) or dominated (ν(1) = CΔ)"),
     "ties": (str, "how the plurality breaks ties: uniform (afresh at each look) or lowest (to the lowest action)"),
     "replicates": (int | None, "levels that are simulated where A > 2, ≥ 100; default: 20,000, or as many as fit"),
-    "seed": (int, "of the simulation"),
-    "recovery": (int | None, "steps u ≥ 1 after a mistake until the path is regained; default: never"),
+    "seed": (int, "of the simulation, 0 ≤ seed < 2^31"),
+    "recovery": (int | None, "steps u after a mistake until the path is regained, 1 ≤ u < 2^31; default: never"),
 }
 """option → type, what it is"""
 
 
+MAX_CHAIN, MAX_CHAIN_WORK = 10**5, 2 * 10**10
+"""largest H of `bc-exact`, and largest H × labels² of it: about a minute"""
 MAX_VISITS = 4 * 10**6
 """largest H·(n+1) of `online-exact`: about a minute"""
 
@@ -57,6 +59,16 @@ def _check_offline(o: Any) -> None:
     require(clean > 1e-280, "H", o.H, f"small enough that q^(H−1) exceeds 1e-280 at eta {o.eta}")
 
 
+def _check_chain(o: Any) -> None:
+    from nail.theory.plurality import labels_until_sure
+
+    require(o.H <= MAX_CHAIN, "H", o.H, f"at most {MAX_CHAIN}")
+    labels = labels_until_sure(o.A, o.eta, 1e-10 / o.H)
+    fits = o.H * labels**2 <= MAX_CHAIN_WORK
+    most = int(MAX_CHAIN_WORK / labels**2)
+    require(fits, "H", o.H, f"at most {most} at A {o.A} and eta {o.eta}, where {labels} labels count")
+
+
 def _check_lrt(o: Any) -> None:
     require_known("noise", o.noise, ("uniform", "dominated"))
     require(o.c <= o.H / 2, "c", o.c, f"at most H/2 = {o.H / 2:g}")
@@ -65,7 +77,6 @@ def _check_lrt(o: Any) -> None:
 
 
 def _check_online(o: Any) -> None:
-    _check_actions(o)
     require(o.n < MAX_VISITS, "n", o.n, f"below {MAX_VISITS:,}")
     require(o.H * (o.n + 1) <= MAX_VISITS, "H", o.H, f"at most {MAX_VISITS // (o.n + 1):,} at n {o.n}")
     if o.A > 2 and o.eta > 0:
@@ -75,10 +86,6 @@ def _check_online(o: Any) -> None:
         require(most >= LEAST, "n", o.n, f"small enough that {LEAST} simulated levels fit (at A {o.A} {most} do)")
         given = o.replicates is None or LEAST <= o.replicates <= most
         require(given, "replicates", o.replicates, f"in {LEAST}..{most:,} at A {o.A} and n {o.n}")
-
-
-def _check_actions(o: Any) -> None:
-    require(o.A <= 10**5, "A", o.A, "at most 100000")
 
 
 QUANTITIES = (
@@ -104,7 +111,7 @@ QUANTITIES = (
         "probability that LogLossBC finds all H right actions of the poison chain",
         "dynamic programme over n_h: n_1 = n, n_(h+1) ~ Bin(n_h, q), plurality right at every level",
         "docs/theory.md §4.2; expert uniform off path, uniform noise, ties broken uniformly",
-        lambda o: require(o.H <= MAX_LEVELS, "H", o.H, f"at most {MAX_LEVELS}"),
+        _check_chain,
     ),
     Quantity(
         "online-exact", "H A eta n ties=uniform replicates= seed=0", "online.online_success",
@@ -116,7 +123,7 @@ QUANTITIES = (
         "episodes-per-level", "A eta", "online.episodes_per_level",
         "mean number of episodes μ that one more level costs a greedy on-policy learner of the poison chain",
         "μ = Σ_{k≥0} (1 − M_A(k)), M_A(k) = P(plurality of k labels is right), M_A(0) = 1/A",
-        "docs/theory.md §4.2; uniform noise", _check_actions,
+        "docs/theory.md §4.2; uniform noise",
     ),
     Quantity(
         "hellinger", "eta C", "bounds.hellinger_constant",

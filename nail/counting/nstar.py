@@ -33,6 +33,8 @@ PATHS_DRAW = 256
 """episodes that are drawn together for the best-path search"""
 PATHS_BYTES = 2**30
 """largest data set of the best-path search"""
+MDP_CELLS, MDP_ENTRIES = 2**26, 2**27
+"""largest replicates × H × S × A on any other instance, and instances × entries of a transition table"""
 MDP_POINTS = 32
 """checkpoints an octave on any other instance"""
 Factory = Callable[[int], Instance]
@@ -203,7 +205,10 @@ def draw(instance: str | Instance | Factory, seed: int, count: int, replicates: 
     drawn = [instance]
     if callable(instance):
         require(1 <= count <= replicates, "instances", count, f"in 1..replicates = {replicates}")
-        drawn = [instance(seed + i) for i in range(count)]
+        drawn = [instance(seed)]
+        entries = count * drawn[0].mdp.P.size if isinstance(drawn[0], Instance) else 0
+        require(entries <= MDP_ENTRIES, "instances × entries of P", entries, f"at most {MDP_ENTRIES}")
+        drawn += [instance(seed + i) for i in range(1, count)]
     for one in drawn:
         require(isinstance(one, Instance), "instance", one, "a name, an Instance or a function seed → Instance")
     same = all(one.mdp.horizon == drawn[0].mdp.horizon for one in drawn)
@@ -248,6 +253,8 @@ def n_star(
         require(horizon is not None and n_actions is not None, "horizon, n_actions", (horizon, n_actions), "given")
         if instance == "hidden-path" and learner(method, by_level=True).driver is EXPERT:
             levels.begin(horizon, n_actions, 1, 0)
+            require(replicates * horizon * PATHS_DRAW <= PATHS_BYTES, "replicates × H", replicates * horizon,
+                    f"at most {PATHS_BYTES // PATHS_DRAW} where whole trajectories are kept")  # fmt: skip
             budget = max(1, min(max_episodes, PATHS_BYTES // (replicates * horizon)))
             octaves = path_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
         else:
@@ -256,6 +263,8 @@ def n_star(
         require(delta > 0.0, "delta", delta, "positive")
         require(horizon is None and n_actions is None, "horizon, n_actions", (horizon, n_actions), "the instance's own")
         drawn = draw(instance, seed, instances, replicates)
+        cells = replicates * drawn[0].mdp.r.size
+        require(cells <= MDP_CELLS, "replicates × H × S × A", cells, f"at most {MDP_CELLS}")
         horizon = drawn[0].mdp.horizon
         octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates)
     return crossing(octaves, delta, horizon, budget, np.random.default_rng(seed), oracle=oracle(method))

@@ -13,6 +13,10 @@ from nail.checks import MAX_ENTRIES, MAX_TREE, require, require_known
 from nail.registry import Options, Table
 
 RECOVERIES = ("none", "follow")
+MAX_CHAIN = 8_192
+"""largest m: a program holds the powers of p up to p^m, and a row its accuracy at each position"""
+MAX_HORIZON = 10_000
+"""largest H of a tabular task: its tables are made layer by layer, and a row holds its accuracy at each step"""
 
 
 class Task(NamedTuple):
@@ -40,7 +44,7 @@ class ModAddOptions(Options):
     p: int = 7
     """modulus of the addition, 2 ≤ p ≤ 32768; the vocabulary is 0..p−1 and "=" """
     m: int = 31
-    """chain length = horizon H in tokens, m ≥ 1"""
+    """chain length = horizon H in tokens, 1 ≤ m ≤ 8192"""
     recovery: str = "none"
     """clean expert after a mistake: none (uniform from there on) or follow (continues from the prefix it is given)"""
 
@@ -49,6 +53,12 @@ class ModAddOptions(Options):
         require_known("recovery", self.recovery, RECOVERIES)
         require(2 <= self.p <= 2**15, "p", self.p, "an integer in 2..32768")
         require(self.m >= 1, "m", self.m, "an integer of at least 1")
+        require(self.m <= MAX_CHAIN, "m", self.m, f"at most {MAX_CHAIN}")
+
+
+def _require_horizon(horizon: int) -> None:
+    require(horizon >= 1, "H", horizon, "an integer of at least 1")
+    require(horizon <= MAX_HORIZON, "H", horizon, f"at most {MAX_HORIZON}")
 
 
 @dataclass(frozen=True)
@@ -56,14 +66,15 @@ class ChainOptions(Options):
     """Options of the poison chain."""
 
     A: int = 4
-    """number of actions, A ≥ 2"""
+    """number of actions, 2 ≤ A ≤ 32768"""
     H: int = 8
-    """horizon in steps, H ≥ 1"""
+    """horizon in steps, 1 ≤ H ≤ 10,000, with 4·H·A ≤ 2^24"""
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
         require(2 <= self.A <= 2**15, "A", self.A, "an integer in 2..32768")
-        require(self.H >= 1, "H", self.H, "an integer of at least 1")
+        _require_horizon(self.H)
+        require(self.H * self.A * 4 <= MAX_ENTRIES, "4·H·A", self.H * self.A * 4, f"at most {MAX_ENTRIES}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,8 @@ class TreeOptions(Options):
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
-        ChainOptions.check(self)  # type: ignore[arg-type]
+        require(2 <= self.A <= 2**15, "A", self.A, "an integer in 2..32768")
+        require(self.H >= 1, "H", self.H, "an integer of at least 1")
         levels = min(self.H, 64)
         require(self.A ** (levels - 1) <= MAX_TREE, "A^(H−1)", f"{self.A}^{self.H - 1}", f"at most {MAX_TREE}")
         require(self.A ** (2 * levels - 1) <= MAX_ENTRIES, "A^(2H−1)", f"{self.A}^{2 * self.H - 1}",
@@ -91,15 +103,16 @@ class GarnetOptions(Options):
     S: int = 8
     """states of a layer, 1 ≤ S ≤ 64"""
     A: int = 4
-    """number of actions, A ≥ 2"""
+    """number of actions, 2 ≤ A ≤ 32768"""
     H: int = 8
-    """horizon in steps, H ≥ 1"""
+    """horizon in steps, 1 ≤ H ≤ 10,000, with H·S²·A ≤ 2^24"""
     branching: int = 2
     """successors of each state and action, 1 ≤ branching ≤ S"""
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
-        ChainOptions.check(self)  # type: ignore[arg-type]
+        require(2 <= self.A <= 2**15, "A", self.A, "an integer in 2..32768")
+        _require_horizon(self.H)
         require(1 <= self.S <= 64, "S", self.S, "an integer in 1..64")
         require(1 <= self.branching <= self.S, "branching", self.branching, f"an integer in 1..S = {self.S}")
         require(self.H * self.S**2 * self.A <= MAX_ENTRIES, "H·S²·A", self.H * self.S**2 * self.A,

@@ -1,12 +1,13 @@
 """What a figure is: rows that are computed, a small table, claims with verdicts, a drawing. Plots read rows only."""
 
+import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nail.checks import BadInput, require, require_known
-from nail.sweep.store import open_folder, read_csv, to_csv, write_text
+from nail.sweep.store import Damaged, open_folder, read_csv, to_csv, write_text
 from nail.training.config import TrainConfig
 
 if TYPE_CHECKING:  # a list of figures needs neither
@@ -17,6 +18,8 @@ PRESETS = ("smoke", "cpu", "laptop", "paper")
 """sizes, from the smallest on; a figure has those that its `cost` names"""
 
 Row = dict[str, Any]
+UNREADABLE = (Damaged, UnicodeDecodeError, csv.Error)
+"""what reading a table raises that is none"""
 
 
 class Claim(NamedTuple):
@@ -81,7 +84,7 @@ def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = ""
     that is not the figure's first it is drawn to NAME_UNIT.{png,pdf} too.
 
     Raises `BadInput` for an unknown figure, for a preset or a unit that the figure does not have, and if there are no
-    rows to draw again.
+    rows to draw again, or rows that are damaged or another figure's.
     """
     from nail.figures.plotting import figure_style, save
     from nail.sweep.table import read_rows
@@ -95,9 +98,17 @@ def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = ""
         require(rows_path.exists(), "out", out, f"a folder with {rows_path.name}, to draw from it again")
     else:
         write_text(rows_path, to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)]))
-    rows = read_rows(rows_path)
-    write_text(table_path, experiment.analyse(rows).to_csv(index=False, lineterminator="\n"))
-    claims = experiment.claims(rows)
+    try:
+        rows = read_rows(rows_path)
+        shown, claims = experiment.analyse(rows), experiment.claims(rows)
+    except (*UNREADABLE, LookupError, ValueError, TypeError, AttributeError) as error:
+        if not redraw:
+            raise
+        raise BadInput(
+            f"{rows_path} must hold rows of {name} to draw it again, and cannot be read as such "
+            f"({type(error).__name__}: {error}); without --redraw they are computed"
+        ) from error
+    write_text(table_path, shown.to_csv(index=False, lineterminator="\n"))
     table = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
     write_text(out / f"{name}_claims.csv", to_csv(table))
     pictures: dict[str, tuple[str, ...]] = {name: ()}
@@ -139,10 +150,15 @@ def index(out: Path) -> str:
     for name in names():
         if not (out / f"{name}_claims.csv").exists():
             continue
-        rows, claims = read_csv(out / f"{name}_rows.csv"), read_csv(out / f"{name}_claims.csv")
+        try:
+            rows, claims = read_csv(out / f"{name}_rows.csv"), read_csv(out / f"{name}_claims.csv")
+        except (*UNREADABLE, OSError) as error:
+            print(f"nail: {name} is listed in {out}/README.md as damaged ({error})", file=sys.stderr)
+            lines.append(f"| `{name}` | {load(name).summary} | damaged: to be computed again | | | |")
+            continue
         preset = " or ".join(sorted({row["preset"] for row in rows if row.get("preset")})) or "?"
-        revisions = ", ".join(sorted({row["git_revision"][:9] for row in rows}))
-        held = sum(claim["holds"] == "holds" for claim in claims)
+        revisions = ", ".join(sorted({row.get("git_revision", "?")[:9] for row in rows}))
+        held = sum(claim.get("holds") == "holds" for claim in claims)
         lines.append(
             f"| `{name}` | {load(name).summary} | `nail figure {name} --preset {preset}` | {len(rows):,} | "
             f"{held} of {len(claims)} | revision {revisions} |"

@@ -9,6 +9,7 @@ import csv
 import io
 import os
 import re
+import warnings
 from collections import Counter
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +38,10 @@ FITS = {
 }  # fmt: skip
 """columns of NAME.csv that say how a quantity grows (fitted slope with its interval, the theory's) → their headings"""
 VERDICTS = ("holds", "does not hold")
+MADE_BY = "<title>nail: figures and claims</title>"
+"""in the head of each page: the mark of a file that may be written again"""
+MOST_PIXELS = 10**8
+"""of a picture that is read"""
 
 
 class Section(NamedTuple):
@@ -77,16 +82,26 @@ class Section(NamedTuple):
 def write_report(folder: Path, out: Path) -> list[Section]:
     """Write the page about the figures of `folder` to the file `out`; returns what it says.
 
-    Raises `BadInput` if `folder` is not a folder or has no figures, or if `out` is a folder.
+    Raises `BadInput` if `folder` is not a folder or has no figures, or if `out` is a folder or a file that is no such
+    page.
     """
     require(folder.is_dir(), "DIR", folder, "a folder with figures")
     require(not out.is_dir(), "out", out, "a file, not a folder")
+    require(not out.exists() or _is_page(out), "out", out, "a new file, or a page that nail report made")
     names = figure_names(folder)
     if not names:
         raise BadInput(f"DIR must be a folder with figures (NAME.png, NAME_claims.csv), and {folder} has none")
     sections = [read_section(folder, name, out.parent) for name in names]
     write_text(out, render(sections))
     return sections
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file begins as the template does."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return MADE_BY.encode() in file.read(1000)
 
 
 def figure_names(folder: Path) -> list[str]:
@@ -133,16 +148,33 @@ def _picture(path: Path, problems: list[str]) -> tuple[str | None, tuple[int, in
         problems.append(f"{path.name} is not there.")
         return None, (0, 0)
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-    except (OSError, SyntaxError):
-        problems.append(f"{path.name} cannot be read as a picture.")
+        with warnings.catch_warnings():
+            # that a picture is large is said below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = _small(path)
+    except Image.DecompressionBombError:
+        image = None
+    except Exception as error:  # each format has errors of its own
+        problems.append(f"{path.name} cannot be read as a picture ({type(error).__name__}).")
         return None, (0, 0)
-    if image.width > PICTURE_WIDTH:
-        image = image.resize((PICTURE_WIDTH, round(image.height * PICTURE_WIDTH / image.width)), Image.LANCZOS)
+    if image is None:
+        problems.append(f"{path.name} has more than {MOST_PIXELS:,} pixels and is left out.")
+        return None, (0, 0)
     data = io.BytesIO()
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode(), image.size
+
+
+def _small(path: Path) -> Image.Image | None:
+    """A picture at the page's width at most; None if it is too large to be read."""
+    with Image.open(path, formats=("PNG",)) as image:
+        if image.width * image.height > MOST_PIXELS:
+            return None
+        image = image.convert("RGB")
+    if image.width > PICTURE_WIDTH:
+        height = max(1, round(image.height * PICTURE_WIDTH / image.width))
+        image = image.resize((PICTURE_WIDTH, height), Image.LANCZOS)
+    return image
 
 
 def _table(path: Path, problems: list[str], needed: tuple[str, ...] = ()) -> list[Row]:

@@ -5,6 +5,7 @@ both are extras; Weights & Biases writes in its offline mode, without an account
 """
 
 import csv
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,8 @@ METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queri
 """columns that become curves against the number of episodes, where they are there"""
 CHANGING = {*METRICS, "run", "step", "episodes", "position_accuracy", "validation_contexts"}
 """columns that are not a run's configuration or provenance, as `nail.sweep.rows.make_row` writes them"""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,99}")
+"""of a run and of a method, as they may stand in the name of a file"""
 Curves = dict[str, list[tuple[int, int, int | float]]]
 """metric → (update, episodes, value)"""
 
@@ -29,7 +32,8 @@ def write_logs(folder: Path, to: str, out: Path) -> tuple[int, int]:
     """Write one log a training run of `folder` into `out`; returns the numbers of runs and of values.
 
     Tags are the names of the metrics; a run's log is named METHOD-RUN and carries its configuration. Raises `BadInput`
-    if there are no rows of training runs, if `out` holds something already, or if the extra `to` is not installed.
+    if there are no rows of training runs, if a row is none of ours (its names would be those of files), if `out` holds
+    something already, or if the extra `to` is not installed.
     """
     require(folder.is_dir(), "DIR", folder, "a folder with rows.csv or NAME_rows.csv")
     runs = read_runs(folder)
@@ -48,7 +52,7 @@ def write_logs(folder: Path, to: str, out: Path) -> tuple[int, int]:
 def read_runs(folder: Path) -> dict[str, pd.DataFrame]:
     """Rows of training runs by run id, in order of steps; a run that several files hold is taken once.
 
-    Raises `BadInput` for a damaged file.
+    Raises `BadInput` for a damaged file, and for rows that no run can have written.
     """
     tables = []
     for path in sorted({*folder.glob("rows.csv"), *folder.glob("*_rows.csv")}):
@@ -57,11 +61,25 @@ def read_runs(folder: Path) -> dict[str, pd.DataFrame]:
         except (Damaged, UnicodeDecodeError, csv.Error) as error:
             raise BadInput(f"{path} is damaged; compute it again before writing logs") from error
         if {"run", "method", "step", "episodes"} <= set(rows):
+            _check_rows(path, rows)
             tables.append(rows)
     if not tables:
         return {}
     rows = pd.concat(tables).drop_duplicates(["run", "step"], keep="last").sort_values("step")
     return dict(iter(rows.groupby("run")))
+
+
+def _check_rows(path: Path, rows: pd.DataFrame) -> None:
+    """`BadInput` for a name that is not plain enough for a file, and for numbers that do not count updates."""
+    for column in ("run", "method"):
+        bad = [value for value in rows[column].astype(str).unique() if not NAME.fullmatch(value)]
+        if bad:
+            raise BadInput(f"{column} in {path} must be a plain name (letters, digits, - and _), got {bad[0]!r}")
+    for column in ("step", "episodes"):
+        counts = rows[column]
+        whole = pd.api.types.is_integer_dtype(counts) and bool((counts >= 0).all())
+        if not whole:
+            raise BadInput(f"{column} in {path} must be integers of at least 0, and one of them is not")
 
 
 def curves(rows: pd.DataFrame) -> Curves:

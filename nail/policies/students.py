@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nail.checks import require, require_known
+from nail.checks import LARGE, SMALL, require, require_known
 from nail.registry import Options, Table
 
 PRECISIONS = ("float32", "fast-float32", "bfloat16")
 REUSES = ("on", "off")
+MOST = {"width": 65_536, "heads": 65_536, "layers": 256}
+"""option → its largest number: beyond these a program is not compiled in any time"""
 
 
 class Student(NamedTuple):
@@ -31,14 +33,14 @@ class TransformerOptions(Options):
     """Options of the decoder transformer."""
 
     width: int = 512
-    """model width, a multiple of heads"""
+    """model width, a multiple of heads, at most 65536"""
     heads: int = 8
-    """attention heads ≥ 1"""
+    """attention heads, 1 ≤ heads ≤ width"""
     layers: int = 1
-    """decoder blocks ≥ 1"""
+    """decoder blocks, 1 ≤ layers ≤ 256"""
     init_std: float | None = None
-    """standard deviation of the initial weights, > 0 (residual projections: divided by √(2·layers)); default:
-    0.02·√(512/width), which is the paper's 0.02 at width 512 and the same scale of activations at other widths"""
+    """standard deviation of the initial weights, 1e-30 ≤ std ≤ 1e30 (residual projections: divided by √(2·layers));
+    default: 0.02·√(512/width), the paper's 0.02 at width 512 and the same scale of activations at other widths"""
     precision: str = "float32"
     """float32; fast-float32: products as the device prefers them (TF32 on a recent GPU; the same as float32 on a CPU);
     bfloat16: activations and products (parameters, softmax, loss and optimiser stay float32)"""
@@ -53,8 +55,10 @@ class TransformerOptions(Options):
         require_known("reuse", self.reuse, REUSES)
         for name in ("width", "heads", "layers"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
+            require(getattr(self, name) <= MOST[name], name, getattr(self, name), f"at most {MOST[name]}")
         std = self.init_std
-        require(std is None or (math.isfinite(std) and std > 0), "init_std", std, "a finite number above 0")
+        require(std is None or SMALL <= std <= LARGE, "init_std", std,
+                f"in [{SMALL:g}, {LARGE:g}]")  # fmt: skip
         require(self.width % self.heads == 0, "heads", self.heads, f"a divisor of the width ({self.width})")
 
     @property

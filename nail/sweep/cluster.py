@@ -11,19 +11,25 @@ from typing import Any
 
 from nail.checks import BadInput, require
 from nail.sweep.grid import shard
+from nail.sweep.roll_call import meet, parse_address
 from nail.training.config import TrainConfig
 
 
 def join(address: str | None = None, processes: int | None = None, process: int | None = None) -> tuple[int, int]:
     """Join a `jax.distributed` job; returns (index of this process, number of processes).
 
-    Without arguments JAX asks the cluster's own settings. Call it before JAX is used. Raises `BadInput` if that fails.
+    Without arguments JAX asks the cluster's own settings. Call it before JAX is used. Raises `BadInput` if that fails,
+    or if not all processes are there in time.
     """
     import jax
 
+    if address is not None:
+        place = parse_address(address)
+        if processes is not None and process is not None:
+            meet(place, processes, process)
     try:
         jax.distributed.initialize(address, processes, process)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, TypeError, IndexError) as error:
         sentence = next(iter(str(error).splitlines()), type(error).__name__)
         raise BadInput(f"the processes could not be joined ({sentence}); give --coordinator, --processes, --process") \
             from error  # fmt: skip

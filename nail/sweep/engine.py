@@ -17,7 +17,7 @@ from nail.sweep.failures import Failure, Teller
 from nail.sweep.folder import Folder
 from nail.sweep.grid import unique
 from nail.sweep.lot import Lot, Rows
-from nail.sweep.memory import lot_size, most_runs
+from nail.sweep.memory import lot_size, most_runs, require_room
 from nail.sweep.plan import ask, plan
 from nail.sweep.program import Prepared, Programs
 from nail.sweep.rows import make_row
@@ -86,6 +86,8 @@ def sweep(
     if not options.retry_failed:
         done |= set(there.failed)
     mine = tuple(config for config, run in zip(configs, ids, strict=True) if run not in done)
+    for members in group(mine):
+        require_room(members[0])
     experts = {group_key(members[0]): load_expert(members[0]) for members in group(mine)}
     ask(out, {run_id(config): vars(config) for config in (configs if whole is None else unique(whole))})
     if mine:

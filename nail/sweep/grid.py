@@ -2,11 +2,12 @@
 
 import dataclasses
 import itertools
+import math
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nail.checks import BadInput, require
+from nail.checks import MAX_RUNS, BadInput, require
 from nail.training.config import TrainConfig, check, group_key, kinds_of, refuse_unknown, run_id
 
 
@@ -24,6 +25,8 @@ def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
         _field_of(base, name)
         values[name] = tuple(axis)
         require(values[name], f"the axis {name}", "none", "one value or more")
+    count = math.prod(map(len, values.values()))
+    require(count <= MAX_RUNS, "the product of the axes", f"{count} runs", f"at most {MAX_RUNS} runs")
     product = itertools.product(*values.values())
     configs = tuple(check(dataclasses.replace(base, **dict(zip(values, point, strict=True)))) for point in product)
     if len(unique(configs)) < len(configs):
@@ -54,7 +57,7 @@ def shard(configs: Sequence[TrainConfig], index: int, count: int) -> tuple[Train
 def parse_shard(text: str) -> tuple[int, int]:
     """(index, count) of a text "i/n"; raises `BadInput` if it is anything else."""
     index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal()):
+    if not (slash and index.isdecimal() and count.isdecimal() and len(text) < 40):
         raise BadInput(f"shard must be i/n with 1 ≤ i ≤ n, for example 2/4, got {text}")
     require(1 <= int(index) <= int(count), "shard", text, "i/n with 1 ≤ i ≤ n")
     return int(index), int(count)
@@ -82,7 +85,9 @@ def parse_axis(text: str, base: TrainConfig) -> tuple[str, tuple[Any, ...]]:
     for part in filter(None, (part.strip() for part in values.split(","))):
         first, colon, last = part.partition(":")
         if colon and field.type is int:
-            found += range(_value(field, first), _value(field, last))
+            numbers = range(_value(field, first), _value(field, last))
+            require(numbers.stop - numbers.start <= MAX_RUNS, f"the axis {name}", part, f"at most {MAX_RUNS} values")
+            found += numbers
         else:
             found.append(_value(field, part))
     return name, tuple(found)

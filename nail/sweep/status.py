@@ -1,9 +1,9 @@
 """How far a sweep is: runs that are done, running, missing or failed; rate and time left. It changes nothing."""
 
+import fcntl
+import os
 from pathlib import Path
 from typing import NamedTuple
-
-from filelock import Timeout
 
 from nail.checks import BadInput
 from nail.sweep.failures import Failure
@@ -69,12 +69,18 @@ def status(out: Path) -> Status:
 
 
 def is_held(lot: Lot) -> bool:
-    """Whether a process works on a lot."""
+    """Whether a process works on a lot; seen without writing, so that a folder may be one that can only be read."""
     try:
-        with lot.lock.acquire(timeout=0):
-            return False
-    except Timeout:
+        handle = os.open(lot.lock.lock_file, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def rate(lots: list[Lot]) -> float | None:

@@ -20,6 +20,8 @@ from nail.checks import require
 
 MAX_LABELS = 4096
 """largest number of labels for which the plurality is tabulated"""
+MAX_WORK = 4 * 10**9
+"""largest number of multiplications that a table takes: about a minute"""
 BLOCK = 2.5
 """half width, in Poisson standard deviations, of the block of r that shares one tilt: keeps T to about 1e-12"""
 
@@ -66,7 +68,8 @@ def labels_until_sure(n_actions: int, eta: float, tolerance: float) -> int:
     Raises `BadInput` if K exceeds `MAX_LABELS` (η too near 1 for the exact tables).
     """
     rho = overlap(n_actions, eta)
-    labels = 1 if rho <= 0 else int(np.ceil(np.log((n_actions - 1) / tolerance) / -np.log(rho)))
+    least = 1 if rho <= 0 else np.ceil(np.log((n_actions - 1) / tolerance) / -np.log(rho)) if rho < 1 else np.inf
+    labels = int(min(least, 1e18))
     require(
         labels <= MAX_LABELS, f"eta (with {n_actions} actions)", eta,
         f"small enough that {MAX_LABELS} labels settle a plurality to {tolerance:g} (here it takes {labels})",
@@ -79,12 +82,17 @@ def _poisson(k: Integer[np.ndarray, " n"], mean: float) -> Float[np.ndarray, " n
     return np.exp(special.xlogy(k, mean) - special.gammaln(k + 1) - mean)
 
 
-def _split_block(n_actions: int, lowest: int, highest: int, rows: int) -> Float[np.ndarray, "rows block"]:
-    """T(j, r) for j < `rows` and r in lowest..highest, by one Poisson tilt of mean near the middle of the block."""
+def _block_shape(n_actions: int, lowest: int, highest: int, rows: int) -> tuple[float, float, int, int]:
+    """Of a block of `_split_block`: its middle, the tilt's rate, the transform's size, the counts that are summed."""
     middle = max((lowest + highest) / 2, 0.5)
     rate = middle / (n_actions - 1)
     size = int(2 * np.ceil(BLOCK * np.sqrt(middle) + 10 * np.sqrt(middle) + 40))
-    support = int(min(rows, np.ceil(rate + 12 * np.sqrt(rate) + 40)))
+    return middle, rate, size, int(min(rows, np.ceil(rate + 12 * np.sqrt(rate) + 40)))
+
+
+def _split_block(n_actions: int, lowest: int, highest: int, rows: int) -> Float[np.ndarray, "rows block"]:
+    """T(j, r) for j < `rows` and r in lowest..highest, by one Poisson tilt of mean near the middle of the block."""
+    middle, rate, size, support = _block_shape(n_actions, lowest, highest, rows)
     pmf = _poisson(np.arange(support), rate)
     turns = np.exp(-2j * np.pi * (np.outer(np.arange(support), np.arange(size // 2 + 1)) % size) / size)
     upto = np.cumsum(pmf[:, None] * turns, axis=0)
@@ -104,17 +112,23 @@ def _split_block(n_actions: int, lowest: int, highest: int, rows: int) -> Float[
 def tie_split(n_actions: int, labels: int) -> Float[np.ndarray, "rows rows"]:
     """T[j, r] for 0 <= j, r <= `labels`: the module's docstring. Accurate to about 1e-12; read-only, cached.
 
-    Raises `BadInput` if A < 2 or `labels` is outside 0..`MAX_LABELS`.
+    Raises `BadInput` if A < 2, if `labels` is outside 0..`MAX_LABELS`, or if A is too large for so many labels.
     """
     check_setting(1, n_actions)
     require(0 <= labels <= MAX_LABELS, "labels", labels, f"in 0..{MAX_LABELS}")
     rows = labels + 1
-    table = np.empty((rows, rows))
-    lowest = 0
+    blocks, lowest, work = [], 0, 0
     while lowest <= labels:
         highest = min(labels, int(lowest + 4 + 2 * BLOCK * np.sqrt(lowest)))
-        table[:, lowest : highest + 1] = _split_block(n_actions, lowest, highest, rows)
+        blocks.append((lowest, highest))
+        *_, size, support = _block_shape(n_actions, lowest, highest, rows)
+        work += (n_actions - 1) * (size // 2 + 1) * support
         lowest = highest + 1
+    require(work <= MAX_WORK, "the number of actions", n_actions, f"small enough that the exact table of {labels} "
+            f"labels takes at most {MAX_WORK:.0e} multiplications (here {work:.1e})")  # fmt: skip
+    table = np.empty((rows, rows))
+    for lowest, highest in blocks:
+        table[:, lowest : highest + 1] = _split_block(n_actions, lowest, highest, rows)
     table[np.tril_indices(rows, -1)] = 1.0
     table.setflags(write=False)
     return table

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import numbers
 import types
 import typing
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nail.checks import BadInput, require, require_known
+from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS, Task
 from nail.methods import METHOD, trained_methods
@@ -28,6 +27,8 @@ ESTIMATORS = ("mc", "full")
 DECODES = ("sequential", "parallel")
 TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
+MOST = {"n_validation": 10_000_000}
+"""field → largest number of it, where that is less than the largest of a 32-bit counter"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 
 
@@ -51,7 +52,7 @@ class TrainConfig:
     eta: float = 0.2
     """corruption rate η of the uniform noise, 0 ≤ η < 1"""
     expert_temperature: float = 1.0
-    """temperature t of the noisy expert's law π^(1/t) when noise is temperature, t > 0"""
+    """temperature t of the noisy expert's law π^(1/t) when noise is temperature, 1e-30 ≤ t ≤ 1e30"""
     expert: str = "oracle"
     """clean expert: oracle, or the folder of a trained expert (see `nail expert`)"""
     allow_imperfect_expert: bool = False
@@ -61,7 +62,7 @@ class TrainConfig:
     beta: float = 0.5
     """weight β of the reverse KL in nail-beta, interpolation of jsd-beta, 0 ≤ β ≤ 1 (other methods ignore it)"""
     temperature: float | None = None
-    """temperature T ≥ 0 of the student's rollout, 0 is greedy; default: the method's own"""
+    """temperature T of the student's rollout, 0 (greedy) or 1e-30 ≤ T ≤ 1e30; default: the method's own"""
     rule_number: float | None = None
     """number of the rollout rule of a method that has one (top-p: the mass p); default: the rule's own"""
     estimator: str = "mc"
@@ -69,34 +70,36 @@ class TrainConfig:
     channel_aware: bool = False
     """let the student model the clean law and pass it through the known channel before the loss"""
     dagger_rounds: int = 20
-    """rounds i of DAgger in the whole budget; the expert drives with probability β_i = decay^i, rounds ≥ 1"""
+    """rounds i of DAgger in the whole budget; the expert drives with probability β_i = decay^i,
+    1 ≤ rounds < 2^31"""
     dagger_decay: float = 0.5
     """decay of DAgger's β_i from round to round, 0 ≤ decay ≤ 1"""
     dagger_buffer: int = 0
-    """DAgger's data set in episodes, the oldest replaced first; 0 holds the whole budget, batch × steps"""
+    """DAgger's data set in episodes, the oldest replaced first, below 2^31; 0 holds the whole budget, batch × steps"""
     batch: int = 64
-    """episodes per update, ≥ 1"""
+    """episodes per update, 1 ≤ batch < 2^31"""
     steps: int = 46_875
-    """updates ≥ 1; the budget is batch × steps episodes of H expert queries each"""
+    """updates ≥ 1; the budget is batch × steps < 2^32 episodes of H expert queries each"""
     lr: float = 1e-5
-    """AdamW learning rate after warm-up, constant from then on, > 0"""
+    """AdamW learning rate after warm-up, constant from then on, 1e-30 ≤ lr ≤ 1e30"""
     warmup: int = 2_000
-    """linear warm-up from 1e−6, in updates ≥ 0"""
+    """linear warm-up from 1e−6, in updates, 0 ≤ warmup < 2^31"""
     weight_decay: float = 0.0
-    """AdamW weight decay ≥ 0"""
+    """AdamW weight decay, 0 ≤ decay ≤ 1e30"""
     clip: float = 1.0
-    """global-norm clip of the gradient, > 0"""
+    """global-norm clip of the gradient, 1e-30 ≤ clip ≤ 1e30"""
     decode: str = "sequential"
     """rollouts: sequential (token by token), or parallel (passes over the whole chain until it no longer changes, which
     is the same rollout: 1 pass for a student that knows the task, up to H before; `nail bench` times both)"""
     eval_every: int = 500
-    """updates between evaluations ≥ 1; one before the first update and one after the last"""
+    """updates between evaluations, 1 ≤ eval_every < 2^31; one before the first update and one after the last"""
     n_validation: int = 5_000
-    """held-out prompts per evaluation ≥ 1, never trained on (at most a tenth of all p^m)"""
+    """held-out prompts per evaluation, 1 ≤ n_validation ≤ 10,000,000, never trained on (at most a tenth of all p^m)"""
     bank_seed: int = 0
-    """seed of the prompt bank, or of a tabular instance and its chance, shared by all methods and seeds, ≥ 0"""
+    """seed of the prompt bank, or of a tabular instance and its chance, shared by all methods and seeds,
+    0 ≤ seed < 2^31"""
     seed: int = 0
-    """seed of initialisation, noise and rollouts, ≥ 0"""
+    """seed of initialisation, noise and rollouts, 0 ≤ seed < 2^31"""
 
     def __new__(cls, *positional: Any, **fields: Any) -> "TrainConfig":
         """An instance of the class that has the task's fields."""
@@ -219,18 +222,19 @@ def check(config: TrainConfig) -> TrainConfig:
         ("dagger_rounds", 1), ("dagger_buffer", 0), ("batch", 1), ("steps", 1), ("warmup", 0), ("eval_every", 1),
         ("n_validation", 1), ("bank_seed", 0), ("seed", 0),
     ]:  # fmt: skip
-        value = getattr(config, name)
+        value, most = getattr(config, name), MOST.get(name, MAX_COUNT)
         require(value >= least, name, value, f"an integer of at least {least}")
-    require(config.seed < 2**31, "seed", config.seed, "below 2^31")
+        require(value <= most, name, value, f"at most {most}")
     require(config.batch * config.steps < 2**32, "batch × steps", config.batch * config.steps, "below 2^32 episodes")
     require(0 <= config.eta < 1, "eta", config.eta, "in [0, 1)")
+    require(np.float32(config.eta) < 1, "eta", config.eta, "below 1 when it is rounded to 32 bits")
     require(0 <= config.beta <= 1, "beta", config.beta, "in [0, 1]")
     require(0 <= config.dagger_decay <= 1, "dagger_decay", config.dagger_decay, "in [0, 1]")
     if config.temperature is not None:
-        _require_finite(config, "temperature", lambda x: x >= 0, "a finite number of at least 0")
+        _require_kept(config, "temperature", zero=True)
     for name in ("expert_temperature", "lr", "clip"):
-        _require_finite(config, name, lambda x: x > 0, "a finite number above 0")
-    _require_finite(config, "weight_decay", lambda x: x >= 0, "a finite number of at least 0")
+        _require_kept(config, name)
+    require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
     _check_rule(config)
     if config.dagger_buffer:
         require(
@@ -253,9 +257,11 @@ def _check_rule(config: TrainConfig) -> None:
                 f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
 
 
-def _require_finite(config: TrainConfig, name: str, ok: Any, allowed: str) -> None:
+def _require_kept(config: TrainConfig, name: str, zero: bool = False) -> None:
+    """A positive number (or `zero`) is one that a program keeps in 32 bits."""
     value = getattr(config, name)
-    require(math.isfinite(value) and ok(value), name, value, allowed)
+    said = f"{'0, or ' if zero else ''}in [{SMALL:g}, {LARGE:g}]"
+    require((zero and value == 0) or SMALL <= value <= LARGE, name, value, said)
 
 
 def static_part(config: TrainConfig) -> dict[str, Any]:

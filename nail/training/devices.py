@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from nail.checks import BadInput
+
 SHORT = 2_000
 """updates of a run, up to which its program is compiled quickly instead of well"""
 
@@ -27,6 +29,17 @@ def use_all_cores() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     if "host_platform_device_count" not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def require_devices() -> None:
+    """Raise `BadInput` with one sentence if JAX has no device of the kind that it is told to use."""
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:
+        # JAX asserts that one kind of all that it may use is there
+        sentence = next(iter(str(error).splitlines()), "none of these")
+        asked = jax.config.jax_platforms or "unset"
+        raise BadInput(f"JAX_PLATFORMS must name a kind of device that is here, got {asked} ({sentence})") from error
 
 
 def over_runs(one_run: Callable, donate: int | None = None) -> Callable:
