@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -33,27 +34,39 @@ def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
         if Path(part).resolve() == Path(out).resolve():
             raise BadInput(f"out must be none of the parts, got {out}")
     out = open_folder(out)
-    there = Folder.read(*map(Path, parts), out)
-    refuse_damage([*map(Path, parts), out], there)
-    refuse_conflicts(there.lots)
-    source = _source_of({seen.lot.source for seen in there.lots if not seen.lot.figure}, there.source, any_revision)
     with FileLock(out / "plan.lock"):
+        there = Folder.read(*map(Path, parts), out)
+        refuse_damage([*map(Path, parts), out], there)
+        refuse_conflicts(there.lots)
+        sources = {seen.lot.source for seen in there.lots if not seen.lot.figure}
+        source = _source_of(sources, there.source, any_revision)
         for part in map(Path, parts):
+            _copy_missing(part / "asked", out / "asked")
             for path in (part / "runs").glob("*/lot.json"):
                 _copy_missing(path.parent, out / "runs" / path.parent.name)
-            _copy_missing(part / "asked", out / "asked")
     runs = [run for run, fields in asked(out).items() if "figure" not in fields]
     return collect(out, runs, source, any_revision)[0]
 
 
 def refuse_damage(folders: Sequence[Path], there: Folder) -> None:
     """Raise `BadInput` naming the first file of `folders` that is a symbolic link or damaged."""
-    damaged = list(there.damaged.values())
+    damaged: list[BadInput] = list(there.damaged.values())
+    wanted: dict[str, dict[str, Any]] = {}
     for folder in folders:
-        damaged += read_requests(folder)[1]
+        found, lost = read_requests(folder)
+        wanted |= found
+        damaged += lost
+        damaged += [
+            Damaged(f"{rows.parent / 'lot.json'} is not there")
+            for rows in folder.glob("runs/*/rows") if not (rows.parent / "lot.json").exists()
+        ]  # fmt: skip
         for path in (*folder.glob("runs/*"), *folder.glob("runs/*/**/*"), *folder.glob("asked/*")):
             if path.is_symlink():
                 raise BadInput(f"a part must hold no symbolic links, and {path} is one")
+    damaged += [
+        Damaged(f"{seen.lot.folder} holds runs that nothing in {seen.lot.folder.parents[1] / 'asked'} asks for")
+        for seen in there.lots if not (seen.lot.figure or set(seen.lot.ids) <= wanted.keys())
+    ]  # fmt: skip
     if damaged:
         raise BadInput(f"{damaged[0]}; {AGAIN}")
 

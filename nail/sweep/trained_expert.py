@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from filelock import FileLock
 
 from nail.checks import BadInput
-from nail.sweep.seal import hash_of, read_json, read_tree, write_json, write_tree
+from nail.sweep.seal import hash_of, read_json, read_tree, set_aside, write_json, write_tree
 from nail.sweep.store import Damaged
 from nail.training.config import TrainConfig, content_hash
 from nail.training.evaluate import Evaluation, evaluate
@@ -31,6 +31,9 @@ def save_expert(folder: Path, config: TrainConfig, params: Any) -> None:
     fields = dataclasses.asdict(config)
     name = f"expert-{hash_of(params)}.npz"
     with FileLock(folder / "expert.lock"):
+        for path in (folder / name, folder / "expert.json"):
+            if path.is_dir():
+                set_aside(path, Damaged(f"{path} is not a file"))
         write_tree(folder / name, params, _place(fields))
         write_json(folder / "expert.json", {"config": fields, "params": name})
         for older in (*folder.glob("expert-*.npz"), *folder.glob(".expert*")):
