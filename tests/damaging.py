@@ -52,8 +52,8 @@ def flipped(at):
 
 def other_digit(b):
     """The last digit but ten becomes another one."""
-    i = [i for i, c in enumerate(b) if 48 <= c < 58][-10:][0]
-    return b[:i] + bytes([48 + (b[i] - 47) % 10]) + b[i + 1 :]
+    at = [i for i, c in enumerate(b) if 48 <= c < 58][-10:][:1]
+    return b"".join(bytes([48 + (c - 47) % 10]) if i in at else bytes([c]) for i, c in enumerate(b))
 
 
 CONTENT = {
@@ -75,7 +75,7 @@ CONTENT = {
     "deep": lambda b: b"[" * 100_000,
     "a long field": lambda b: b[: len(b) // 2] + b"9" * 140_000 + b[len(b) // 2 :],
 }  # fmt: skip
-OTHERS = ("a folder", "a pipe", "a bare array", "swapped with its like", "swapped with another")
+OTHERS = ("lost", "a folder", "a pipe", "a bare array", "swapped with its like", "swapped with another")
 DAMAGES = (*CONTENT, *OTHERS)
 
 
@@ -103,7 +103,7 @@ def damage(out, path, how):
             path.mkdir()
         elif how == "a pipe":
             os.mkfifo(path)
-        else:
+        elif how == "a bare array":
             with path.open("wb") as file:
                 np.save(file, np.arange(3))
     return True

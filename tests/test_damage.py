@@ -4,9 +4,13 @@ A folder is damaged in one place, then looked at, joined with others, and finish
 Each of these ends by itself with an exit code, and where that is what it is without damage, so is the table.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -96,13 +100,14 @@ def expert(made, tmp_path):
 
 
 def test_a_damaged_expert_is_a_sentence(expert, tmp_path):
-    """Of each of its files."""
+    """Of each of its files; the sentence names the folder, and the file if there is one."""
     out, config = expert
     for path in (out / "expert.json", *out.glob("expert-*.npz")):
         for how in (how for how in DAMAGES if how not in ("a byte order mark", "swapped with its like")):
             copy = shutil.copytree(out, tmp_path / "copy")
             damage(copy, copy / path.name, how)
-            with pytest.raises(BadInput, match=rf"{copy} is damaged: {copy / path.name}"):
+            named = rf"{copy} is damaged: {copy / path.name}|a folder with a trained expert, got {copy}"
+            with pytest.raises(BadInput, match=named):
                 load_expert(dataclasses.replace(config, expert=str(copy)))
             shutil.rmtree(copy)
 
@@ -238,3 +243,47 @@ def test_links_are_not_joined(made, tmp_path, name):
     link.symlink_to(tmp_path / "elsewhere")
     assert main(["sweep", "merge", str(out), "--out", str(tmp_path / "joined")]) == 2
     assert not list((tmp_path / "joined").glob("runs/*"))
+
+
+def test_killed_while_mending(made, tmp_path):
+    """At every file that is set aside or put in its place, one further each time, until nothing is left to mend."""
+    whole, _ = made("finished")
+    out, kills = shutil.copytree(whole, tmp_path / "out"), 0
+    for path in (*out.glob("runs/*/lot.json"), *out.glob("asked/*"), *out.glob("runs/*/rows/00001.csv")):
+        damage(out, path, "halved")
+    for at in range(1, 100):
+        with dying(at) as calls, contextlib.suppress(Killed):
+            main([*SWEEP, "--out", str(out)])
+        if len(calls) < at:
+            break
+        kills += 1
+    assert 5 <= kills < 50
+    assert table(out) == table(whole)
+    assert len(list(out.rglob("*.damaged*"))) >= 5
+    assert main(["sweep", "merge", str(out), "--out", str(tmp_path / "joined")]) == 0
+    assert table(tmp_path / "joined") == table(whole)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_killed_while_another_expert_is_kept(expert, at):
+    """The one that was there is there until the new one is whole."""
+    out, config = expert
+    right = load_expert(config)
+    with dying(at), pytest.raises(Killed):
+        save_expert(out, dataclasses.replace(config, expert="oracle", seed=1), right + 1)
+    np.testing.assert_array_equal(load_expert(config), right)
+    save_expert(out, dataclasses.replace(config, expert="oracle", seed=1), right + 1)
+    np.testing.assert_array_equal(load_expert(config), right + 1)
+    assert len(list(out.glob("*.npz"))) == 1
+
+
+@pytest.mark.slow
+def test_an_expert_of_two_devices_is_used_on_one(tmp_path):
+    """By the commands, in processes with as many."""
+    for devices, command in (("2", EXPERT), ("1", [*EXPERT[1:], "--allow-imperfect-expert", f"--expert={tmp_path}/0"])):
+        train = [] if command is EXPERT else ["train"]
+        done = subprocess.run(
+            [sys.executable, "-m", "nail.cli.main", *train, *command, "--out", tmp_path / str(len(train))],
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": devices}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr

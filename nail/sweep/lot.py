@@ -254,8 +254,7 @@ class Lot:
     def tidy(self) -> None:
         """Remove checkpoints, and what a kill left half written."""
         shutil.rmtree(self.folder / "state", ignore_errors=True)
-        for path in (*self.folder.glob("*/.*"), *self.folder.glob(".lot.json.*"), *self.folder.glob(".params.npz.*")):
-            path.unlink(missing_ok=True)
+        remove_half_written(self.folder)
 
     @property
     def _first(self) -> dict[str, Any]:
@@ -274,6 +273,12 @@ class Lot:
 
     def _state(self, segment: int) -> Path:
         return self.folder / "state" / f"{segment}.npz"
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a kill left half written in a lot's folder; only for who holds its lock."""
+    for path in (*folder.glob("*/.*"), *folder.glob(".lot.json.*"), *folder.glob(".params.npz.*")):
+        path.unlink(missing_ok=True)
 
 
 def _is_manifest(found: dict[str, Any]) -> bool:

@@ -1,19 +1,19 @@
 """Joining folders that hold parts of a sweep."""
 
+import contextlib
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from nail.checks import BadInput
 from nail.sweep.failures import name_of
 from nail.sweep.folder import Folder, Seen, collect
 from nail.sweep.identity import provenance
-from nail.sweep.lot import Lot, Rows
+from nail.sweep.lot import Lot, Rows, remove_half_written
 from nail.sweep.plan import asked, read_requests
 from nail.sweep.store import MARKER, Damaged, open_folder
 
@@ -43,32 +43,29 @@ def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
         for part in map(Path, parts):
             _copy_missing(part / "asked", out / "asked")
             for path in (part / "runs").glob("*/lot.json"):
-                _copy_missing(path.parent, out / "runs" / path.parent.name)
+                _copy_lot(path.parent, out / "runs" / path.parent.name)
     runs = [run for run, fields in asked(out).items() if "figure" not in fields]
     return collect(out, runs, source, any_revision)[0]
 
 
 def refuse_damage(folders: Sequence[Path], there: Folder) -> None:
-    """Raise `BadInput` naming the first file of `folders` that is a symbolic link or damaged."""
-    damaged: list[BadInput] = list(there.damaged.values())
-    wanted: dict[str, dict[str, Any]] = {}
+    """Raise `BadInput` naming the first file of `folders` that is a symbolic link, damaged or lost."""
+    requests = [read_requests(folder) for folder in folders]
     for folder in folders:
-        found, lost = read_requests(folder)
-        wanted |= found
-        damaged += lost
-        damaged += [
-            Damaged(f"{rows.parent / 'lot.json'} is not there")
-            for rows in folder.glob("runs/*/rows") if not (rows.parent / "lot.json").exists()
-        ]  # fmt: skip
         for path in (*folder.glob("runs/*"), *folder.glob("runs/*/**/*"), *folder.glob("asked/*")):
             if path.is_symlink():
                 raise BadInput(f"a part must hold no symbolic links, and {path} is one")
-    damaged += [
-        Damaged(f"{seen.lot.folder} holds runs that nothing in {seen.lot.folder.parents[1] / 'asked'} asks for")
-        for seen in there.lots if not (seen.lot.figure or set(seen.lot.ids) <= wanted.keys())
-    ]  # fmt: skip
-    if damaged:
-        raise BadInput(f"{damaged[0]}; {AGAIN}")
+    manifests = [rows.parent / "lot.json" for folder in folders for rows in folder.glob("runs/*/rows")]
+    lost = [path for path in manifests if not path.exists()]
+    for lot in (seen.lot for seen in there.lots):
+        # they are written one after the other
+        lost += [lot.part(k) for k in range(lot.parts_done()) if not lot.part(k).exists()]
+        if not (lot.figure or any(set(lot.ids) <= found.keys() for found, _ in requests)):
+            lost.append(lot.folder.parents[1] / "asked")
+    damaged = [*there.damaged.values(), *(damage for _, found in requests for damage in found)]
+    sentences = [*map(str, damaged), *(f"{path} is not there, or not all of it" for path in lost)]
+    if sentences:
+        raise BadInput(f"{sentences[0]}; {AGAIN}")
 
 
 def refuse_conflicts(lots: Sequence[Seen]) -> None:
@@ -113,6 +110,12 @@ def _source_of(sources: set[str], present: str, any_revision: bool) -> str:
             "--any-revision mixes them"
         )
     return sources.pop()
+
+
+def _copy_lot(source: Path, target: Path) -> None:
+    _copy_missing(source, target)
+    with contextlib.suppress(Timeout), FileLock(target.with_suffix(".lock"), timeout=0):
+        remove_half_written(target)
 
 
 def _copy_missing(source: Path, target: Path) -> None:

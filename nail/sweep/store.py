@@ -44,7 +44,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, *content: bytes) -> None:
-    """Write a file under another name, flush it to the disk, rename it."""
+    """Write a file under another name, flush it to the disk, rename it; raises `BadInput` if a folder is there."""
+    if path.is_dir():
+        raise BadInput(f"{path} must be a file that can be written, and it is a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
