@@ -77,6 +77,11 @@ CONTENT = {
 }  # fmt: skip
 OTHERS = ("lost", "a folder", "a pipe", "a bare array", "swapped with its like", "swapped with another")
 DAMAGES = (*CONTENT, *OTHERS)
+CASES = [(kind, how) for kind in ("finished", "unfinished") for how in DAMAGES] + [
+    (kind, how) for kind in ("failed", "trained", "points")
+    for how in ("emptied", "halved", "flipped amid", "another digit", "an empty object", "lost", "a folder")
+]  # fmt: skip
+"""folder and damage; each is tried on one file of every kind"""
 
 
 def damage(out, path, how):
@@ -133,10 +138,8 @@ def ends_of(out, command, whole, scratch):
         code = main(["sweep", "merge", str(part), "--out", str(joined)])
         found.append((code, table(joined)))
         shutil.rmtree(joined, ignore_errors=True)
-    for _ in range(2):
-        code = main([*command, "--out", str(out)])
-        found.append((code, table(out, "toy_rows.csv" if "toy" in command else "rows.csv")))
-    return found
+    code = main([*command, "--out", str(out)])
+    return [*found, (code, table(out, "toy_rows.csv" if "toy" in command else "rows.csv"))]
 
 
 def is_pipe(path):

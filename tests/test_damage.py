@@ -1,6 +1,6 @@
 """Damage to every kind of file of a folder: a clear sentence or a clean recovery, and never another table.
 
-A folder is damaged in one place, then looked at, joined with others, and finished by the command that made it, twice.
+A folder is damaged in one place, then looked at, joined with others, and finished by the command that made it.
 Each of these ends by itself with an exit code, and where that is what it is without damage, so is the table.
 """
 
@@ -15,7 +15,7 @@ import sys
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from damaging import COMMANDS, CONFIGS, DAMAGES, EXPERT, SWEEP, USER, damage, ends_of, kinds_in, table, toy
+from damaging import CASES, COMMANDS, CONFIGS, DAMAGES, EXPERT, SWEEP, USER, damage, ends_of, kinds_in, table, toy
 from sweeping import QUICK, Killed, dying, parts, prepared_once, rows_in
 
 from nail.checks import BadInput
@@ -74,20 +74,13 @@ def try_damage(made, tmp_path, capsys, kind, how):
         shutil.rmtree(out)
 
 
-@pytest.mark.parametrize(
-    ("kind", "how"),
-    [
-        ("unfinished", "another digit"),
-        ("failed", "an empty object"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "how"), [("unfinished", "another digit"), ("failed", "an empty object")])
 def test_some_damage(made, tmp_path, capsys, kind, how):
     try_damage(made, tmp_path, capsys, kind, how)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", DAMAGES)
-@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize(("kind", "how"), CASES)
 def test_damage(made, tmp_path, capsys, kind, how):
     try_damage(made, tmp_path, capsys, kind, how)
 

@@ -10,18 +10,21 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
 
 from nail.checks import BadInput
-from nail.sweep.store import Damaged, content_of, write_bytes, write_text
+from nail.sweep.store import Damaged, content_of, require_file, write_bytes, write_text, write_whole
 
 KEY = "sha256"
 """of a JSON object: the hash of the rest"""
 SEAL = re.compile(rb"#([0-9a-f]{64})((?: [0-9a-f]+)*)\n")
 """the last line of other files: the hash, then the note"""
+LENGTH = 66
+"""bytes of a seal without a note"""
+CHUNK = 2**20
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -49,7 +52,7 @@ def read_json(path: Path) -> tuple[Any, bool]:
 def write_sealed(path: Path, content: bytes, place: str, note: str = "") -> None:
     """Write content that belongs to `place`, whole or not at all; `note` is hexadecimal words that are kept with it."""
     tail = f" {note}" if note else ""
-    write_bytes(path, content, f"#{_hash(content, place + tail)}{tail}\n".encode())
+    write_bytes(path, content + f"#{_hash(content, place + tail)}{tail}\n".encode())
 
 
 def read_sealed(path: Path, place: str, must: bool = True) -> tuple[bytes, str]:
@@ -72,15 +75,29 @@ def read_sealed(path: Path, place: str, must: bool = True) -> tuple[bytes, str]:
 
 def write_arrays(path: Path, arrays: dict[str, Any], place: str) -> None:
     """Write named arrays as a sealed .npz file, whole or not at all."""
-    file = io.BytesIO()
-    np.savez(file, **jax.device_get(arrays))
-    write_sealed(path, file.getvalue(), place)
+
+    def write(file: IO[bytes]) -> None:
+        np.savez(file, **jax.device_get(arrays))
+        end = file.seek(0, io.SEEK_END)
+        seal = f"#{_hash_of_file(file, end, place)}\n"
+        file.seek(end)
+        file.write(seal.encode())
+
+    write_whole(path, write)
 
 
 def read_arrays(path: Path, place: str) -> dict[str, np.ndarray]:
     """Named arrays of a sealed .npz file; raises what `read_sealed` raises."""
-    with np.load(io.BytesIO(read_sealed(path, place)[0])) as file:
-        return {name: file[name] for name in file.files}
+    require_file(path)
+    with path.open("rb") as file:
+        end = file.seek(0, io.SEEK_END) - LENGTH
+        file.seek(max(0, end))
+        seal = SEAL.fullmatch(file.read())
+        if seal is None or _hash_of_file(file, end, place).encode() != seal[1]:
+            raise Damaged(f"{path} is not as it was written, or belongs elsewhere")
+        file.seek(0)
+        with np.load(file) as found:
+            return {name: found[name] for name in found.files}
 
 
 def write_tree(path: Path, tree: Any, place: str) -> None:
@@ -122,8 +139,14 @@ def _named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(at) or "array": leaf for at, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _hash(content: bytes, place: str = "") -> str:
-    found = hashlib.sha256(place.encode())
-    found.update(b"\n")
-    found.update(content)
+def _hash_of_file(file: IO[bytes], end: int, place: str) -> str:
+    """`_hash` of the first `end` bytes of a file, which may be large."""
+    found = hashlib.sha256(f"{place}\n".encode())
+    file.seek(0)
+    for at in range(0, end, CHUNK):
+        found.update(file.read(min(CHUNK, end - at)))
     return found.hexdigest()
+
+
+def _hash(content: bytes, place: str = "") -> str:
+    return hashlib.sha256(f"{place}\n".encode() + content).hexdigest()

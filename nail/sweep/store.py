@@ -5,8 +5,9 @@ import io
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nail.checks import BadInput
 
@@ -43,15 +44,20 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, *content: bytes) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or none, also after a crash."""
+    write_whole(path, lambda file: file.write(content))
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file under another name, flush it to the disk, rename it; raises `BadInput` if a folder is there."""
     if path.is_dir():
         raise BadInput(f"{path} must be a file that can be written, and it is a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(content)
+        with os.fdopen(handle, "w+b") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -62,10 +68,15 @@ def write_bytes(path: Path, *content: bytes) -> None:
 
 
 def content_of(path: Path) -> bytes:
-    """The bytes of a file; raises `Damaged` if something else has its name (a pipe would be waited for)."""
+    """The bytes of a file; raises `Damaged` if something else has its name."""
+    require_file(path)
+    return path.read_bytes()
+
+
+def require_file(path: Path) -> None:
+    """Raise `Damaged` if something is there that is no file (a pipe would be waited for)."""
     if path.exists() and not path.is_file():
         raise Damaged(f"{path} is not a file")
-    return path.read_bytes()
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
