@@ -20,7 +20,7 @@ CONFIGS = grid(dataclasses.replace(BASE, steps=6), seed=range(4))
 COMMANDS = {
     "finished": SWEEP,
     "unfinished": SWEEP,
-    "failed": ["sweep", "grid", *SHORT, "--vary=lr=0.1,1e38", "--vary=seed=0:2", "--runs-per-lot=2"],
+    "failed": ["sweep", "grid", *SHORT, "--vary=seed=0:2", "--vary=lr=0.1,1e38", "--runs-per-lot=2"],
     "trained": ["train", *SHORT, "--seeds=2"],
     "points": ["figure", "toy", "--preset=smoke"],
 }

@@ -1,5 +1,7 @@
 """Sealed files: each bit counts, and so does the place."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,12 @@ def test_what_is_set_aside_is_kept(tmp_path, capsys):
     assert [(tmp_path / f"file.damaged{n}").read_text() for n in ("", 2, 3)] == ["one", "two", "three"]
     assert not path.exists()
     assert capsys.readouterr().err.count("computed again\n") == 3
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for path in tmp_path.iterdir():
+        for read in (read_json, lambda path: read_sealed(path, ""), lambda path: read_tree(path, "", TREE)):
+            with pytest.raises(Damaged, match="is not a file"):
+                read(path)

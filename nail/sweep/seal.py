@@ -37,8 +37,9 @@ def read_json(path: Path) -> tuple[Any, bool]:
 
     Raises `Damaged` if it is neither or not what was written, `FileNotFoundError` if there is none.
     """
+    content = content_of(path)
     try:
-        value = json.loads(content_of(path))
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is cut off or garbled") from error
     if not (value and isinstance(value, (dict, list))):
