@@ -195,7 +195,7 @@ def test_a_foreign_checkpoint_is_left_alone(made, tmp_path, capsys):
     """Another name, another lot's, another segment's."""
     (whole, sound) = made("unfinished")
     (state,) = whole.glob("runs/*/state/1.npz")
-    for name in ("abc", "2", "1"):
+    for name in ("abc", "02", "2", "1"):
         out = shutil.copytree(whole, tmp_path / name)
         here = (out / state.relative_to(whole)).with_stem(name)
         if name == "1":

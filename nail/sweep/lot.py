@@ -269,7 +269,8 @@ class Lot:
         return f"{self.folder.name}/{path.relative_to(self.folder)}"
 
     def _segments_with_state(self) -> list[int]:
-        return [int(path.stem) for path in (self.folder / "state").glob("[!.]*.npz") if path.stem.isdecimal()]
+        stems = [path.stem for path in (self.folder / "state").glob("[!.]*.npz")]
+        return [int(stem) for stem in stems if stem.isdecimal() and stem == str(int(stem))]
 
     def _state(self, segment: int) -> Path:
         return self.folder / "state" / f"{segment}.npz"
