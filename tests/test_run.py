@@ -31,6 +31,7 @@ from sweeping import (
     nail,
     parts,
     prepared_once,
+    rows_in,
     table,
     times,
     worker,
@@ -43,7 +44,7 @@ from nail.sweep.engine import sweep
 from nail.sweep.folder import Folder
 from nail.sweep.run import RunsFailed, rows_of, run
 from nail.sweep.status import status
-from nail.sweep.store import open_folder, read_csv
+from nail.sweep.store import open_folder
 from nail.sweep.table import read_rows
 from nail.training import train
 
@@ -227,7 +228,7 @@ def test_a_loss_that_is_not_finite_fails_its_run_only(tmp_path, unbroken):
         rows_of((CONFIGS[0], wild, *CONFIGS[1:]), open_folder(tmp_path), checkpoint_seconds=0.0, runs_per_lot=2)
     (failure,) = failed.value.failures
     assert failure.step >= 0
-    assert any({failure.run, IDS[0]} <= {row["run"] for row in read_csv(part)} for part in parts(tmp_path))
+    assert any({failure.run, IDS[0]} <= {row["run"] for row in rows_in(part)} for part in parts(tmp_path))
     assert table(finished(tmp_path)) == unbroken
     with pytest.raises(RunsFailed, match=r"nail sweep … --out .* --retry-failed"):
         rows_of((wild,), open_folder(tmp_path))

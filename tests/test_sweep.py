@@ -7,7 +7,20 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sweeping import BASE, CONFIGS, IDS, OPTIONS, QUICK, SEGMENTS, finished, parts, prepared_once, table
+from sweeping import (
+    BASE,
+    CONFIGS,
+    IDS,
+    OPTIONS,
+    QUICK,
+    SEGMENTS,
+    finished,
+    parts,
+    prepared_once,
+    rewrite,
+    rows_in,
+    table,
+)
 
 from nail.checks import BadInput
 from nail.cli.bench.sweeps import bench_sweep
@@ -162,9 +175,9 @@ def test_a_folder_is_read_as_often_as_it_must_be(out, monkeypatch):
 
     Rows of what was done before are read once more, when they are collected.
     """
-    reads, rows, real, read_rows = [], [], Lot.read, Lot.read_rows
+    reads, rows, real, read_part = [], [], Lot.read, Lot.read_part
     monkeypatch.setattr(Lot, "read", staticmethod(lambda folder: reads.append(folder) or real(folder)))
-    monkeypatch.setattr(Lot, "read_rows", lambda lot, k: rows.append(k) or read_rows(lot, k))
+    monkeypatch.setattr(Lot, "read_part", lambda lot, k: rows.append(k) or read_part(lot, k))
     finished(out, CONFIGS[:2])
     assert len(reads) == 1  # of the one lot that there was: after its runs
     reads.clear(), rows.clear()
@@ -256,10 +269,8 @@ def test_conflicting_parts_are_refused(tmp_path, unbroken):
     finished(two, CONFIGS[1:3])
     assert table(merge([one, two], tmp_path / "joined")) == unbroken
     part = parts(two)[3]
-    rows = read_csv(part)
-    rows[1]["val_loss"] = "0.125"
-    part.write_text(to_csv(rows))
-    with pytest.raises(BadInput, match=rows[1]["run"]):
+    rewrite(part, lambda rows: rows[1].update(val_loss="0.125"))
+    with pytest.raises(BadInput, match=rows_in(part)[1]["run"]):
         merge([one, two], tmp_path / "other")
     assert not lots_in(tmp_path / "other")
 

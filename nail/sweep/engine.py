@@ -77,14 +77,14 @@ def sweep(
     if options.runs_per_lot is not None:
         require(options.runs_per_lot >= 1, "runs_per_lot", options.runs_per_lot, "an integer of at least 1")
     outcome, there, ids = Outcome(), Folder.read(out), [run_id(config) for config in configs]
-    done = set(there.rows(ids))
+    done = {run for run in there.rows(ids) if there.owner[run].lot.has(options.keep_params)}
     if options.any_revision:
         done |= set(there.rows_of_others(set(ids) - done))
     else:
         hint = " (nail sweep … --any-revision takes those that are done)"
         there.warn_of_other_sources(out, ids, hint=hint)
     if not options.retry_failed:
-        done |= set(there.failed)
+        done |= set(there.failed) - there.lost
     mine = tuple(config for config, run in zip(configs, ids, strict=True) if run not in done)
     for members in group(mine):
         require_room(members[0])
@@ -119,7 +119,7 @@ def _planned(
 
     for members in group(tuple(c for c in configs if run_id(c) not in there.owner)):
         size_of(members)
-    return plan(out, configs, there.source, size_of, options.retry_failed)
+    return plan(out, configs, there.source, size_of, options.retry_failed, options.keep_params)
 
 
 def _work(todo: list[Lot], experts: dict[str, Any], options: Options, outcome: Outcome) -> None:
@@ -165,7 +165,7 @@ class Worker:
         name = f"{lot.configs[0].method}, {len(lot.ids)} runs"
         try:
             with lot.lock.acquire(timeout=patience):
-                if lot.settled():
+                if lot.settled(self.options.keep_params):
                     self.bar.update(lot.episodes())
                     return True
                 self.outcome.lots.append(lot.folder.name)
@@ -192,6 +192,7 @@ class Worker:
     def _run(self, lot: Lot, program: Prepared) -> None:
         """From the newest checkpoint to the end."""
         configs, numbers = lot.configs, program.numbers
+        lot.set_aside_damaged(self.options.keep_params)
         resumed = lot.load_state(lambda: jax.eval_shape(program.init, numbers))
         if resumed is None:
             segment, state = 0, program.init(numbers)
@@ -209,7 +210,7 @@ class Worker:
             if self.options.keep_params and segment == lot.n_segments - 1:
                 # before the last rows: once those are there the lot is done
                 lot.save_params(jax.tree.map(lambda x: x[: len(configs)], state.params))
-            lot.write_rows(segment, rows)
+            lot.write_rows(segment, rows, lot.failures())
             segment += 1
             self.bar.update(lot.episodes(segment + 1) - lot.episodes(segment))
             if begun - saved >= pause and segment < lot.n_segments:

@@ -1,17 +1,17 @@
 """Runs and points that failed: what is kept of the error, how it is said, and the sentence that a command ends with."""
 
 import datetime
-import json
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nail.registry import installed
 from nail.sweep.identity import git_revision
-from nail.sweep.store import write_text
+from nail.sweep.seal import read_json, write_json
+from nail.sweep.store import Damaged
 
 COMMAND = "`nail sweep … --out {out} --retry-failed` tries them again"
 PYTHON = "`run(…, {out!r}, retry_failed=True)` tries them again"
@@ -38,6 +38,11 @@ class Failure(NamedTuple):
     """UTC, ISO 8601"""
     traceback: str = ""
     """of an exception"""
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether its file is damaged: then the run is tried again by itself."""
+        return not self.time
 
 
 class RunsFailed(ArithmeticError):
@@ -69,8 +74,7 @@ class Teller:
                 self.write(trace.rstrip(), file=sys.stderr)
             for run, fields in runs.items():
                 found = Failure(run, name_of(fields), sentence, step, git_revision(), source, now, trace)
-                text = json.dumps(found._asdict(), indent=1, ensure_ascii=False) + "\n"
-                write_text(folder / "failed" / f"{run}.json", text)
+                write_json(folder / "failed" / f"{run}.json", found._asdict())
                 self.write(f"nail: {found.name} failed: {sentence}; the others go on", file=sys.stderr)
 
 
@@ -90,6 +94,21 @@ def name_of(fields: dict[str, Any]) -> str:
     return ", ".join([first, *(f"{name} {fields[name]}" for name in shown)])
 
 
-def read_failures(folder: Path) -> dict[str, Failure]:
-    """run → failure, of those kept in a folder."""
-    return {path.stem: Failure(**json.loads(path.read_text())) for path in sorted(folder.glob("[!.]*.json"))}
+def read_failures(folder: Path, runs: Mapping[str, dict[str, Any]]) -> dict[str, Failure]:
+    """run → failure, of those of `runs` (id → fields) that have one in a folder; a damaged one says so of itself."""
+    found = {}
+    for path in sorted(folder.glob("[!.]*.json")):
+        if path.stem in runs:
+            found[path.stem] = _read_failure(path, runs[path.stem])
+    return found
+
+
+def _read_failure(path: Path, fields: dict[str, Any]) -> Failure:
+    try:
+        value, _ = read_json(path)
+        if isinstance(value, dict) and set(value) == set(Failure._fields) and value["run"] == path.stem:
+            return Failure(**value)
+        sentence = f"{path} is not the error of this run"
+    except Damaged as damage:
+        sentence = str(damage)
+    return Failure(path.stem, name_of(fields), f"it failed, and its error was lost: {sentence}", -1, "", "", "")

@@ -5,13 +5,15 @@ Other processes may write meanwhile, so what is decided is decided under a lock,
 
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from nail.sweep.failures import Failure
 from nail.sweep.identity import source_hash
 from nail.sweep.lot import Lot, Rows
+from nail.sweep.seal import set_aside
+from nail.sweep.store import Damaged
 from nail.training.config import TrainConfig, run_id
 
 
@@ -32,10 +34,10 @@ class Seen:
         """run → its rows in order of steps, of the runs that are done; read when they are first wanted."""
         return self.lot.rows(self.failed)
 
-    @property
-    def settled(self) -> bool:
-        """Whether there is nothing left to do: all rows are there, or all its runs failed."""
-        return set(self.lot.ids) <= set(self.failed) or bool(self.rows)
+    def settled(self, params: bool = False) -> bool:
+        """Whether there is nothing left to do: each run has all its rows (and `params` are there), or has failed."""
+        failed, ids = set(self.failed), set(self.lot.ids)
+        return ids <= failed or (ids <= failed | set(self.rows) and self.lot.has(params))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +47,31 @@ class Folder:
     lots: tuple[Seen, ...]
     source: str
     """hash of the source whose runs count"""
+    damaged: dict[Path, Damaged] = field(default_factory=dict)
+    """lot.json → why it cannot be read; its lot is as good as not there"""
 
     @staticmethod
     def read(*outs: Path, source: str | None = None) -> "Folder":
         """Read the lots of `outs`; without `source` the present one counts."""
-        manifests = [path for out in outs for path in sorted((out / "runs").glob("*/lot.json"))]
-        lots = [(Lot.read(path.parent), path.stat().st_mtime_ns) for path in manifests]
-        seen = tuple(Seen(lot, lot.failures(), lot.parts_done(), time) for lot, time in lots)
-        return Folder(seen, source or source_hash())
+        lots, damaged = [], {}
+        for path in (path for out in outs for path in sorted((out / "runs").glob("*/lot.json"))):
+            try:
+                lot = Lot.read(path.parent)
+                lots.append(Seen(lot, lot.failures(), lot.parts_done(), path.stat().st_mtime_ns))
+            except FileNotFoundError:
+                # another process has set it aside
+                continue
+            except Damaged as damage:
+                damaged[path] = damage
+        return Folder(tuple(lots), source or source_hash(), damaged)
+
+    def set_aside_damaged(self) -> None:
+        """Rename each lot.json that is damaged, saying so; only for who holds plan.lock.
+
+        The same runs in the same lot then find what is there of it.
+        """
+        for path, damage in self.damaged.items():
+            set_aside(path, damage)
 
     @cached_property
     def owner(self) -> dict[str, Seen]:
@@ -69,6 +88,11 @@ class Folder:
     def failed(self) -> dict[str, Failure]:
         """run → why it failed, in the lot that counts."""
         return {run: seen.failed[run] for run, seen in self.owner.items() if run in seen.failed}
+
+    @property
+    def lost(self) -> set[str]:
+        """Failed runs whose error cannot be read: they are tried again."""
+        return {run for run, failure in self.failed.items() if failure.unreadable}
 
     def rows(self, runs: Iterable[str]) -> dict[str, Rows]:
         """run → its rows in order of steps, of those `runs` that are done."""

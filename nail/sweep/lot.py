@@ -9,17 +9,19 @@ Layout of an output folder:
     runs/LOT/rows/K.csv     the rows of segment K, one per run; all rows of a point
     runs/LOT/state/K.npz    the state after K segments (only the newest is kept, none once all rows are there)
     runs/LOT/failed/RUN.json  the error of a run that failed
-    runs/LOT/params/        final parameters, where they were asked for
+    runs/LOT/params.npz     final parameters, where they were asked for
     runs/LOT.lock           held by the process that works on the lot
 
+    */NAME.damaged          what could not be read as what it must be, and was computed again
+
 A row part is complete or absent, and always lies on disk before the checkpoint that comes after it. A failure lies on
-disk before the row part that shows it.
+disk before the row part that shows it, and is named there. Each of these files is sealed (`nail.sweep.seal`): it ends
+in a hash of itself and of its place. A lot's files are written by who holds its lock, but for lot.json of training
+runs, which is written under plan.lock.
 """
 
-import json
 import shutil
-import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +32,18 @@ import numpy as np
 from filelock import FileLock
 
 from nail.sweep.failures import Failure, read_failures
-from nail.sweep.store import Damaged, load_tree, read_arrays, read_csv, save_tree, to_csv, write_arrays, write_text
+from nail.sweep.seal import (
+    read_arrays,
+    read_json,
+    read_sealed,
+    read_tree,
+    set_aside,
+    write_arrays,
+    write_json,
+    write_sealed,
+    write_tree,
+)
+from nail.sweep.store import Damaged, parse_csv, to_csv
 from nail.training.config import TrainConfig, content_hash
 
 Rows = list[dict[str, str]]
@@ -49,6 +62,8 @@ class Lot:
     """runs that the program is compiled for; if there are fewer, the last one is repeated"""
     runs: dict[str, dict[str, Any]]
     """id → fields of its configuration; of a point: its name and values, under `figure` and their own names"""
+    sealed: bool = True
+    """whether its parts must be sealed; those of an older layout are not"""
 
     @staticmethod
     def new(out: Path, runs: dict[str, dict[str, Any]], source: str, attempt: int = 1, size: int = 1) -> "Lot":
@@ -58,18 +73,25 @@ class Lot:
 
     @staticmethod
     def read(folder: Path) -> "Lot":
-        """A lot that was planned before."""
-        found = json.loads((folder / "lot.json").read_text())
-        runs = found["runs"]
-        if isinstance(runs, list):
+        """A lot that was planned before; raises `Damaged` if its lot.json is not what was written for this folder."""
+        path = folder / "lot.json"
+        found, sealed = read_json(path)
+        runs = found.get("runs") if isinstance(found, dict) else None
+        if isinstance(runs, list) and all(isinstance(fields, dict) for fields in runs):
             # of an older layout without ids: another source's, so that it is told of and never taken
             runs = {content_hash(fields): fields for fields in runs}
-        return Lot(folder, found["source_hash"], found["attempt"], found["size"], runs)
+            found = {**found, "runs": runs}
+        if not (runs and _is_manifest(found)):
+            raise Damaged(f"{path} does not say which runs these are")
+        lot = Lot(folder, found["source_hash"], found["attempt"], found["size"], runs, sealed)
+        if sealed and Lot.new(folder, runs, lot.source, lot.attempt).folder.name != folder.name:
+            raise Damaged(f"{path} belongs to another folder")
+        return lot
 
     def write(self) -> "Lot":
         """Write down which runs these are; a lot exists from then on."""
         manifest = {"source_hash": self.source, "attempt": self.attempt, "size": self.size, "runs": self.runs}
-        write_text(self.folder / "lot.json", json.dumps(manifest, indent=1) + "\n")
+        write_json(self.folder / "lot.json", manifest)
         return self
 
     @property
@@ -105,22 +127,41 @@ class Lot:
         most = self.n_segments if segments is None else segments
         return len(self.runs) * first["batch"] * min(max(0, most - 1) * first["eval_every"], first["steps"])
 
-    def write_rows(self, segment: int, rows: list[dict[str, Any]]) -> None:
-        """Store the rows of a segment, replacing an identical earlier attempt."""
-        write_text(self.part(segment), to_csv(rows))
+    def write_rows(self, segment: int, rows: list[dict[str, Any]], failed: Iterable[str] = ()) -> None:
+        """Store the rows of a segment, and which runs have `failed` so far, replacing an identical earlier attempt."""
+        path = self.part(segment)
+        write_sealed(path, to_csv(rows).encode(), self._place(path), " ".join(sorted(failed)))
 
     def read_rows(self, segment: int) -> Rows | None:
-        """Rows of a segment, one per run; None if they are not there, or damaged (then a line says so)."""
-        path = self.part(segment)
+        """Rows of a segment, one per run; None if they are not there, or damaged."""
         try:
-            rows = read_csv(path)
-        except FileNotFoundError:
+            return self.read_part(segment)[0]
+        except (FileNotFoundError, Damaged):
             return None
-        except (Damaged, UnicodeDecodeError):
-            print(f"nail: {path} is cut off or garbled; it is computed again", file=sys.stderr)
-            path.unlink(missing_ok=True)
-            return None
-        return rows if self.figure or len(rows) == len(self.runs) else None
+
+    def read_part(self, segment: int) -> tuple[Rows, list[str]]:
+        """(rows of a segment, runs that had failed then); raises `Damaged`, and `FileNotFoundError` without them."""
+        path = self.part(segment)
+        content, note = read_sealed(path, self._place(path), self.sealed)
+        rows = parse_csv(content, path)
+        if not self.figure and len(rows) != len(self.runs):
+            raise Damaged(f"{path} has {len(rows)} rows, and the lot {len(self.runs)} runs")
+        return rows, note.split()
+
+    def set_aside_damaged(self, params: bool = False) -> None:
+        """Rename what is damaged of its rows (and `params`), saying so; only for who holds its lock."""
+        checks: list[tuple[Path, Callable[[], Any]]] = [
+            (self.part(k), lambda k=k: self.read_part(k)) for k in range(self.n_segments)
+        ]
+        if params:
+            checks.append((self._params, lambda: read_arrays(self._params, self._place(self._params))))
+        for path, check in checks:
+            try:
+                check()
+            except FileNotFoundError:
+                continue
+            except Damaged as damage:
+                set_aside(path, damage)
 
     def by_run(self, rows: Rows) -> dict[str, Rows]:
         """run → its rows among those of a segment."""
@@ -132,33 +173,48 @@ class Lot:
 
     def parts_done(self) -> int:
         """Segments whose rows are there, judged by name alone (quick)."""
-        return sum(1 for _ in (self.folder / "rows").glob("[!.]*.csv"))
+        there = {path.name for path in (self.folder / "rows").glob("[!.]*.csv")}
+        return sum(self.part(k).name in there for k in range(self.n_segments))
 
     def failures(self) -> dict[str, Failure]:
         """run → why it failed."""
-        return read_failures(self.folder / "failed")
+        return read_failures(self.folder / "failed", self.runs)
 
-    def settled(self) -> bool:
-        """Whether there is nothing left to do: all rows are there, or all its runs failed."""
+    def settled(self, params: bool = False) -> bool:
+        """Whether there is nothing left to do: each run has all its rows (and `params` are there), or has failed."""
         failed = set(self.failures())
-        return set(self.ids) <= failed or bool(self.rows(failed))
+        return set(self.ids) <= failed or (set(self.ids) <= failed | set(self.rows(failed)) and self.has(params))
+
+    def has(self, params: bool) -> bool:
+        """Whether there are final parameters, if `params` are wanted."""
+        try:
+            return not params or bool(read_arrays(self._params, self._place(self._params)))
+        except (FileNotFoundError, Damaged):
+            return False
 
     def rows(self, failed: Container[str]) -> dict[str, Rows]:
-        """run → its rows in order of steps, of the runs that are done: none while a part is missing."""
+        """run → its rows in order of steps, of the runs that are done: none while a part is missing.
+
+        A run is not done either if a part says that it had failed and it is not among the `failed`: its error was lost.
+        """
         found: dict[str, Rows] = {run: [] for run in self.ids if run not in failed}
         for k in range(self.n_segments):
-            part = self.read_rows(k)
-            if part is None:
+            try:
+                part, lost = self.read_part(k)
+            except (FileNotFoundError, Damaged):
                 return {}
             for run, rows in self.by_run(part).items():
-                if run in found:
+                if run in lost:
+                    found.pop(run, None)
+                elif run in found:
                     found[run] += rows
         return found
 
     def save_state(self, segment: int, state: Any) -> None:
         """Checkpoint the state after `segment` segments (padding left out) and drop older ones."""
         leaves = [np.asarray(leaf)[: len(self.runs)] for leaf in jax.tree.leaves(jax.device_get(state))]
-        write_arrays(self._state(segment), leaves)
+        path = self._state(segment)
+        write_arrays(path, {str(i): leaf for i, leaf in enumerate(leaves)}, self._place(path))
         for older in self._segments_with_state():
             if older != segment:
                 self._state(older).unlink(missing_ok=True)
@@ -166,16 +222,17 @@ class Lot:
     def load_state(self, abstract: Callable[[], Any]) -> tuple[int, Any] | None:
         """The newest checkpoint that has all the rows before it, as (segments done, state); None if there is none.
 
-        `abstract` gives shapes and types, one that has others is left alone.
+        `abstract` gives shapes and types, one that has others is left alone; a damaged one is set aside.
         """
         for segment in sorted(self._segments_with_state(), reverse=True):
             leaves, tree = jax.tree.flatten(abstract())
             if any(self.read_rows(k) is None for k in range(segment)):
                 continue
+            path = self._state(segment)
             try:
-                arrays = read_arrays(self._state(segment))
+                arrays = list(read_arrays(path, self._place(path)).values())
             except Damaged as damage:
-                print(f"nail: {damage}; what follows the one before it is computed again", file=sys.stderr)
+                set_aside(path, damage)
                 continue
             if [(a.shape[1:], a.dtype) for a in arrays] == [(x.shape[1:], x.dtype) for x in leaves]:
                 return segment, jax.tree.unflatten(tree, arrays)
@@ -183,25 +240,56 @@ class Lot:
 
     def save_params(self, params: Any) -> None:
         """Keep the final parameters, with a leading axis of runs."""
-        save_tree(self.folder / "params", params)
+        write_tree(self._params, params, self._place(self._params))
 
-    def load_params(self, run: str) -> Any:
-        """Final parameters of a run."""
-        at = self.ids.index(run)
-        return jax.tree.map(lambda x: x[at], load_tree(self.folder / "params"))
+    def load_params(self, run: str, like: Any) -> Any:
+        """Final parameters of a run, which has those of the shapes and types of `like`.
+
+        Raises `Damaged`, and `FileNotFoundError` if they were not kept.
+        """
+        at, runs = self.ids.index(run), len(self.ids)
+        stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), like)
+        return jax.tree.map(lambda x: x[at], read_tree(self._params, self._place(self._params), stacked))
 
     def tidy(self) -> None:
         """Remove checkpoints, and what a kill left half written."""
         shutil.rmtree(self.folder / "state", ignore_errors=True)
-        for path in self.folder.glob("*/.*"):
-            path.unlink(missing_ok=True)
+        remove_half_written(self.folder)
 
     @property
     def _first(self) -> dict[str, Any]:
         return next(iter(self.runs.values()))
 
+    @property
+    def _params(self) -> Path:
+        return self.folder / "params.npz"
+
+    def _place(self, path: Path) -> str:
+        """Of a file, in words that no other one of any lot has."""
+        return f"{self.folder.name}/{path.relative_to(self.folder)}"
+
     def _segments_with_state(self) -> list[int]:
-        return [int(path.stem) for path in (self.folder / "state").glob("[!.]*.npz")]
+        stems = [path.stem for path in (self.folder / "state").glob("[!.]*.npz")]
+        return [int(stem) for stem in stems if stem.isdecimal() and stem == str(int(stem))]
 
     def _state(self, segment: int) -> Path:
         return self.folder / "state" / f"{segment}.npz"
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a kill left half written in a lot's folder; only for who holds its lock."""
+    for path in (*folder.glob("*/.*"), *folder.glob(".lot.json.*"), *folder.glob(".params.npz.*")):
+        path.unlink(missing_ok=True)
+
+
+def _is_manifest(found: dict[str, Any]) -> bool:
+    """Whether a lot.json, maybe of an older layout, has what is read of it."""
+    kinds = {"source_hash": str, "attempt": int, "size": int, "runs": dict}
+    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()) or found["size"] < 1:
+        return False
+    runs = found["runs"].values()
+    return all(isinstance(fields, dict) and ("figure" in fields or _has_budget(fields)) for fields in runs)
+
+
+def _has_budget(fields: dict[str, Any]) -> bool:
+    return all(isinstance(fields.get(name), int) and fields[name] >= 1 for name in ("steps", "eval_every", "batch"))

@@ -1,28 +1,32 @@
 """Joining folders that hold parts of a sweep."""
 
+import contextlib
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from nail.checks import BadInput
 from nail.sweep.failures import name_of
 from nail.sweep.folder import Folder, Seen, collect
 from nail.sweep.identity import provenance
-from nail.sweep.lot import Rows
-from nail.sweep.plan import asked
-from nail.sweep.store import MARKER, open_folder
+from nail.sweep.lot import Lot, Rows, remove_half_written
+from nail.sweep.plan import asked, read_requests
+from nail.sweep.store import MARKER, Damaged, open_folder
+
+AGAIN = "run the sweep of that folder again first: it computes again what is damaged"
 
 
 def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
     """Join the folders `parts` in `out` and return the rows of all runs that are done and were asked for.
 
     Unfinished parts may be joined, and a run may lie in several. Raises `BadInput` before anything is copied: if a part
-    is no folder of ours, if two parts have different numbers for one run and step of one source, or if they hold
-    several sources, none of which is the present one (unless `any_revision`).
+    is no folder of ours, holds a symbolic link or something damaged (the sweep itself computes that again), if two
+    parts have different numbers for one run and step of one source, or if they hold several sources, none of which is
+    the present one (unless `any_revision`).
     """
     for part in parts:
         if not (Path(part) / MARKER).exists():
@@ -30,26 +34,47 @@ def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
         if Path(part).resolve() == Path(out).resolve():
             raise BadInput(f"out must be none of the parts, got {out}")
     out = open_folder(out)
-    there = Folder.read(*map(Path, parts), out)
-    refuse_conflicts(there.lots)
-    source = _source_of({seen.lot.source for seen in there.lots if not seen.lot.figure}, there.source, any_revision)
     with FileLock(out / "plan.lock"):
+        there = Folder.read(*map(Path, parts), out)
+        refuse_damage([*map(Path, parts), out], there)
+        refuse_conflicts(there.lots)
+        sources = {seen.lot.source for seen in there.lots if not seen.lot.figure}
+        source = _source_of(sources, there.source, any_revision)
         for part in map(Path, parts):
-            for path in (part / "runs").glob("*/lot.json"):
-                _copy_missing(path.parent, out / "runs" / path.parent.name)
             _copy_missing(part / "asked", out / "asked")
+            for path in (part / "runs").glob("*/lot.json"):
+                _copy_lot(path.parent, out / "runs" / path.parent.name)
     runs = [run for run, fields in asked(out).items() if "figure" not in fields]
     return collect(out, runs, source, any_revision)[0]
 
 
+def refuse_damage(folders: Sequence[Path], there: Folder) -> None:
+    """Raise `BadInput` naming the first file of `folders` that is a symbolic link, damaged or lost."""
+    requests = [read_requests(folder) for folder in folders]
+    for folder in folders:
+        for path in (*folder.glob("runs/*"), *folder.glob("runs/*/**/*"), *folder.glob("asked/*")):
+            if path.is_symlink():
+                raise BadInput(f"a part must hold no symbolic links, and {path} is one")
+    manifests = [rows.parent / "lot.json" for folder in folders for rows in folder.glob("runs/*/rows")]
+    lost = [path for path in manifests if not path.exists()]
+    for lot in (seen.lot for seen in there.lots):
+        # they are written one after the other
+        lost += [lot.part(k) for k in range(lot.parts_done()) if not lot.part(k).exists()]
+        if not (lot.figure or any(set(lot.ids) <= found.keys() for found, _ in requests)):
+            lost.append(lot.folder.parents[1] / "asked")
+    damaged = [*there.damaged.values(), *(damage for _, found in requests for damage in found)]
+    sentences = [*map(str, damaged), *(f"{path} is not there, or not all of it" for path in lost)]
+    if sentences:
+        raise BadInput(f"{sentences[0]}; {AGAIN}")
+
+
 def refuse_conflicts(lots: Sequence[Seen]) -> None:
-    """Raise `BadInput` naming the run if two lots of one source have different numbers for it."""
+    """Raise `BadInput` naming the run if two lots of one source have different numbers for it, or a damaged part."""
     numbers_of, found = {}, {}
     for seen in lots:
         lot = seen.lot
         for k in range(lot.n_segments):
-            part = lot.read_rows(k)
-            for run, rows in () if part is None else lot.by_run(part).items():
+            for run, rows in _rows_by_run(lot, k).items():
                 numbers = [[value for name, value in row.items() if name not in provenance()] for row in rows]
                 key = (lot.source, run, k)
                 if run not in seen.failed and numbers != numbers_of.setdefault(key, numbers):
@@ -58,6 +83,15 @@ def refuse_conflicts(lots: Sequence[Seen]) -> None:
                         f"{found[key]} and {lot.folder}"
                     )
                 found.setdefault(key, lot.folder)
+
+
+def _rows_by_run(lot: Lot, segment: int) -> dict[str, Rows]:
+    try:
+        return lot.by_run(lot.read_part(segment)[0])
+    except FileNotFoundError:
+        return {}
+    except Damaged as damage:
+        raise BadInput(f"{damage}; {AGAIN}") from damage
 
 
 def _source_of(sources: set[str], present: str, any_revision: bool) -> str:
@@ -78,11 +112,18 @@ def _source_of(sources: set[str], present: str, any_revision: bool) -> str:
     return sources.pop()
 
 
+def _copy_lot(source: Path, target: Path) -> None:
+    _copy_missing(source, target)
+    with contextlib.suppress(Timeout), FileLock(target.with_suffix(".lock"), timeout=0):
+        remove_half_written(target)
+
+
 def _copy_missing(source: Path, target: Path) -> None:
     """Copy the files of a folder that are not there yet, each one whole or not at all."""
     for path in sorted(source.rglob("*")):
         there = target / path.relative_to(source)
-        if path.is_file() and not path.name.startswith(".") and not there.exists():
+        ours = path.is_file() and not path.name.startswith(".") and ".damaged" not in path.suffix
+        if ours and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=there.parent, prefix=f".{there.name}.", delete=False) as file:
                 shutil.copyfile(path, file.name)

@@ -5,18 +5,21 @@ figures can share runs, and two processes with overlapping sweeps compute no run
 that is to be tried again: it goes to a new lot of a later attempt, and its latest attempt counts.
 """
 
-import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from filelock import FileLock
 
 from nail.checks import BadInput
 from nail.sweep.folder import Folder
 from nail.sweep.lot import Lot
-from nail.sweep.store import write_text
+from nail.sweep.seal import read_json, set_aside, write_json
+from nail.sweep.store import Damaged
 from nail.training.config import TrainConfig, content_hash, group, run_id
+from nail.training.problem import make_environment, make_policy
 
 
 def plan(
@@ -25,16 +28,18 @@ def plan(
     source: str,
     size_of: Callable[[tuple[TrainConfig, ...]], int],
     retry_failed: bool = False,
+    keep_params: bool = False,
 ) -> list[Lot]:
-    """The lots of `out` in which something of `configs` is left to do.
+    """The lots of `out` in which something of `configs` is left to do (with `keep_params` their parameters too).
 
     Runs that are in none form new ones, of `size_of` their group at most.
     """
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "plan.lock"):
         there = Folder.read(out, source=source)
+        there.set_aside_damaged()
         owner = {run: seen.lot for run, seen in there.owner.items()}
-        again = set(there.failed) if retry_failed else set()
+        again = set(there.failed) if retry_failed else there.lost
         for members in group(tuple(c for c in configs if run_id(c) not in owner or run_id(c) in again)):
             size = size_of(members)
             attempt = 1 + max(owner[run].attempt if (run := run_id(c)) in again else 0 for c in members)
@@ -44,25 +49,70 @@ def plan(
                 owner.update(dict.fromkeys(lot.ids, lot))
     seen = {seen.lot.folder: seen for seen in there.lots}
     lots = {owner[run_id(c)].folder: owner[run_id(c)] for c in configs}
-    return [lot for folder, lot in lots.items() if folder not in seen or not seen[folder].settled]
+    return [lot for folder, lot in lots.items() if folder not in seen or not seen[folder].settled(keep_params)]
 
 
 def ask(out: Path, runs: dict[str, dict[str, Any]]) -> Path:
     """Write down that runs (or points: id → fields) were asked for."""
     path = out / "asked" / f"{content_hash(sorted(runs))}.json"
-    if not path.exists():
-        write_text(path, json.dumps(runs) + "\n")
+    if not _is_request(path):
+        with FileLock(out / "plan.lock"):
+            try:
+                _read_request(path)
+            except FileNotFoundError:
+                write_json(path, {"runs": runs})
+            except Damaged as damage:
+                set_aside(path, damage)
+                write_json(path, {"runs": runs})
     return path
 
 
+def _is_request(path: Path) -> bool:
+    try:
+        return bool(_read_request(path))
+    except (FileNotFoundError, Damaged):
+        return False
+
+
 def asked(out: Path) -> dict[str, dict[str, Any]]:
-    """run → fields of its configuration, of all runs (and points) ever asked for; the largest request comes first."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted((out / "asked").glob("[!.]*.json"), key=lambda path: (-path.stat().st_size, path.name)):
-        runs = json.loads(path.read_text())
-        # a list is of an older layout: without ids
-        found |= {content_hash(fields): fields for fields in runs} if isinstance(runs, list) else runs
+    """run → fields of its configuration, of all runs (and points) ever asked for; the largest request comes first.
+
+    What cannot be read is said on standard error.
+    """
+    found, damaged = read_requests(out)
+    for damage in damaged:
+        print(f"nail: {damage}; what it asked for counts when it is asked for again", file=sys.stderr)
     return found
+
+
+def read_requests(out: Path) -> tuple[dict[str, dict[str, Any]], list[Damaged]]:
+    """(what was `asked`, damage)."""
+    found: dict[str, dict[str, Any]] = {}
+    damaged: list[Damaged] = []
+    requests = []
+    for path in (out / "asked").glob("[!.]*.json"):
+        try:
+            requests.append((_read_request(path), path.name))
+        except FileNotFoundError:
+            # another process has done with it
+            continue
+        except Damaged as damage:
+            damaged.append(damage)
+    for runs, _ in sorted(requests, key=lambda request: (-len(request[0]), request[1])):
+        found |= runs
+    return found, damaged
+
+
+def _read_request(path: Path) -> dict[str, dict[str, Any]]:
+    """What one file asked for; raises `Damaged`."""
+    found, sealed = read_json(path)
+    if isinstance(found, list):
+        # of an older layout: without ids
+        return {content_hash(fields): fields for fields in found}
+    runs = found.get("runs") if sealed else found
+    if not isinstance(runs, dict) or path.stem != content_hash(sorted(runs)):
+        raise Damaged(f"{path} does not say what was asked for")
+    return runs
 
 
 def refuse_other_configurations(out: Path, configs: tuple[TrainConfig, ...]) -> None:
@@ -80,4 +130,6 @@ def refuse_other_configurations(out: Path, configs: tuple[TrainConfig, ...]) -> 
 
 def load_params(out: Path, config: TrainConfig) -> Any:
     """Final parameters of a run that this source computed with `keep_params`."""
-    return Folder.read(out).owner[run_id(config)].lot.load_params(run_id(config))
+    policy = make_policy(config, make_environment(config))
+    like = jax.eval_shape(policy.init, jax.random.key(0))
+    return Folder.read(out).owner[run_id(config)].lot.load_params(run_id(config), like)

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import jax
-from filelock import Timeout
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nail.checks import BadInput
@@ -21,7 +21,6 @@ from nail.sweep.folder import Folder
 from nail.sweep.identity import file_of, provenance, source_hash
 from nail.sweep.lot import Lot, Rows
 from nail.sweep.plan import ask
-from nail.sweep.store import to_csv, write_text
 from nail.training.config import content_hash
 
 Point = dict[str, Any]
@@ -59,6 +58,9 @@ def run_points(
     # worked out here: it reads the source, which two threads must not do at once
     origin = {**provenance(), "source_hash": source}
     there = Folder.read(out, source=source)
+    if there.damaged:
+        with FileLock(out / "plan.lock"):
+            Folder.read(out, source=source).set_aside_damaged()
     planned = [Series([(_lot(out, name, point, there), point) for point in points]) for points in series]
     lots = [lot for each in planned for lot, _ in each.todo]
     ids = list(dict.fromkeys(lot.ids[0] for lot in lots))
@@ -152,11 +154,13 @@ class _Worker:
 
     def _rows(self, lot: Lot, point: Point) -> Rows | None:
         """Rows of a point, read back or measured; None if it failed. Raises `Timeout` if another process is at it."""
-        found = lot.read_rows(0)
-        if found is None:
-            if not (lot.folder / "lot.json").exists():
-                lot.write()
+        found, manifest = lot.read_rows(0), lot.folder / "lot.json"
+        if found is None or not manifest.exists():
+            lot.folder.mkdir(parents=True, exist_ok=True)
             with lot.lock.acquire(timeout=0):
+                if not manifest.exists():
+                    lot.write()
+                lot.set_aside_damaged()
                 found = lot.read_rows(0)
                 if found is None and not lot.failures():
                     self._measure(lot, point)
@@ -172,5 +176,5 @@ class _Worker:
         except Exception as error:
             self.tell.fail(lot.folder, lot.source, lot.runs, error, -1)
         else:
-            write_text(lot.part(0), to_csv(rows))
+            lot.write_rows(0, rows)
             lot.tidy()

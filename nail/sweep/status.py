@@ -1,7 +1,9 @@
 """How far a sweep is: runs that are done, running, missing or failed; rate and time left. It changes nothing."""
 
+import contextlib
 import fcntl
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +45,10 @@ def status(out: Path) -> Status:
     if not (out / MARKER).exists():
         raise BadInput(f"{out} must be an output folder of nail, and it is not")
     folders = [out, *sorted(path for path in (out / "shards").glob("*") if (path / MARKER).exists())]
-    lots = Folder.read(*folders).lots
+    there = Folder.read(*folders)
+    for damage in there.damaged.values():
+        print(f"nail: {damage}; its runs are computed again when they are next asked for", file=sys.stderr)
+    lots = there.lots
     kinds = [[seen for seen in lots if seen.lot.figure == name] for name in dict.fromkeys(s.lot.figure for s in lots)]
     counted = [Folder(tuple(kind), _counted(kind)) for kind in kinds]
     owner = {run: seen for each in counted for run, seen in each.owner.items()}
@@ -85,10 +90,12 @@ def is_held(lot: Lot) -> bool:
 
 def rate(lots: list[Lot]) -> float | None:
     """Training episodes a second, from the times at which the newest rows were written; None if they do not tell."""
-    written = sorted(
-        (lot.part(k).stat().st_mtime, lot.episodes(k + 1) - lot.episodes(k))
-        for lot in lots for k in range(lot.n_segments) if lot.part(k).exists()
-    )  # fmt: skip
+    written = []
+    for lot in lots:
+        for k in range(lot.n_segments):
+            with contextlib.suppress(FileNotFoundError):
+                written.append((lot.part(k).stat().st_mtime, lot.episodes(k + 1) - lot.episodes(k)))
+    written.sort()
     recent = [entry for entry in written if entry[0] >= written[-1][0] - WINDOW]
     seconds = recent[-1][0] - recent[0][0] if recent else 0.0
     return sum(episodes for _, episodes in recent[1:]) / seconds if seconds > 0 else None

@@ -1,17 +1,22 @@
-"""Trained experts: the student's network fitted to clean chains, kept with Orbax, measured whenever it is loaded."""
+"""Trained experts: the student's network fitted to clean chains, kept as arrays, measured whenever it is loaded.
+
+`expert.json` holds the configuration and names the file with the parameters, whose name is a hash of both: so that a
+kill between the two leaves the expert that was there, and several processes may write the same one.
+"""
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from filelock import FileLock
 
 from nail.checks import BadInput
-from nail.sweep.store import load_tree, save_tree, write_text
-from nail.training.config import TrainConfig
+from nail.sweep.seal import hash_of, read_json, read_tree, set_aside, write_json, write_tree
+from nail.sweep.store import Damaged
+from nail.training.config import TrainConfig, content_hash
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import make_environment, make_policy, make_setup
 
@@ -23,32 +28,31 @@ COMMON = {field.name for field in dataclasses.fields(TrainConfig)}
 
 def save_expert(folder: Path, config: TrainConfig, params: Any) -> None:
     """Write an expert: `expert.json` (its configuration) last, so that a folder with one is whole."""
-    save_tree(folder / "expert", params)
-    write_text(folder / "expert.json", json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+    fields = dataclasses.asdict(config)
+    name = f"expert-{hash_of(params)}.npz"
+    with FileLock(folder / "expert.lock"):
+        for path in (folder / name, folder / "expert.json"):
+            if path.is_dir():
+                set_aside(path, Damaged(f"{path} is not a file"))
+        write_tree(folder / name, params, _place(fields))
+        write_json(folder / "expert.json", {"config": fields, "params": name})
+        for older in (*folder.glob("expert-*.npz"), *folder.glob(".expert*")):
+            if older.name != name:
+                older.unlink()
 
 
 def load_expert(config: TrainConfig) -> Any:
     """Parameters of the trained expert that `config` names, or None for the oracle.
 
-    Raises `BadInput` if the folder holds no expert, one for another task or network, or one that is not perfect on the
-    validation prompts of `config` (unless `allow_imperfect_expert`).
+    Raises `BadInput` if the folder holds no expert, one for another task or network, one that is damaged, or one that
+    is not perfect on the validation prompts of `config` (unless `allow_imperfect_expert`).
     """
     if config.expert == "oracle":
         return None
-    folder = Path(config.expert)
     try:
-        made_by = json.loads((folder / "expert.json").read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"expert must be oracle or a folder with a trained expert, got {config.expert}") from error
-    for field in ("task", *(name for name in vars(config) if name not in COMMON and name not in FREE)):
-        theirs, ours = made_by.get(field), getattr(config, field)
-        if theirs != ours:
-            raise BadInput(
-                f"the expert in {config.expert} was trained with {field} {theirs}, this run has {field} {ours}"
-            )
-    policy = make_policy(config, make_environment(config))
-    stored = load_tree(folder / "expert", jax.eval_shape(policy.init, jax.random.key(0)))
-    params = jax.tree.map(jnp.asarray, jax.device_get(stored))
+        params = _read_expert(Path(config.expert), config)
+    except Damaged as damage:
+        raise BadInput(f"the expert in {config.expert} is damaged: {damage}; nail expert makes it again") from damage
     seen = measure_expert(config, params)
     if seen.full_exact < 1:
         sentence = (
@@ -65,3 +69,59 @@ def measure_expert(config: TrainConfig, params: Any) -> Evaluation:
     """Accuracy and clean cross-entropy of the greedy expert on the validation prompts of `config`."""
     setup = make_setup(config)
     return jax.device_get(jax.jit(lambda params: evaluate(setup.env, setup.policy, params))(params))
+
+
+def _read_expert(folder: Path, config: TrainConfig) -> Any:
+    """The parameters on the devices that there are; raises `Damaged`, and `BadInput` for none or another's."""
+    made_by, name = _read_manifest(folder)
+    for field in ("task", *(name for name in vars(config) if name not in COMMON and name not in FREE)):
+        theirs, ours = made_by.get(field), getattr(config, field)
+        if theirs != ours:
+            raise BadInput(f"the expert in {folder} was trained with {field} {theirs}, this run has {field} {ours}")
+    policy = make_policy(config, make_environment(config))
+    like = jax.eval_shape(policy.init, jax.random.key(0))
+    if not name:
+        return _read_older(folder / "expert", like)
+    try:
+        params = read_tree(folder / name, _place(made_by), like)
+    except FileNotFoundError as error:
+        if _read_manifest(folder)[1] != name:
+            # another process has put a new one in its place meanwhile
+            return _read_expert(folder, config)
+        raise Damaged(f"{folder / name} is not there") from error
+    return jax.tree.map(jnp.asarray, params)
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
+    """(configuration, name of the file with the parameters) of an expert; "" for the name in an older layout."""
+    path = folder / "expert.json"
+    try:
+        found, sealed = read_json(path)
+    except OSError as error:
+        raise BadInput(f"expert must be oracle or a folder with a trained expert, got {folder}") from error
+    if sealed:
+        return found["config"], found["params"]
+    if not (isinstance(found, dict) and "task" in found):
+        raise Damaged(f"{path} holds no configuration")
+    return found, ""
+
+
+def _read_older(folder: Path, like: Any) -> Any:
+    """Parameters that were written with Orbax, by an older layout."""
+    import orbax.checkpoint as ocp
+
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    lone = jax.tree_util.all_leaves([like])
+    wanted = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), {"array": like} if lone else like
+    )
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            found = checkpointer.restore(folder.resolve(), wanted)
+    except Exception as error:  # Orbax has no error of its own
+        raise Damaged(f"{folder} cannot be read ({type(error).__name__})") from error
+    return found["array"] if lone else found
+
+
+def _place(fields: dict[str, Any]) -> str:
+    return f"expert {content_hash(fields)}"

@@ -1,0 +1,284 @@
+"""Damage to every kind of file of a folder: a clear sentence or a clean recovery, and never another table.
+
+A folder is damaged in one place, then looked at, joined with others, and finished by the command that made it.
+Each of these ends by itself with an exit code, and where that is what it is without damage, so is the table.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from damaging import CASES, COMMANDS, CONFIGS, DAMAGES, EXPERT, SWEEP, USER, damage, ends_of, kinds_in, table, toy
+from sweeping import QUICK, Killed, dying, parts, prepared_once, rows_in
+
+from nail.checks import BadInput
+from nail.cli.main import main
+from nail.figures import experiment
+from nail.sweep import trained_expert
+from nail.sweep.engine import sweep
+from nail.sweep.lot import Lot
+from nail.sweep.plan import asked
+from nail.sweep.store import open_folder, to_csv
+from nail.sweep.trained_expert import load_expert, save_expert
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache():
+    with prepared_once(), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(experiment.FIGURES, "toy", toy)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, cache):
+    """Makes one of the folders, the first time that it is asked for, and says what its ends are without damage."""
+    root, known = tmp_path_factory.mktemp("made"), {}
+
+    def make(kind):
+        out = root / kind
+        if kind == "unfinished" and kind not in known:
+            with dying(14), pytest.raises(Killed):
+                sweep(CONFIGS, open_folder(out), QUICK)
+            assert len(parts(out)) == 5
+            assert list(out.glob("runs/*/state/*.npz"))
+        elif kind not in known:
+            main([*(EXPERT if kind == "expert" else COMMANDS[kind]), "--out", str(out)])
+        if kind not in known:
+            sound = shutil.copytree(out, root / "sound")
+            known[kind] = ends_of(sound, COMMANDS[kind], out, root) if kind in COMMANDS else []
+            shutil.rmtree(sound)
+        return out, known[kind]
+
+    return make
+
+
+def try_damage(made, tmp_path, capsys, kind, how):
+    """All files of a kind of folder with one kind of damage."""
+    (whole, sound), command = made(kind), COMMANDS[kind]
+    assert sound[-1][1]
+    for path in kinds_in(whole):
+        out = shutil.copytree(whole, tmp_path / "out")
+        if damage(out, out / path.relative_to(whole), how):
+            capsys.readouterr()
+            for (code, found), (right_code, right) in zip(ends_of(out, command, whole, tmp_path), sound, strict=True):
+                case = f"{path.relative_to(whole)} {how}: {capsys.readouterr().err}"
+                assert code in {right_code, 1, 2}, case
+                assert code != right_code or found == right, case
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(("kind", "how"), [("unfinished", "another digit"), ("failed", "an empty object")])
+def test_some_damage(made, tmp_path, capsys, kind, how):
+    try_damage(made, tmp_path, capsys, kind, how)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "how"), CASES)
+def test_damage(made, tmp_path, capsys, kind, how):
+    try_damage(made, tmp_path, capsys, kind, how)
+
+
+@pytest.fixture
+def expert(made, tmp_path):
+    """A trained expert, and the configuration of a run that wants it."""
+    out = shutil.copytree(made("expert")[0], tmp_path / "expert")
+    return out, dataclasses.replace(USER, expert=str(out))
+
+
+def test_a_damaged_expert_is_a_sentence(expert, tmp_path):
+    """Of each of its files; the sentence names the folder, and the file if there is one."""
+    out, config = expert
+    for path in (out / "expert.json", *out.glob("expert-*.npz")):
+        for how in (how for how in DAMAGES if how not in ("a byte order mark", "swapped with its like")):
+            copy = shutil.copytree(out, tmp_path / "copy")
+            damage(copy, copy / path.name, how)
+            named = rf"{copy} is damaged: {copy / path.name}|a folder with a trained expert, got {copy}"
+            with pytest.raises(BadInput, match=named):
+                load_expert(dataclasses.replace(config, expert=str(copy)))
+            shutil.rmtree(copy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["expert.json", "expert-*.npz"])
+def test_making_an_expert_again_mends_it(expert, name):
+    out, config = expert
+    right = load_expert(config)
+    for how in ("emptied", "an empty object", "a folder", "a pipe"):
+        (path,) = out.glob(name)
+        damage(out, path, how)
+        assert main([*EXPERT, "--out", str(out)]) == 0
+        np.testing.assert_array_equal(load_expert(config), right)
+
+
+def test_another_experts_parameters_are_refused(expert, tmp_path):
+    """Of another seed, and of other shapes."""
+    out, config = expert
+    (mine,) = out.glob("expert-*.npz")
+    for changed in ({"seed": 1}, {"S": 5}):
+        other = dataclasses.replace(config, expert="oracle", **changed)
+        save_expert(open_folder(tmp_path / "other"), other, np.zeros((2, changed.get("S", 4), 2), np.float32))
+        (theirs,) = (tmp_path / "other").glob("expert-*.npz")
+        mine.write_bytes(theirs.read_bytes())
+        with pytest.raises(BadInput, match="belongs elsewhere"):
+            load_expert(config)
+    with pytest.raises(BadInput, match="trained with S 5"):
+        load_expert(dataclasses.replace(config, expert=str(tmp_path / "other")))
+
+
+def test_parameters_are_computed_again(made, tmp_path, capsys):
+    """Those of runs that are done: the table stays, byte for byte."""
+    out = shutil.copytree(made("expert")[0], tmp_path / "out")
+    (params,) = out.glob("runs/*/params.npz")
+    content = params.read_bytes()
+    params.write_bytes(content[:-100])
+    rows = [path.read_bytes() for path in parts(out)]
+    assert main([*EXPERT, "--out", str(out)]) == 0
+    assert "params.npz.damaged and computed again" in capsys.readouterr().err
+    assert params.read_bytes() == content
+    assert [path.read_bytes() for path in parts(out)] == rows
+
+
+def test_an_expert_of_an_older_layout_is_read(expert):
+    """Written by Orbax on another number of devices than there are, maybe; damaged it is a sentence."""
+    out, config = expert
+    right = load_expert(config)
+    fields = trained_expert.read_json(out / "expert.json")[0]["config"]
+    (out / "expert.json").write_text(to_json(fields))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(out / "expert", {"array": right})
+    np.testing.assert_array_equal(load_expert(config), right)
+    (out / "expert" / "_METADATA").write_text("{")
+    with pytest.raises(BadInput, match="cannot be read"):
+        load_expert(config)
+
+
+def test_rows_of_an_older_layout_are_read(made, tmp_path):
+    """Parts without a hash in a lot without one, and a request without one: nothing is computed again."""
+    out = shutil.copytree(made("finished")[0], tmp_path / "out")
+    right = (out / "rows.csv").read_bytes()
+    for part in parts(out):
+        part.write_text(to_csv(rows_in(part)))
+    for path in (*out.glob("runs/*/lot.json"), *out.glob("asked/*.json")):
+        found = trained_expert.read_json(path)[0]
+        path.write_text(to_json(found.get("runs", found) if path.parent.name == "asked" else found))
+    written = [path.stat().st_mtime_ns for path in parts(out)]
+    assert len(asked(out)) == 4
+    assert main([*SWEEP, "--out", str(out)]) == 0
+    assert (out / "rows.csv").read_bytes() == right
+    assert [path.stat().st_mtime_ns for path in parts(out)] == written
+
+
+def to_json(value):
+    return json.dumps(value) + "\n"
+
+
+def test_a_lost_error_is_found_again(made, tmp_path):
+    """A failed run's rows lie in its lot without its error: they are in no table, and the run fails again."""
+    out = shutil.copytree(made("failed")[0], tmp_path / "out")
+    errors = list(out.glob("runs/*/failed/*.json"))
+    right = (out / "rows.csv").read_bytes()
+    for path in errors:
+        path.unlink()
+    assert main([*COMMANDS["failed"], "--out", str(out)]) == 1
+    assert (out / "rows.csv").read_bytes() == right
+    assert all(path.exists() for path in errors)
+
+
+def test_a_foreign_checkpoint_is_left_alone(made, tmp_path, capsys):
+    """Another name, another lot's, another segment's."""
+    (whole, sound) = made("unfinished")
+    (state,) = whole.glob("runs/*/state/1.npz")
+    for name in ("abc", "02", "2", "1"):
+        out = shutil.copytree(whole, tmp_path / name)
+        here = (out / state.relative_to(whole)).with_stem(name)
+        if name == "1":
+            lot = Lot.read(here.parents[1])
+            with np.load(here) as file:
+                zeros = [np.zeros_like(file[leaf]) for leaf in file.files]
+            here.unlink()
+            dataclasses.replace(lot, folder=lot.folder.with_name("other")).save_state(1, zeros)
+            shutil.move(lot.folder.with_name("other") / "state" / "1.npz", here)
+        else:
+            shutil.copyfile(state, here)
+        assert main([*SWEEP, "--out", str(out)]) == 0
+        assert table(out) == sound[-1][1]
+
+
+def test_what_a_kill_leaves_of_a_plan_goes_away(tmp_path):
+    out = open_folder(tmp_path / "out")
+    with dying(3), pytest.raises(Killed):
+        sweep(CONFIGS, out, QUICK)
+    left = shutil.copytree(out, tmp_path / "copy")
+    (folder,) = left.glob("runs/*") if not list(left.glob("runs/*/lot.json")) else [next(left.glob("runs/*"))]
+    (folder / ".lot.json.k8d_3x1a").write_text("{")
+    assert main([*SWEEP, "--out", str(left)]) == 0
+    assert not list(left.rglob(".lot.json.*"))
+
+
+def test_only_the_marker_itself_makes_a_folder_ours(tmp_path):
+    (tmp_path / "my-nail-out.json.txt").write_text("precious")
+    with pytest.raises(BadInput, match="holds other files"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["rows/00000.csv", "rows", "notes.txt"])
+def test_links_are_not_joined(made, tmp_path, name):
+    """What they lead to is not copied."""
+    out = shutil.copytree(made("finished")[0], tmp_path / "out")
+    link = next(out.glob("runs/*/lot.json")).parent / name
+    if link.exists():
+        shutil.move(link, tmp_path / "elsewhere")
+    link.symlink_to(tmp_path / "elsewhere")
+    assert main(["sweep", "merge", str(out), "--out", str(tmp_path / "joined")]) == 2
+    assert not list((tmp_path / "joined").glob("runs/*"))
+
+
+def test_killed_while_mending(made, tmp_path):
+    """At every file that is set aside or put in its place, one further each time, until nothing is left to mend."""
+    whole, _ = made("finished")
+    out, kills = shutil.copytree(whole, tmp_path / "out"), 0
+    for path in (*out.glob("runs/*/lot.json"), *out.glob("asked/*"), *out.glob("runs/*/rows/00001.csv")):
+        damage(out, path, "halved")
+    for at in range(1, 100):
+        with dying(at) as calls, contextlib.suppress(Killed):
+            main([*SWEEP, "--out", str(out)])
+        if len(calls) < at:
+            break
+        kills += 1
+    assert 5 <= kills < 50
+    assert table(out) == table(whole)
+    assert len(list(out.rglob("*.damaged*"))) >= 5
+    assert main(["sweep", "merge", str(out), "--out", str(tmp_path / "joined")]) == 0
+    assert table(tmp_path / "joined") == table(whole)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_killed_while_another_expert_is_kept(expert, at):
+    """The one that was there is there until the new one is whole."""
+    out, config = expert
+    right = load_expert(config)
+    with dying(at), pytest.raises(Killed):
+        save_expert(out, dataclasses.replace(config, expert="oracle", seed=1), right + 1)
+    np.testing.assert_array_equal(load_expert(config), right)
+    save_expert(out, dataclasses.replace(config, expert="oracle", seed=1), right + 1)
+    np.testing.assert_array_equal(load_expert(config), right + 1)
+    assert len(list(out.glob("*.npz"))) == 1
+
+
+@pytest.mark.slow
+def test_an_expert_of_two_devices_is_used_on_one(tmp_path):
+    """By the commands, in processes with as many."""
+    for devices, command in (("2", EXPERT), ("1", [*EXPERT[1:], "--allow-imperfect-expert", f"--expert={tmp_path}/0"])):
+        train = [] if command is EXPERT else ["train"]
+        done = subprocess.run(
+            [sys.executable, "-m", "nail.cli.main", *train, *command, "--out", tmp_path / str(len(train))],
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": devices}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
