@@ -1,6 +1,5 @@
 """What a figure is: rows that are computed, a small table, claims with verdicts, a drawing. Plots read rows only."""
 
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,6 @@ PRESETS = ("smoke", "cpu", "laptop", "paper")
 """sizes, from the smallest on; a figure has those that its `cost` names"""
 
 Row = dict[str, Any]
-UNREADABLE = (Damaged, UnicodeDecodeError, csv.Error)
-"""what reading a table raises that is none"""
 
 
 class Claim(NamedTuple):
@@ -101,7 +98,7 @@ def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = ""
     try:
         rows = read_rows(rows_path)
         shown, claims = experiment.analyse(rows), experiment.claims(rows)
-    except (*UNREADABLE, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         if not redraw:
             raise
         raise BadInput(
@@ -152,7 +149,7 @@ def index(out: Path) -> str:
             continue
         try:
             rows, claims = read_csv(out / f"{name}_rows.csv"), read_csv(out / f"{name}_claims.csv")
-        except (*UNREADABLE, OSError) as error:
+        except (Damaged, OSError) as error:
             print(f"nail: {name} is listed in {out}/README.md as damaged ({error})", file=sys.stderr)
             lines.append(f"| `{name}` | {load(name).summary} | damaged: to be computed again | | | |")
             continue

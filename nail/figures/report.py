@@ -5,7 +5,6 @@ pictures and its style itself and fetches nothing. A file that is missing or dam
 """
 
 import base64
-import csv
 import io
 import os
 import re
@@ -188,7 +187,7 @@ def _table(path: Path, problems: list[str], needed: tuple[str, ...] = ()) -> lis
             rows, problem = [], f"has no column {lacking[0]!r} and is left out"
     except FileNotFoundError:
         problem = "is not there"
-    except (Damaged, OSError, UnicodeDecodeError, csv.Error):
+    except (Damaged, OSError):
         problem = "is damaged and left out"
     problems += [f"{path.name} {problem}."] if problem else []
     return rows

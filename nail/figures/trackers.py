@@ -4,7 +4,6 @@ Rows stay the only source: a log can be thrown away and written again. Neither w
 both are extras; Weights & Biases writes in its offline mode, without an account or a network.
 """
 
-import csv
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -58,7 +57,7 @@ def read_runs(folder: Path) -> dict[str, pd.DataFrame]:
     for path in sorted({*folder.glob("rows.csv"), *folder.glob("*_rows.csv")}):
         try:
             rows = read_rows(path)
-        except (Damaged, UnicodeDecodeError, csv.Error) as error:
+        except Damaged as error:
             raise BadInput(f"{path} is damaged; compute it again before writing logs") from error
         if {"run", "method", "step", "episodes"} <= set(rows):
             _check_rows(path, rows)
