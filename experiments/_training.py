@@ -37,7 +37,7 @@ SMOKE = dataclasses.replace(
     CPU, p=3, m=3, width=16, heads=2, batch=16, steps=40, warmup=5, eval_every=10, n_validation=50
 )
 LAPTOP = dataclasses.replace(CPU, m=31, eta=0.2, batch=32, lr=2.5e-4, steps=24_000, eval_every=750)
-"""the paper's p, m and η; at this width a rate of 1e−3 stalls part of the way (README, "The paper's chain")"""
+"""the paper's p, m and η; at this width a rate of 1e−3 stalls part of the way (docs/laptop.md)"""
 BASE = {"smoke": SMOKE, "cpu": CPU, "laptop": LAPTOP, "paper": PAPER}
 """preset → NAIL-F at the preset's high noise; figures vary it, and share the runs that they have in common"""
 

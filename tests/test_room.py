@@ -88,7 +88,7 @@ def test_a_damaged_table_of_another_figure_is_told(tmp_path, capsys):
     """The index of the folder names it, and goes on."""
     out = figures(tmp_path / "out")
     assert "1 of 1 | revision abc" in experiment.index(out)
-    for content in (b"run,git_rev", b"a,b\n1\n", b"\xff\xfe\n", b"x\n" + b"y" * 200_000 + b"\n"):
+    for content in (b"run,git_rev", b"a,b\n1\n", b"\xff\xfe\n"):
         (out / "fig2_rows.csv").write_bytes(content)
         assert "damaged: to be computed again" in experiment.index(out)
         printed = capsys.readouterr().err

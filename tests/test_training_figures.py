@@ -96,7 +96,7 @@ def test_the_laptop_preset_is_the_papers_task():
 
 
 def test_the_document_on_the_laptop_preset_has_its_numbers():
-    text = (Path(__file__).parents[1] / "docs" / "laptop.md").read_text()
+    text = (Path(__file__).parents[1] / "docs/laptop.md").read_text()
     rows = dict(re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", text.split("## Why")[0], re.MULTILINE))
     base = training.BASE["laptop"]
     number = lambda text: float(text.replace("−", "-").replace(",", ""))  # noqa: E731

@@ -81,7 +81,7 @@ class TrainConfig:
     steps: int = 46_875
     """updates ≥ 1; the budget is batch × steps < 2^32 episodes of H expert queries each"""
     lr: float = 1e-5
-    """AdamW learning rate after warm-up, constant from then on, 1e-30 ≤ lr ≤ 1e30"""
+    """AdamW learning rate after warm-up, constant from then on, 1e-30 ≤ lr ≤ 1e38"""
     warmup: int = 2_000
     """linear warm-up from 1e−6, in updates, 0 ≤ warmup < 2^31"""
     weight_decay: float = 0.0
@@ -231,9 +231,9 @@ def check(config: TrainConfig) -> TrainConfig:
     require(0 <= config.beta <= 1, "beta", config.beta, "in [0, 1]")
     require(0 <= config.dagger_decay <= 1, "dagger_decay", config.dagger_decay, "in [0, 1]")
     if config.temperature is not None:
-        _require_kept(config, "temperature", zero=True)
-    for name in ("expert_temperature", "lr", "clip"):
-        _require_kept(config, name)
+        _require_kept(config, "temperature", LARGE, zero=True)
+    for name, most in (("expert_temperature", LARGE), ("lr", 1e38), ("clip", LARGE)):
+        _require_kept(config, name, most)
     require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
     _check_rule(config)
     if config.dagger_buffer:
@@ -257,11 +257,11 @@ def _check_rule(config: TrainConfig) -> None:
                 f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
 
 
-def _require_kept(config: TrainConfig, name: str, zero: bool = False) -> None:
+def _require_kept(config: TrainConfig, name: str, most: float, zero: bool = False) -> None:
     """A positive number (or `zero`) is one that a program keeps in 32 bits."""
     value = getattr(config, name)
-    said = f"{'0, or ' if zero else ''}in [{SMALL:g}, {LARGE:g}]"
-    require((zero and value == 0) or SMALL <= value <= LARGE, name, value, said)
+    said = f"{'0, or ' if zero else ''}in [{SMALL:g}, {most:g}]"
+    require((zero and value == 0) or SMALL <= value <= most, name, value, said)
 
 
 def static_part(config: TrainConfig) -> dict[str, Any]:
