@@ -171,7 +171,7 @@ def draw(table: pd.DataFrame) -> Figure:
 def _mark_exact_fit(axes: Axes, level: float) -> None:
     """The clean loss of a student that equals the noisy law: −ln q (docs/paper.md §1.2: 0.188 at η=0.2, p=7)."""
     axes.axhline(level, color="#666666", linewidth=0.9, linestyle=":")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=min(0.0, level - 0.12 * axes.get_ylim()[1]))
     axes.annotate(
         f"−ln q = {level:.3f}: a student equal to the noisy law", (0.02, level), color="#444444",
         xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points", va="top", fontsize=7,
