@@ -76,7 +76,7 @@ def status(out: Path) -> Status:
 def is_held(lot: Lot) -> bool:
     """Whether a process works on a lot; seen without writing, so that a folder may be one that can only be read."""
     try:
-        handle = os.open(lot.lock.lock_file, os.O_RDONLY)
+        handle = os.open(lot.lock.lock_file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     except OSError:
         return False
     try:
