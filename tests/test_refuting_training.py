@@ -30,9 +30,9 @@ CHANGES = {
     "fig1": {"every seed of NAIL-F is above": put("full_exact", 1.0, method="opd-f", seed=0)},
     "fig2": {
         "NAIL-F drives the clean loss": put("val_loss", 0.06, method="nail-f", eta=0, seed=1),
-        "NAIL-R drives the clean loss": put("val_loss", 0.06, method="nail-r", eta=0, seed=1),
+        "NAIL-R drives the clean loss": put("val_loss", 0.01, method="nail-r", eta=0),
         "NAIL-F reaches perfect": put("full_exact", 0.98, method="nail-f", eta=0, seed=2),
-        "NAIL-R reaches perfect": put("full_exact", 0.98, method="nail-r", eta=0, seed=2),
+        "NAIL-R reaches perfect": put("full_exact", 0.99, method="nail-r", eta=0),
         "OPD-F plateaus": put("val_loss", 0.5, method="opd-f", eta=0),
         "LogLossBC learns faster": put("full_exact", 1.0, method="nail-f", eta=0, seed=0),
         "DAgger is as fast": put("full_exact", 0.9, method="dagger", eta=0, seed=0),
