@@ -183,7 +183,7 @@ EXPERIMENT = figure_of_runs(
     "modular addition at η = 0 and high noise: clean validation loss and full-chain accuracy",
     {
         "smoke": "36 runs of 40 updates, about 25 seconds on two cores",
-        "cpu": "60 runs of 2,500 updates, 6 to 12 minutes on two cores",
+        "cpu": "60 runs of 2,500 updates, about 6 minutes on two cores",
         "laptop": "36 runs of 24,000 updates, the paper's p, m and η, about 70 minutes on two cores",
         "paper": "60 runs of 46,875 updates of a 3.15 M-parameter student, an accelerator",
     },

@@ -121,7 +121,7 @@ EXPERIMENT = figure_of_runs(
     "rollout temperature of NAIL-F and NAIL-R, from greedy to sampled, at high noise",
     {
         "smoke": "18 runs, seconds on two cores",
-        "cpu": "40 runs of 2,500 updates, 10 of them figure 2's; at the rate of figure 2 the others take 6 minutes",
+        "cpu": "40 runs of 2,500 updates, 10 of them figure 2's; at the rate of figure 2 the others take 3 minutes",
         "laptop": "24 runs of 24,000 updates, 6 of them figure 2's; at its rate the others take 35 minutes",
         "paper": "60 runs of 46,875 updates, 10 of them figure 2's, an accelerator",
     },

@@ -178,7 +178,7 @@ EXPERIMENT = figure_of_runs(
     "episodes-to-solve over chain length m × corruption rate η, with contours of q^m",
     {
         "smoke": "36 runs of 40 updates, seconds on two cores",
-        "cpu": "135 runs of 2,500 updates, 30 of them figure 2's; at figure 2's rate the others take 20 minutes",
+        "cpu": "135 runs of 2,500 updates, 30 of them figure 2's; at figure 2's rate the others take 10 minutes",
         "laptop": "81 runs of 24,000 updates, 18 of them figure 2's; two hours at its rate, less where m is smaller",
         "paper": "375 runs of 46,875 updates, an accelerator",
     },

@@ -140,7 +140,7 @@ EXPERIMENT = figure_of_runs(
     "NAIL-β from forward to reverse KL, without noise and at high noise",
     {
         "smoke": "18 runs, seconds on two cores",
-        "cpu": "50 runs of 2,500 updates, 20 of them figure 2's; at the rate of figure 2 the others take 6 minutes",
+        "cpu": "50 runs of 2,500 updates, 20 of them figure 2's; at the rate of figure 2 the others take 3 minutes",
         "laptop": "30 runs of 24,000 updates, 12 of them figure 2's; at its rate the others take 35 minutes",
         "paper": "70 runs of 46,875 updates, 20 of them figure 2's, an accelerator",
     },

@@ -138,7 +138,6 @@ class FigureSweep(How):
         from nail.figures import experiment
 
         require_known("figure", self.name, experiment.names())
-        require_known("preset", self.preset, experiment.PRESETS)
         found = experiment.load(self.name)
         if found.runs is None:
             raise BadInput(f"{self.name} is not computed from training runs: nail figure {self.name} computes it")
