@@ -126,10 +126,13 @@ def test_a_measurement_of_a_notebook_counts_itself():
 def test_two_callers_share_a_folder(out):
     """At once: each point is measured by one of them, and both have all rows."""
     both, rows = [Measured(), Measured()], {}
+    begun = [threading.Event(), threading.Event()]
 
     def call(i):
         def measure(point):
-            time.sleep(0.01)
+            begun[i].set()
+            # two devices hold two of the three series: the other caller always finds one
+            assert begun[1 - i].wait(timeout=60)
             return both[i](point)
 
         rows[i] = run_points("figure", out, SERIES, measure)

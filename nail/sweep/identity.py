@@ -7,6 +7,7 @@ import importlib.util
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,8 @@ HOUSES = ("nail", "nail_experiments")
 STORED_OR_DRAWN = ("nail.sweep", "nail.cli", "nail.figures.experiment", "nail.figures.plotting")
 """what keeps and shows numbers and makes none: not followed"""
 CHECKOUT = Path(__file__).resolve().parents[2]
+READING = threading.Lock()
+"""one thread at a time parses: some Pythons count the depth of trees for all threads together (cpython issue 106905)"""
 
 
 @functools.cache
@@ -49,8 +52,9 @@ def source_hash(roots: tuple[str, ...] = ROOTS) -> str:
     there is none. A root without a file (a notebook) counts for nothing.
     """
     found = hashlib.sha256()
-    for name, tree in sorted(_imported(roots).items()):
-        found.update(f"{name}\n{ast.unparse(_without_docstrings(tree))}\n".encode())
+    with READING:
+        for name, tree in sorted(_imported(roots).items()):
+            found.update(f"{name}\n{ast.unparse(_without_docstrings(tree))}\n".encode())
     return found.hexdigest()[:12]
 
 

@@ -55,7 +55,6 @@ def run_points(
     Raises `RunsFailed` at the end if a point failed (it ends its series); the next call tries it again.
     """
     out, source = Path(out), source_of(measure)
-    # worked out here: it reads the source, which two threads must not do at once
     origin = {**provenance(), "source_hash": source}
     there = Folder.read(out, source=source)
     if there.damaged:
