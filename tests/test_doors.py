@@ -25,8 +25,9 @@ from nail.envs.tokens import Score, exact_match
 from nail.methods import METHOD, Method
 from nail.noise import Huber
 from nail.sweep.table import read_rows
-from nail.training.config import TrainConfig, check
+from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_environment, make_setup, numbers_of
+from nail.training.ranges import check
 
 TRUE = Parity(4, make_bank(2, 4, 0, 8))
 BROKEN = {

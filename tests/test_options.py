@@ -10,7 +10,8 @@ from nail.cli.main import main
 from nail.envs.tasks import TASKS
 from nail.policies.students import STUDENTS
 from nail.sweep.table import read_rows
-from nail.training.config import TrainConfig, check, run_id
+from nail.training.config import TrainConfig, run_id
+from nail.training.ranges import check
 
 
 def test_a_task_has_its_own_options_and_those_of_its_student():

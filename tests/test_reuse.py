@@ -13,8 +13,9 @@ from nail.checks import BadInput
 from nail.cli.bench.products import products_of, total_flops
 from nail.policies.block import attention
 from nail.policies.matmul import dense, known_dense, pick
-from nail.training.config import TrainConfig, check
+from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
+from nail.training.ranges import check
 from nail.training.rollout import rollout
 from nail.training.train import make_train
 from nail.training.update import collect, initial_params, objective, update

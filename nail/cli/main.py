@@ -22,7 +22,8 @@ from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, trained_methods
 from nail.policies.students import PRECISIONS, REUSES
-from nail.training.config import TrainConfig, check, config_class, plain
+from nail.training.config import TrainConfig, config_class, plain
+from nail.training.ranges import check
 
 ABOUT = """Imitation learning from noisy experts. `--import MODULE` (anywhere) imports a module that adds tasks, noise
 laws, methods or figures; the options of train, expert and sweep grid are those of the task that --task names."""

@@ -22,8 +22,9 @@ from nail.sweep.plan import ask, plan
 from nail.sweep.program import Prepared, Programs
 from nail.sweep.rows import make_row
 from nail.sweep.trained_expert import load_expert
-from nail.training.config import TrainConfig, check, group, group_key, run_id
+from nail.training.config import TrainConfig, group, group_key, run_id
 from nail.training.devices import pad_runs, place
+from nail.training.ranges import check
 from nail.training.train import TrainState
 
 CHECKPOINT_SECONDS = 10.0

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nail.checks import MAX_RUNS, BadInput, require
-from nail.training.config import TrainConfig, check, group_key, kinds_of, refuse_unknown, run_id
+from nail.training.config import TrainConfig, group_key, kinds_of, refuse_unknown, run_id
+from nail.training.ranges import check
 
 
 def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:

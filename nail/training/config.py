@@ -1,4 +1,4 @@
-"""The configuration of a run: every default in one place, checked before anything is compiled.
+"""The configuration of a run: every default in one place (what is allowed: nail/training/ranges.py).
 
 Field texts are the help texts of the command line. The defaults are the paper's protocol (docs/paper.md §1.1).
 """
@@ -16,19 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known
+from nail.checks import BadInput, require, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS, Task
-from nail.methods import METHOD, trained_methods
+from nail.methods import METHOD
 from nail.policies.students import STUDENTS, Student
 from nail.registry import Options
 
-ESTIMATORS = ("mc", "full")
-DECODES = ("sequential", "parallel")
 TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
-MOST = {"n_validation": 10_000_000}
-"""field → largest number of it, where that is less than the largest of a 32-bit counter"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 
 
@@ -208,60 +204,6 @@ def refuse_unknown(kind: type[TrainConfig], names: Iterable[str]) -> None:
         if name in dict(task.renamed):
             raise BadInput(f"{name} is called {dict(task.renamed)[name]} in the task {task.name}")
         require_known(f"field of the task {task.name}", name, known)
-
-
-def check(config: TrainConfig) -> TrainConfig:
-    """Return `config` unchanged, or raise `BadInput` naming the first field that is out of range."""
-    task, student = config_class(config.task).definitions
-    trained = [row.name for row in trained_methods()]
-    for name, known in [("noise", NOISES), ("method", trained), ("estimator", ESTIMATORS), ("decode", DECODES)]:
-        require_known(name, getattr(config, name), known)
-    for options in (task.options, student.options):
-        options.check(config)
-    for name, least in [
-        ("dagger_rounds", 1), ("dagger_buffer", 0), ("batch", 1), ("steps", 1), ("warmup", 0), ("eval_every", 1),
-        ("n_validation", 1), ("bank_seed", 0), ("seed", 0),
-    ]:  # fmt: skip
-        value, most = getattr(config, name), MOST.get(name, MAX_COUNT)
-        require(value >= least, name, value, f"an integer of at least {least}")
-        require(value <= most, name, value, f"at most {most}")
-    require(config.batch * config.steps < 2**32, "batch × steps", config.batch * config.steps, "below 2^32 episodes")
-    require(0 <= config.eta < 1, "eta", config.eta, "in [0, 1)")
-    require(np.float32(config.eta) < 1, "eta", config.eta, "below 1 when it is rounded to 32 bits")
-    require(0 <= config.beta <= 1, "beta", config.beta, "in [0, 1]")
-    require(0 <= config.dagger_decay <= 1, "dagger_decay", config.dagger_decay, "in [0, 1]")
-    if config.temperature is not None:
-        _require_kept(config, "temperature", LARGE, zero=True)
-    for name, most in (("expert_temperature", LARGE), ("lr", 1e38), ("clip", LARGE)):
-        _require_kept(config, name, most)
-    require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
-    _check_rule(config)
-    if config.dagger_buffer:
-        require(
-            config.dagger_buffer % config.batch == 0, "dagger_buffer", config.dagger_buffer,
-            f"a multiple of the batch ({config.batch})",
-        )  # fmt: skip
-    return config
-
-
-def _check_rule(config: TrainConfig) -> None:
-    """The rollout rule's number is in its range, and is given to a method that has a rule."""
-    rule = METHOD[config.method].rule
-    if rule is None:
-        require(config.rule_number is None, "rule_number", config.rule_number,
-                f"left out: {config.method} has no rollout rule")  # fmt: skip
-    else:
-        number = config.rollout_number
-        require(rule.least <= number <= rule.most, "rule_number", number, f"in [{rule.least:g}, {rule.most:g}]")
-        require(config.temperature is None, "temperature", config.temperature,
-                f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
-
-
-def _require_kept(config: TrainConfig, name: str, most: float, zero: bool = False) -> None:
-    """A positive number (or `zero`) is one that a program keeps in 32 bits."""
-    value = getattr(config, name)
-    said = f"{'0, or ' if zero else ''}in [{SMALL:g}, {most:g}]"
-    require((zero and value == 0) or SMALL <= value <= most, name, value, said)
 
 
 def static_part(config: TrainConfig) -> dict[str, Any]:

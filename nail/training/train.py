@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from nail.policies.policy import Policy
-from nail.training.config import TrainConfig, check
+from nail.training.config import TrainConfig
 from nail.training.devices import over_runs, place
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import Numbers, make_setup
+from nail.training.ranges import check
 from nail.training.update import TrainState, buffer_shape, initial_params, optimiser, update
 
 

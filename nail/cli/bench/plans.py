@@ -12,9 +12,10 @@ from nail.cli.bench import tell
 from nail.cli.bench.products import products_of, total_flops
 from nail.cli.bench.steps import SIZES, runs_at_once
 from nail.sweep.identity import provenance
-from nail.training.config import TrainConfig, check
+from nail.training.config import TrainConfig
 from nail.training.devices import pad_runs
 from nail.training.problem import make_setup, numbers_of
+from nail.training.ranges import check
 from nail.training.train import make_train
 from nail.training.update import update
 

@@ -22,10 +22,11 @@ from nail.cli.bench import tell
 from nail.cli.bench.products import Product, products_of, total_flops
 from nail.policies.transformer import compute_dtype, product_precision
 from nail.sweep.identity import provenance
-from nail.training.config import TrainConfig, check
+from nail.training.config import TrainConfig
 from nail.training.devices import over_runs, pad_runs, place
 from nail.training.evaluate import evaluate
 from nail.training.problem import Setup, make_channel, make_setup, numbers_of
+from nail.training.ranges import check
 from nail.training.rollout import Players, draw, fixed_point
 from nail.training.train import make_train
 from nail.training.update import collect, dagger_share, objective, update
