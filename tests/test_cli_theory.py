@@ -1,11 +1,14 @@
 """`nail theory` and `nail n-star`: values are the library's, JSON is strict, bad input is one sentence."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+from tqdm import tqdm
 
+from nail.cli import nstar_command
 from nail.cli.main import main
 from nail.counting.learners import level_methods
 from nail.counting.nstar import n_star
@@ -83,6 +86,18 @@ def test_n_star_gives_the_librarys_answer(capsys):
     assert printed["censored"] is False
     assert printed["inputs"]["method"] == "nail-f"
     assert not captured.err
+
+
+def test_a_long_search_shows_how_far_it_is(capsys, monkeypatch):
+    """On standard error, with a rate; the answer is the same."""
+    words = [*N_STAR.split(), "loglossbc", "--delta", "0.01", "--json"]
+    assert main(words) == 0
+    quiet = capsys.readouterr()
+    monkeypatch.setattr(nstar_command, "tqdm", lambda **named: tqdm(**{**named, "delay": 0.0, "mininterval": 0.0}))
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, quiet.err) == (quiet.out, "")
+    assert re.search(r"loglossbc, at most: .*/100000 .*episode/s, mean regret 0\.\d+, target 0\.01", shown.err)
 
 
 def test_a_censored_n_star_is_null(capsys):

@@ -156,6 +156,24 @@ def test_a_platform_that_is_not_here(tmp_path):
         assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("setting", ["JAX_NUM_CPU_DEVICES=0", "JAX_NUM_CPU_DEVICES=many", "JAX_NUM_CPU_DEVICES=99999",
+                                     "JAX_ENABLE_X64=perhaps"])  # fmt: skip
+def test_settings_that_jax_does_not_take(setting):
+    name, _, value = setting.partition("=")
+    done = nail(*"n-star --instance garnet --method nail-f --eta 0.1 --delta 0.1".split(), **{name: value})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(b"nail: ")
+    assert value.encode() in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_another_error_of_a_value_keeps_its_traceback(monkeypatch):
+    """It is a mistake of the program's, and not of the user's."""
+    monkeypatch.setattr("nail.cli.main.parse", lambda *_: int("x"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        main(["list"])
+
+
 def test_paths_are_refused_before_the_work(tmp_path, capsys, nothing_long):
     for words in (
         ["bench", "--preset", "tabular", "--out", str(tmp_path)],

@@ -101,7 +101,9 @@ def test_crossing_finds_the_smallest_episode_of_a_known_curve():
             n = before + stride * np.arange(1, 9)
             yield n, np.broadcast_to(10.0 / n, (runs, 8))
 
-    found = crossing(octaves(5), 0.5, 3, 64, np.random.default_rng(0))
+    heard = []
+    found = crossing(octaves(5), 0.5, 3, 64, np.random.default_rng(0), watch=lambda *seen: heard.append(seen))
+    assert heard == [(8, 10 / 8), (16, 10 / 16), (32, 10 / 32)]
     assert (found.value, found.interval, found.queries, found.resolution) == (20, (20.0, 20.0), 60, 2)
     exactly = crossing(octaves(5), 1.0, 3, 64, np.random.default_rng(0))
     assert (exactly.value, exactly.resolution) == (10, 1)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import threading
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
@@ -297,6 +300,20 @@ def test_status_of_a_sweep_at_work(out):
         found = status(out)
     assert (found.done, found.running, found.missing, found.rows) == (0, 2, 2, 16)
     assert found.seconds_left * found.episodes_per_s == pytest.approx((30 - 14) * 4 * 2)
+
+
+def test_status_does_not_wait_for_a_pipe_in_the_place_of_a_lock(out):
+    """Nobody holds one."""
+    sweep(CONFIGS[:2], out, QUICK)
+    (lot,) = lots_in(out)
+    lot.part(8).unlink()
+    Path(lot.lock.lock_file).unlink(missing_ok=True)
+    os.mkfifo(lot.lock.lock_file)
+    seen = []
+    asking = threading.Thread(target=lambda: seen.append(status(out)), daemon=True)
+    asking.start()
+    asking.join(timeout=30)
+    assert [found.running for found in seen] == [0]
 
 
 def test_a_folder_of_another_configuration_is_refused(out):

@@ -259,7 +259,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"{error}; what was written is kept, and the same command goes on from there", 1)
     except ArithmeticError as error:
         return _say(error, 1)
+    except ValueError as error:
+        if not _is_of_environment(error):
+            raise
+        return _say(f"a variable of the environment must be one that JAX takes ({error})", 2)
     return 0
+
+
+def _is_of_environment(error: ValueError) -> bool:
+    """Whether an error was raised where JAX reads its variables of the environment."""
+    walk = error.__traceback__
+    while walk is not None and walk.tb_next is not None:
+        walk = walk.tb_next
+    return walk is not None and walk.tb_frame.f_globals.get("__name__") == "jax._src.config"
 
 
 def _say(sentence: BaseException | str, code: int) -> int:

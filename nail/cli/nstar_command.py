@@ -8,6 +8,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import tyro
+from tqdm import tqdm
 
 from nail.checks import require, require_known
 from nail.cli.parse import named, with_config
@@ -16,6 +17,8 @@ from nail.envs.tasks import TASKS
 
 MAX_CELLS = 2**28
 """largest replicates × H × A"""
+SILENT = 2.0
+"""seconds until the progress of a search is shown"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +86,19 @@ class NStar(Question):
         from nail.training.devices import require_devices
 
         require_devices()
-        found = n_star(
-            *where, eta=self.eta, delta=self.delta, replicates=self.replicates, seed=self.seed,
-            max_episodes=self.max_episodes, instances=self.instances,
-        )  # fmt: skip
+        with tqdm(
+            total=self.max_episodes, unit="episode", desc=f"{self.method}, at most", delay=SILENT, leave=False,
+            dynamic_ncols=True,
+        ) as bar:  # fmt: skip
+
+            def show(episodes: int, loss: float) -> None:
+                bar.set_postfix_str(f"mean regret {loss:.3g}, target {self.delta:g}", refresh=False)
+                bar.update(episodes - bar.n)
+
+            found = n_star(
+                *where, eta=self.eta, delta=self.delta, replicates=self.replicates, seed=self.seed,
+                max_episodes=self.max_episodes, instances=self.instances, watch=show,
+            )  # fmt: skip
         numbers = dataclasses.asdict(found)
         shown = ("value", "interval", "queries", "query_interval", "oracle", "censored", "budget", "resolution")
         return {name: _ends(numbers[name]) if "interval" in name else numbers[name] for name in shown}

@@ -39,6 +39,8 @@ MDP_POINTS = 32
 """checkpoints an octave on any other instance"""
 Factory = Callable[[int], Instance]
 Octaves = Iterator[tuple[Int[np.ndarray, " T"], Float[np.ndarray, "R T"]]]
+Watch = Callable[[int, float], None]
+"""is told the episodes so far and the mean loss after them"""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,13 @@ def _bisect(good: Bool[np.ndarray, "... T"], ends: list[int]) -> Int[np.ndarray,
 
 def crossing(
     octaves: Octaves, target: float, horizon: int, budget: int, rng: np.random.Generator,
-    level: float = 0.95, resamples: int = 400, oracle: str = "labels",
+    level: float = 0.95, resamples: int = 400, oracle: str = "labels", watch: Watch = lambda episodes, loss: None,
 ) -> NStar:  # fmt: skip
     """n* of a loss curve per replicate: the smallest checkpoint with mean loss <= `target`.
 
     `octaves` yields (checkpoints (T,), losses (R, T)), one octave after the other; it is read until every resample
-    has crossed, or up to `budget` episodes. The interval is the percentile bootstrap over replicates.
+    has crossed, or up to `budget` episodes; `watch` is told of each. The interval is the percentile bootstrap over
+    replicates.
     """
     episodes, losses, ends, shares = np.zeros(0, int), [], [], None
     for checkpoints, loss in octaves:
@@ -109,6 +112,7 @@ def crossing(
                 shares = np.concatenate([np.full((1, runs), 1.0 / runs), shares])
             losses.append(shares @ loss[:, keep].astype(float))
             ends.append(len(episodes) - 1)
+            watch(int(episodes[-1]), float(losses[-1][0, -1]))
         if losses and ((losses[-1][:, -1] <= target + 1e-12).all() or not keep.all()):
             break
     curves = np.concatenate(losses, axis=1)
@@ -220,6 +224,7 @@ def n_star(
     instance: str | Instance | Factory, method: str, horizon: int | None = None, n_actions: int | None = None,
     eta: float = 0.5, delta: float = 0.1, replicates: int = 2000, seed: int = 0, max_episodes: int = 100_000,
     setting: Setting | None = None, instances: int = 20, candidates: Float[np.ndarray, "N H S A"] | None = None,
+    watch: Watch = lambda episodes, loss: None,
 ) -> NStar:  # fmt: skip
     """Smallest number of episodes after which the learner's regret J(π*) − J(π̂) is <= δ in mean over replicates.
 
@@ -241,9 +246,10 @@ def n_star(
     31
 
     `setting` holds the other numbers (kernel, what a learner is told, β, decay); its η is replaced by `eta`.
-    `candidates` is the finite class of nail-class. Raises `BadInput` for an unknown instance or method, a method that
-    counts cannot stand for, H or A where the instance has its own, laws that are no laws, η outside [0, 1), δ <= 0 (or
-    >= 1 on the two names), replicates, instances or max_episodes < 1. Source: docs/theory.md §4.1, §4.2, §5.
+    `candidates` is the finite class of nail-class, and `watch` hears how far the search is. Raises `BadInput` for an
+    unknown instance or method, a method that counts cannot stand for, H or A where the instance has its own, laws that
+    are no laws, η outside [0, 1), δ <= 0 (or >= 1 on the two names), replicates, instances or max_episodes < 1.
+    Source: docs/theory.md §4.1, §4.2, §5.
     """
     require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
     require(replicates >= 1, "replicates", replicates, "at least 1")
@@ -267,4 +273,4 @@ def n_star(
         require(cells <= MDP_CELLS, "replicates × H × S × A", cells, f"at most {MDP_CELLS}")
         horizon = drawn[0].mdp.horizon
         octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates)
-    return crossing(octaves, delta, horizon, budget, np.random.default_rng(seed), oracle=oracle(method))
+    return crossing(octaves, delta, horizon, budget, np.random.default_rng(seed), oracle=oracle(method), watch=watch)

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nail.checks import BadInput
+from nail.checks import BadInput, require
 
+MOST_DEVICES = 1024
+"""host devices of one process"""
 SHORT = 2_000
 """updates of a run, up to which its program is compiled quickly instead of well"""
 
@@ -32,7 +34,9 @@ def use_all_cores() -> None:
 
 
 def require_devices() -> None:
-    """Raise `BadInput` with one sentence if JAX has no device of the kind that it is told to use."""
+    """Raise `BadInput` if JAX has no device of the kind that it is told to use, or is to make none or too many."""
+    own = jax.config.jax_num_cpu_devices
+    require(own == -1 or 1 <= own <= MOST_DEVICES, "JAX_NUM_CPU_DEVICES", own, f"an integer in 1..{MOST_DEVICES}")
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
