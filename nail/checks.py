@@ -31,6 +31,15 @@ def require(ok: Any, name: str, value: Any, allowed: str) -> None:
         raise BadInput(f"{name} must be {allowed}, got {value}")
 
 
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can write it: names of files may hold bytes that are no letters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def one_line(text: Any) -> str:
     """A sentence about what a user gave, on one line: control characters as escapes, over-long words cut."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

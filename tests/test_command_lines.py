@@ -157,7 +157,8 @@ def test_a_platform_that_is_not_here(tmp_path):
 
 
 @pytest.mark.parametrize("setting", ["JAX_NUM_CPU_DEVICES=0", "JAX_NUM_CPU_DEVICES=many", "JAX_NUM_CPU_DEVICES=99999",
-                                     "JAX_ENABLE_X64=perhaps"])  # fmt: skip
+                                     "JAX_ENABLE_X64=perhaps", "JAX_ENABLE_X64=True", "JAX_DEFAULT_PRNG_IMPL=rbg",
+                                     "JAX_RANDOM_SEED_OFFSET=5"])  # fmt: skip
 def test_settings_that_jax_does_not_take(setting):
     name, _, value = setting.partition("=")
     done = nail(*"n-star --instance garnet --method nail-f --eta 0.1 --delta 0.1".split(), **{name: value})
@@ -165,6 +166,31 @@ def test_settings_that_jax_does_not_take(setting):
     assert done.stderr.startswith(b"nail: ")
     assert value.encode() in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+def test_settings_of_other_libraries(tmp_path):
+    for setting in ("MPLBACKEND", "TQDM_MININTERVAL"):
+        done = nail("figure", "theory_compounding", "--preset=smoke", "--out", str(tmp_path), **{setting: "nonsense"})
+        assert done.returncode == 2, done.stderr
+        assert b"a variable of the environment must be one that its library takes" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_is_no_failure(closed):
+    command = f"{sys.executable} -m nail.cli.main theory survival --H 3 --A 3 --eta 0.5 {closed}"
+    done = subprocess.run(command, shell=True, executable="/bin/bash", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_name_that_is_no_text(nothing_long):
+    assert tried(["train", "--expert", "E\udcff"], terminal=False) == "refused"
+
+
+def test_modules_are_looked_for_in_a_folder_that_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "getcwd", lambda: Path("/no/folder").stat())
+    assert main(["list", "--import", "foo"]) == 2
+    assert "this one is gone" in capsys.readouterr().err
 
 
 def test_another_error_of_a_value_keeps_its_traceback(monkeypatch):

@@ -132,6 +132,21 @@ def test_another_experts_parameters_are_refused(expert, tmp_path):
         load_expert(dataclasses.replace(config, expert=str(tmp_path / "other")))
 
 
+def test_rows_of_another_expert_are_not_taken(expert, tmp_path, capsys):
+    """The expert was made again with another seed since a run was answered by it: the run is another's."""
+    out, config = expert
+    right, folder = load_expert(config), open_folder(tmp_path / "runs")
+    outcome = sweep([config], folder, QUICK)
+    assert outcome.rows
+    save_expert(out, dataclasses.replace(config, expert="oracle", seed=1), right + 1)
+    with pytest.raises(BadInput, match="has changed since; choose another folder"):
+        sweep([config], folder, QUICK)
+    save_expert(out, dataclasses.replace(config, expert="oracle"), right)
+    assert sweep([config], folder, QUICK).rows == outcome.rows
+    shutil.rmtree(out)
+    assert sweep([config], folder, QUICK).rows == outcome.rows
+
+
 def test_parameters_are_computed_again(made, tmp_path, capsys):
     """Those of runs that are done: the table stays, byte for byte."""
     out = shutil.copytree(made("expert")[0], tmp_path / "out")
@@ -211,6 +226,42 @@ def test_a_foreign_checkpoint_is_left_alone(made, tmp_path, capsys):
         assert table(out) == sound[-1][1]
 
 
+def test_a_checkpoint_of_many_arrays_comes_back_as_it_was(tmp_path):
+    """A network's state has more than ten; and one of another number of arrays is set aside, and not taken."""
+    lot = Lot.new(open_folder(tmp_path), {"0" * 12: vars(CONFIGS[0])}, "source").write()
+    state = [np.full((1, 2), i, np.float32) for i in range(23)]
+    lot.write_rows(0, [{"run": "0" * 12}])
+    lot.save_state(1, state)
+    segment, found = lot.load_state(lambda: state)
+    assert segment == 1
+    np.testing.assert_array_equal(found, state)
+    assert lot.load_state(lambda: state[:-1]) is None
+    assert [path.name for path in lot.folder.glob("state/*")] == ["1.npz.damaged"]
+
+
+def test_a_joined_folder_keeps_the_times_of_its_parts(made, tmp_path):
+    """Of two revisions the newest counts, and a copy is no newer than what it is a copy of."""
+    out = made("finished")[0]
+    assert main(["sweep", "merge", str(out), "--out", str(tmp_path / "joined")]) == 0
+    for path in out.glob("runs/*/lot.json"):
+        assert (tmp_path / "joined" / path.relative_to(out)).stat().st_mtime_ns == path.stat().st_mtime_ns
+
+
+def test_a_checkpoint_that_goes_while_it_is_joined(made, tmp_path, monkeypatch):
+    """The process that works on the part has written a newer one; nothing is left half copied."""
+    out, real = shutil.copytree(made("unfinished")[0], tmp_path / "out"), shutil.copy2
+
+    def copy(path, to):
+        if path.parent.name == "state":
+            path.unlink()
+        return real(path, to)
+
+    monkeypatch.setattr(shutil, "copy2", copy)
+    assert main(["sweep", "merge", str(out), "--out", str(tmp_path / "joined")]) == 0
+    assert not list((tmp_path / "joined").glob("runs/*/state/*"))
+    assert not list((tmp_path / "joined").glob("runs/*/state/.*"))
+
+
 def test_what_a_kill_leaves_of_a_plan_goes_away(tmp_path):
     out = open_folder(tmp_path / "out")
     with dying(3), pytest.raises(Killed):
@@ -228,11 +279,11 @@ def test_only_the_marker_itself_makes_a_folder_ours(tmp_path):
         open_folder(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["rows/00000.csv", "rows", "notes.txt"])
+@pytest.mark.parametrize("name", ["rows/00000.csv", "rows", "notes.txt", "../../runs", "../../asked"])
 def test_links_are_not_joined(made, tmp_path, name):
     """What they lead to is not copied."""
     out = shutil.copytree(made("finished")[0], tmp_path / "out")
-    link = next(out.glob("runs/*/lot.json")).parent / name
+    link = (next(out.glob("runs/*/lot.json")).parent / name).resolve()
     if link.exists():
         shutil.move(link, tmp_path / "elsewhere")
     link.symlink_to(tmp_path / "elsewhere")

@@ -96,6 +96,7 @@ STRANGE = [
     ("method", "../../outside"), ("method", "/tmp/outside"), ("method", ".."), ("method", ""), ("method", "a/b"),
     ("method", "a" * 200), ("run", "../x"), ("run", "x\0"), ("step", "many"), ("step", "1.5"), ("step", "-1"),
     ("step", ""), ("step", "9" * 30), ("episodes", "nan"),
+    ("episodes", "18446744073709551615"), ("train_loss", "little"),
 ]  # fmt: skip
 
 

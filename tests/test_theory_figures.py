@@ -17,6 +17,7 @@ from programs import made_once
 
 from nail.checks import BadInput
 from nail.cli.bench.counts import bench_steps
+from nail.cli.main import main
 from nail.counting.drivers import Setting
 from nail.counting.layered import deployed, simulation
 from nail.counting.learners import clean_estimate
@@ -76,6 +77,20 @@ def test_a_figure_of_n_star_is_drawn_in_queries_too(made):
             experiment.make(name, "smoke", out, unit="queries")
     with pytest.raises(BadInput, match="unit must be episodes, queries, got hours"):
         experiment.make("theory_noise", "smoke", out, unit="hours")
+
+
+def test_rows_that_cannot_be_drawn_leave_everything_as_it_was(tmp_path, monkeypatch, capsys):
+    """Rows that somebody changed come to their drawing, maybe: then neither table nor claims are another's."""
+    found = experiment.Experiment(
+        "toy", "a toy", {"smoke": "a second"}, lambda preset, out: [{"x": 1}], lambda rows: rows, lambda rows: [],
+        lambda table: 1 / (1 - int(table.x[0])),
+    )  # fmt: skip
+    monkeypatch.setitem(experiment.FIGURES, "toy", lambda: found)
+    with pytest.raises(ZeroDivisionError):
+        experiment.make("toy", "smoke", tmp_path)
+    assert main(["figure", "toy", "--preset", "smoke", "--redraw", "--out", str(tmp_path)]) == 2
+    assert "cannot be read as such (ZeroDivisionError" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.glob("toy*")} == {"toy_rows.csv"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -236,8 +236,16 @@ BAD_PATHS = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno
 """errors of the system that are those of a path that was given"""
 
 
+ENVIRONMENT = ("jax._src.config", "matplotlib", "tqdm.utils")
+"""modules that read variables of the environment"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted, 141 nobody reads what is printed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # it was closed: nobody reads it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     if hasattr(sys.stdout, "reconfigure"):
         # what a terminal cannot show is a question mark
         sys.stdout.reconfigure(errors="replace")
@@ -262,16 +270,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not _is_of_environment(error):
             raise
-        return _say(f"a variable of the environment must be one that JAX takes ({error})", 2)
+        return _say(f"a variable of the environment must be one that its library takes ({error})", 2)
     return 0
 
 
 def _is_of_environment(error: ValueError) -> bool:
-    """Whether an error was raised where JAX reads its variables of the environment."""
+    """Whether an error was raised where a library reads its variables of the environment."""
     walk = error.__traceback__
     while walk is not None and walk.tb_next is not None:
         walk = walk.tb_next
-    return walk is not None and walk.tb_frame.f_globals.get("__name__") == "jax._src.config"
+    return walk is not None and walk.tb_frame.f_globals.get("__name__") in ENVIRONMENT
 
 
 def _say(sentence: BaseException | str, code: int) -> int:

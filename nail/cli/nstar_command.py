@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import tyro
-from tqdm import tqdm
 
 from nail.checks import require, require_known
 from nail.cli.parse import named, with_config
@@ -82,6 +81,8 @@ class NStar(Question):
             where = (partial(TASKS[self.instance].instance, self), self.method)
         if self.method == "nailgun" and self.eta >= 0.5:
             print(f"nail: nailgun has its guarantee for eta < 1/2 only, and eta is {self.eta}", file=sys.stderr)
+        from tqdm import tqdm
+
         from nail.counting.nstar import n_star
         from nail.training.devices import require_devices
 

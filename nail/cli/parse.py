@@ -43,14 +43,24 @@ def load_plugins(arguments: Sequence[str]) -> list[str]:
             modules.append(argument.removeprefix("--import="))
         else:
             left.append(argument)
-    if modules and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if modules:
+        _look_here()
     for plugin in entry_points(group="nail.plugins"):
         _guarded(f"the plugin {plugin.value}", plugin.load)
     for module in modules:
         _guarded(f"--import {module}", lambda module=module: importlib.import_module(module))
     imported[:] = modules
     return left
+
+
+def _look_here() -> None:
+    """Have modules of the working directory found."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError as error:
+        raise BadInput("--import looks in the working directory, and this one is gone") from error
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _guarded(what: str, load: Callable[[], Any]) -> None:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nail.checks import BadInput, require, require_known
-from nail.sweep.store import Damaged, open_folder, read_csv, to_csv, write_text
+from filelock import FileLock
+
+from nail.checks import BadInput, one_line, require, require_known
+from nail.sweep.store import Damaged, open_folder, parse_csv, read_csv, to_csv, write_text
 from nail.training.config import TrainConfig
 
 if TYPE_CHECKING:  # a list of figures needs neither
@@ -83,41 +85,60 @@ def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = ""
     Raises `BadInput` for an unknown figure, for a preset or a unit that the figure does not have, and if there are no
     rows to draw again, or rows that are damaged or another figure's.
     """
-    from nail.figures.plotting import figure_style, save
-    from nail.sweep.table import read_rows
-
     experiment = load(name)
     require_preset(experiment, preset)
     require_unit(experiment, unit)
     out = open_folder(out)
-    rows_path, table_path = out / f"{name}_rows.csv", out / f"{name}.csv"
+    rows_path, computed = out / f"{name}_rows.csv", ""
     if redraw:
         require(rows_path.exists(), "out", out, f"a folder with {rows_path.name}, to draw from it again")
     else:
-        write_text(rows_path, to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)]))
-    try:
-        rows = read_rows(rows_path)
-        shown, claims = experiment.analyse(rows), experiment.claims(rows)
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
-        if not redraw:
-            raise
-        raise BadInput(
-            f"{rows_path} must hold rows of {name} to draw it again, and cannot be read as such "
-            f"({type(error).__name__}: {error}); without --redraw they are computed"
-        ) from error
-    write_text(table_path, shown.to_csv(index=False, lineterminator="\n"))
-    table = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
-    write_text(out / f"{name}_claims.csv", to_csv(table))
-    pictures: dict[str, tuple[str, ...]] = {name: ()}
-    if unit not in ("", *experiment.units[:1]):
-        pictures[f"{name}_{unit}"] = (unit,)
-    with figure_style():
-        for picture, units in pictures.items():
-            save(experiment.draw(read_rows(table_path), *units), out / picture)
-    write_text(out / "README.md", index(out))
+        computed = to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)])
+    with FileLock(out / "figures.lock"):
+        if computed:
+            write_text(rows_path, computed)
+        try:
+            table, claims, pictures = _drawn(experiment, rows_path, unit)
+        except Exception as error:  # rows that somebody changed can be wrong in any way
+            if not redraw:
+                raise
+            raise BadInput(
+                f"{rows_path} must hold rows of {name} to draw it again, and cannot be read as such "
+                f"({type(error).__name__}: {error}); without --redraw they are computed"
+            ) from error
+        _write(out, name, table, claims, pictures)
     print_claims(claims)
-    print(f"wrote {', '.join(pictures)} (.png, .pdf), {name}.csv, _claims.csv and _rows.csv in {out}", file=sys.stderr)
+    done = f"wrote {', '.join(pictures)} (.png, .pdf), {name}.csv, _claims.csv and _rows.csv in {out}"
+    print(one_line(done), file=sys.stderr)
     return claims
+
+
+def _drawn(experiment: Experiment, rows_path: Path, unit: str) -> "tuple[str, list[Claim], dict[str, Figure]]":
+    """(table as CSV, claims, picture → drawing) of stored rows; drawings are of the table as it is read again."""
+    from nail.figures.plotting import figure_style
+    from nail.sweep.table import read_rows, typed
+
+    rows, name = read_rows(rows_path), experiment.name
+    table, claims = experiment.analyse(rows).to_csv(index=False, lineterminator="\n"), experiment.claims(rows)
+    units: dict[str, tuple[str, ...]] = {name: ()}
+    if unit not in ("", *experiment.units[:1]):
+        units[f"{name}_{unit}"] = (unit,)
+    shown = parse_csv(table.encode(), rows_path)
+    with figure_style():
+        return table, claims, {picture: experiment.draw(typed(shown), *which) for picture, which in units.items()}
+
+
+def _write(out: Path, name: str, table: str, claims: list[Claim], pictures: "dict[str, Figure]") -> None:
+    """Table, claims, pictures, and the folder's README.md."""
+    from nail.figures.plotting import figure_style, save
+
+    write_text(out / f"{name}.csv", table)
+    verdicts = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
+    write_text(out / f"{name}_claims.csv", to_csv(verdicts))
+    with figure_style():
+        for picture, drawn in pictures.items():
+            save(drawn, out / picture)
+    write_text(out / "README.md", index(out))
 
 
 def require_preset(experiment: Experiment, preset: str) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from nail.checks import BadInput, require
+from nail.checks import BadInput, is_text, require
 from nail.figures import experiment
 from nail.figures.citations import linked
 from nail.methods import METHOD
@@ -107,6 +107,8 @@ def figure_names(folder: Path) -> list[str]:
     """Names of the figures in a folder (claims, or picture and table): in reading order, others after them by name."""
     claims = {path.name.removesuffix("_claims.csv") for path in folder.glob("*_claims.csv")}
     drawn = {path.stem for path in folder.glob("*.png") if path.with_suffix(".csv").exists()}
+    for name in claims | drawn:
+        require(is_text(name), "the name of a figure", repr(name), "one that UTF-8 can write")
     order = {name: place for place, name in enumerate(experiment.names())}
     return sorted(claims | drawn, key=lambda name: (order.get(name, len(order)), name))
 

@@ -76,9 +76,12 @@ def _check_rows(path: Path, rows: pd.DataFrame) -> None:
             raise BadInput(f"{column} in {path} must be a plain name (letters, digits, - and _), got {bad[0]!r}")
     for column in ("step", "episodes"):
         counts = rows[column]
-        whole = pd.api.types.is_integer_dtype(counts) and bool((counts >= 0).all())
+        whole = pd.api.types.is_integer_dtype(counts) and bool(counts.between(0, 2**63 - 1).all())
         if not whole:
-            raise BadInput(f"{column} in {path} must be integers of at least 0, and one of them is not")
+            raise BadInput(f"{column} in {path} must be integers in 0..2^63 − 1, and one of them is not")
+    for column in set(METRICS) & set(rows):
+        if not pd.api.types.is_numeric_dtype(rows[column]):
+            raise BadInput(f"{column} in {path} must be numbers, and one of them is not")
 
 
 def curves(rows: pd.DataFrame) -> Curves:

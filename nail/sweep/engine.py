@@ -21,9 +21,9 @@ from nail.sweep.memory import lot_size, most_runs, require_room
 from nail.sweep.plan import ask, plan
 from nail.sweep.program import Prepared, Programs
 from nail.sweep.rows import make_row
-from nail.sweep.trained_expert import load_expert
+from nail.sweep.trained_expert import expert_hash, load_expert
 from nail.training.config import TrainConfig, group, group_key, run_id
-from nail.training.devices import pad_runs, place
+from nail.training.devices import pad_runs, place, require_settings
 from nail.training.ranges import check
 from nail.training.train import TrainState
 
@@ -74,6 +74,7 @@ def sweep(
     shows in the folder's status.
     Raises `BadInput` before anything is compiled. A run that fails does not stop the others.
     """
+    require_settings()
     configs = unique(check(config) for config in configs)
     if options.runs_per_lot is not None:
         require(options.runs_per_lot >= 1, "runs_per_lot", options.runs_per_lot, "an integer of at least 1")
@@ -86,6 +87,7 @@ def sweep(
         there.warn_of_other_sources(out, ids, hint=hint)
     if not options.retry_failed:
         done |= set(there.failed) - there.lost
+    refuse_another_expert(out, there, configs)
     mine = tuple(config for config, run in zip(configs, ids, strict=True) if run not in done)
     for members in group(mine):
         require_room(members[0])
@@ -98,6 +100,19 @@ def sweep(
         there = Folder.read(out, source=there.source)
     outcome.rows, outcome.failures = there.collect(ids, options.any_revision)
     return outcome
+
+
+def refuse_another_expert(out: Path, there: Folder, configs: tuple[TrainConfig, ...]) -> None:
+    """Raise `BadInput` if another expert than the one in its folder now has answered a run."""
+    now = {name: expert_hash(name) for name in {config.expert for config in configs}}
+    for config in configs:
+        seen = there.owner.get(run_id(config))
+        answered = seen.lot.expert if seen else ""
+        if answered and now[config.expert] and answered != now[config.expert]:
+            raise BadInput(
+                f"expert must be the one that answered the run {run_id(config)} in {out}, and the one in "
+                f"{config.expert} has changed since; choose another folder, or make that expert again"
+            )
 
 
 def _planned(

@@ -62,14 +62,18 @@ class Lot:
     """runs that the program is compiled for; if there are fewer, the last one is repeated"""
     runs: dict[str, dict[str, Any]]
     """id → fields of its configuration; of a point: its name and values, under `figure` and their own names"""
+    expert: str = ""
+    """hash of the trained expert that answers its runs; "" of the oracle, and in an older layout"""
     sealed: bool = True
     """whether its parts must be sealed; those of an older layout are not"""
 
     @staticmethod
-    def new(out: Path, runs: dict[str, dict[str, Any]], source: str, attempt: int = 1, size: int = 1) -> "Lot":
+    def new(
+        out: Path, runs: dict[str, dict[str, Any]], source: str, attempt: int = 1, size: int = 1, expert: str = ""
+    ) -> "Lot":
         """A lot of `out`; nothing is written."""
         name = content_hash([source, attempt, list(runs)])
-        return Lot(out / "runs" / name, source, attempt, size, runs)
+        return Lot(out / "runs" / name, source, attempt, size, runs, expert)
 
     @staticmethod
     def read(folder: Path) -> "Lot":
@@ -83,7 +87,7 @@ class Lot:
             found = {**found, "runs": runs}
         if not (runs and _is_manifest(found)):
             raise Damaged(f"{path} does not say which runs these are")
-        lot = Lot(folder, found["source_hash"], found["attempt"], found["size"], runs, sealed)
+        lot = Lot(folder, found["source_hash"], found["attempt"], found["size"], runs, found.get("expert", ""), sealed)
         if sealed and Lot.new(folder, runs, lot.source, lot.attempt).folder.name != folder.name:
             raise Damaged(f"{path} belongs to another folder")
         return lot
@@ -91,7 +95,7 @@ class Lot:
     def write(self) -> "Lot":
         """Write down which runs these are; a lot exists from then on."""
         manifest = {"source_hash": self.source, "attempt": self.attempt, "size": self.size, "runs": self.runs}
-        write_json(self.folder / "lot.json", manifest)
+        write_json(self.folder / "lot.json", {**manifest, **({"expert": self.expert} if self.expert else {})})
         return self
 
     @property
@@ -220,22 +224,22 @@ class Lot:
                 self._state(older).unlink(missing_ok=True)
 
     def load_state(self, abstract: Callable[[], Any]) -> tuple[int, Any] | None:
-        """The newest checkpoint that has all the rows before it, as (segments done, state); None if there is none.
-
-        `abstract` gives shapes and types, one that has others is left alone; a damaged one is set aside.
-        """
+        """The newest checkpoint with all the rows before it, as (segments done, state), or None; one that is damaged,
+        or has other shapes and types than `abstract` says, is set aside."""
         for segment in sorted(self._segments_with_state(), reverse=True):
             leaves, tree = jax.tree.flatten(abstract())
             if any(self.read_rows(k) is None for k in range(segment)):
                 continue
             path = self._state(segment)
             try:
-                arrays = list(read_arrays(path, self._place(path)).values())
+                arrays = read_arrays(path, self._place(path))
+                found = [arrays[str(i)] for i in range(len(arrays))]
+                if [(a.shape[1:], a.dtype) for a in found] != [(x.shape[1:], x.dtype) for x in leaves]:
+                    raise Damaged(f"{path} holds arrays of other shapes than are wanted")
             except Damaged as damage:
                 set_aside(path, damage)
                 continue
-            if [(a.shape[1:], a.dtype) for a in arrays] == [(x.shape[1:], x.dtype) for x in leaves]:
-                return segment, jax.tree.unflatten(tree, arrays)
+            return segment, jax.tree.unflatten(tree, found)
         return None
 
     def save_params(self, params: Any) -> None:

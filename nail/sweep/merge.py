@@ -52,7 +52,8 @@ def refuse_damage(folders: Sequence[Path], there: Folder) -> None:
     """Raise `BadInput` naming the first file of `folders` that is a symbolic link, damaged or lost."""
     requests = [read_requests(folder) for folder in folders]
     for folder in folders:
-        for path in (*folder.glob("runs/*"), *folder.glob("runs/*/**/*"), *folder.glob("asked/*")):
+        ours = (folder / "runs", folder / "asked")
+        for path in (*ours, *folder.glob("runs/*"), *folder.glob("runs/*/**/*"), *folder.glob("asked/*")):
             if path.is_symlink():
                 raise BadInput(f"a part must hold no symbolic links, and {path} is one")
     manifests = [rows.parent / "lot.json" for folder in folders for rows in folder.glob("runs/*/rows")]
@@ -126,6 +127,15 @@ def _copy_missing(source: Path, target: Path) -> None:
         if ours and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=there.parent, prefix=f".{there.name}.", delete=False) as file:
-                shutil.copyfile(path, file.name)
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(there)
+                copied = Path(file.name)
+            try:
+                # with its time: of two revisions the newest counts
+                shutil.copy2(path, copied)
+            except FileNotFoundError:
+                # a process that is at work on the part removes the checkpoint before its newest
+                copied.unlink()
+                if path.parent.name != "state":
+                    raise
+            else:
+                copied.chmod(0o644)
+                copied.replace(there)

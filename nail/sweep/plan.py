@@ -18,6 +18,7 @@ from nail.sweep.folder import Folder
 from nail.sweep.lot import Lot
 from nail.sweep.seal import read_json, set_aside, write_json
 from nail.sweep.store import Damaged
+from nail.sweep.trained_expert import expert_hash
 from nail.training.config import TrainConfig, content_hash, group, run_id
 from nail.training.problem import make_environment, make_policy
 
@@ -45,7 +46,7 @@ def plan(
             attempt = 1 + max(owner[run].attempt if (run := run_id(c)) in again else 0 for c in members)
             for start in range(0, len(members), size):
                 runs = {run_id(c): vars(c) for c in members[start : start + size]}
-                lot = Lot.new(out, runs, source, attempt, size).write()
+                lot = Lot.new(out, runs, source, attempt, size, expert_hash(members[0].expert)).write()
                 owner.update(dict.fromkeys(lot.ids, lot))
     seen = {seen.lot.folder: seen for seen in there.lots}
     lots = {owner[run_id(c)].folder: owner[run_id(c)] for c in configs}

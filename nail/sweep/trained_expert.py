@@ -65,6 +65,16 @@ def load_expert(config: TrainConfig) -> Any:
     return params
 
 
+def expert_hash(expert: str) -> str:
+    """Hash of the parameters that the folder `expert` names; "" for the oracle, none, one that cannot be read, and an
+    older layout."""
+    try:
+        name = "" if expert == "oracle" else _read_manifest(Path(expert))[1]
+    except BadInput:
+        return ""
+    return name.removeprefix("expert-").removesuffix(".npz")
+
+
 def measure_expert(config: TrainConfig, params: Any) -> Evaluation:
     """Accuracy and clean cross-entropy of the greedy expert on the validation prompts of `config`."""
     setup = make_setup(config)

@@ -17,6 +17,11 @@ from nail.checks import BadInput, require
 
 MOST_DEVICES = 1024
 """host devices of one process"""
+SETTINGS = {
+    "jax_random_seed_offset": 0, "jax_threefry_partitionable": True, "jax_default_prng_impl": "threefry2x32",
+    "jax_default_matmul_precision": None, "jax_enable_x64": False, "jax_disable_jit": False,
+}  # fmt: skip
+"""settings of JAX on which the numbers of a run depend, or without which it has none, as all runs have them"""
 SHORT = 2_000
 """updates of a run, up to which its program is compiled quickly instead of well"""
 
@@ -33,8 +38,16 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
+def require_settings() -> None:
+    """Raise `BadInput` if a setting of JAX is another than the one that stored runs were computed with."""
+    for name, wanted in SETTINGS.items():
+        found = getattr(jax.config, name)
+        require(found == wanted, name.upper(), found, f"left at {wanted}: runs depend on it, and their ids do not")
+
+
 def require_devices() -> None:
     """Raise `BadInput` if JAX has no device of the kind that it is told to use, or is to make none or too many."""
+    require_settings()
     own = jax.config.jax_num_cpu_devices
     require(own == -1 or 1 <= own <= MOST_DEVICES, "JAX_NUM_CPU_DEVICES", own, f"an integer in 1..{MOST_DEVICES}")
     try:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nail.checks import LARGE, MAX_COUNT, SMALL, require, require_known
+from nail.checks import LARGE, MAX_COUNT, SMALL, is_text, require, require_known
 from nail.envs.noises import NOISES
 from nail.methods import METHOD, trained_methods
 from nail.training.config import TrainConfig, config_class
@@ -19,6 +19,9 @@ def check(config: TrainConfig) -> TrainConfig:
     trained = [row.name for row in trained_methods()]
     for name, known in [("noise", NOISES), ("method", trained), ("estimator", ESTIMATORS), ("decode", DECODES)]:
         require_known(name, getattr(config, name), known)
+    for name, value in vars(config).items():
+        if isinstance(value, str):
+            require(is_text(value), name, repr(value), "text, or a path, that UTF-8 can write")
     for options in (task.options, student.options):
         options.check(config)
     for name, least in [
