@@ -130,7 +130,7 @@ def definitions(root: Path) -> dict[str, list[Definition]]:
     """Section → public functions and classes of nail/ whose docstring cites it."""
     found = defaultdict(list)
     for path in sorted((root / "nail").rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
                 for section in cited(ast.get_docstring(node) or ""):
                     found[section].append(Definition(node.name, str(path.relative_to(root))))
@@ -141,7 +141,11 @@ def uses(root: Path) -> dict[str, list[str]]:
     """Name → tests (file::function) whose code, or that of a helper in their file, mentions it."""
     found = defaultdict(set)
     for path in sorted((root / "tests").glob("test_*.py")):
-        bodies = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        bodies = {
+            node.name: node
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef)
+        }
         names = {name: _mentioned(node) for name, node in bodies.items()}
         for name in bodies:
             if name.startswith("test_"):
@@ -155,7 +159,7 @@ def citing_tests(root: Path) -> dict[str, list[str]]:
     """Section → tests (file::function) whose docstring cites it."""
     found = defaultdict(list)
     for path in sorted((root / "tests").glob("test_*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 for section in cited(ast.get_docstring(node) or ""):
                     found[section].append(f"{path.name}::{node.name}")
@@ -183,7 +187,7 @@ def claims_of(statement: Statement, claims: list[tuple[str, dict[str, str]]]) ->
 
 def render(root: Path = ROOT) -> str:
     """The text of the map."""
-    theory, claims = (root / THEORY).read_text(), stored_claims(root)
+    theory, claims = (root / THEORY).read_text(encoding="utf-8"), stored_claims(root)
     anchors, found, tests, citing = headings(theory), definitions(root), uses(root), citing_tests(root)
     lines = [
         "# Map: statement → quantity → figure → claim → test",

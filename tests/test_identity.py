@@ -1,6 +1,8 @@
 """The revision of what computed a row: it follows the code that computes, and nothing else."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 
@@ -86,3 +88,12 @@ def test_the_commit_is_that_of_the_checkout():
     assert git_revision().split("+")[0] in subprocess.run(
         ["git", "-C", str(CHECKOUT), "rev-list", "--all"], capture_output=True, text=True, check=True
     ).stdout.split()  # fmt: skip
+
+
+def test_the_hash_does_not_depend_on_the_locale():
+    """Source is read as UTF-8 where the system's own encoding is another."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from nail.sweep.identity import source_hash; print(source_hash())"],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == [source_hash()], done.stderr

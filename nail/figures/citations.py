@@ -69,5 +69,5 @@ def _address(cited: Citation, root: Path | None, page: Path) -> str:
         return f"https://arxiv.org/abs/{cited.document.removeprefix('arXiv ')}"
     if root is None or not cited.document or not (file := root / cited.document).exists():
         return ""
-    place = headings(file.read_text()).get(cited.section, "") if cited.section else ""
+    place = headings(file.read_text(encoding="utf-8")).get(cited.section, "") if cited.section else ""
     return quote(os.path.relpath(file, page)) + (f"#{quote(place)}" if place else "")

@@ -83,7 +83,7 @@ def _imported(roots: tuple[str, ...]) -> dict[str, ast.Module]:
         skipped = name in trees or f"{name}.".startswith(tuple(f"{s}." for s in STORED_OR_DRAWN))
         path = None if skipped else file_of(name)
         if path is not None and (name.split(".")[0] in houses or not installed(path)):
-            trees[name] = ast.parse(path.read_text())
+            trees[name] = ast.parse(path.read_text(encoding="utf-8"))
             todo += _imports(trees[name], name if path.name == "__init__.py" else name.rpartition(".")[0])
     return trees
 
