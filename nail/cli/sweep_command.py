@@ -214,6 +214,8 @@ class StatusCommand:
             f"{found.asked} runs: {found.done} done, {found.running} running, {found.missing} missing, {found.failed} "
             f"failed; {found.rows} rows"
         )
+        if found.waiting:
+            print(f"{found.waiting} of the missing wait for the run that they start from")
         if found.episodes_per_s is not None:
             left = "" if found.seconds_left is None else f", about {found.seconds_left / 60:.1f} minutes left"
             print(f"{found.episodes_per_s:,.0f} episodes/s{left}")

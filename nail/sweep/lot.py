@@ -242,14 +242,14 @@ class Lot:
         """Keep the final parameters, with a leading axis of runs."""
         write_tree(self._params, params, self._place(self._params))
 
-    def load_params(self, run: str, like: Any) -> Any:
-        """Final parameters of a run, which has those of the shapes and types of `like`.
+    def load_params(self, runs: Container[str], like: Any) -> dict[str, Any]:
+        """run → final parameters of some of its runs, which have the shapes and types of `like`.
 
         Raises `Damaged`, and `FileNotFoundError` if they were not kept.
         """
-        at, runs = self.ids.index(run), len(self.ids)
-        stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), like)
-        return jax.tree.map(lambda x: x[at], read_tree(self._params, self._place(self._params), stacked))
+        stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(self.ids), *x.shape), x.dtype), like)
+        found = read_tree(self._params, self._place(self._params), stacked)
+        return {run: jax.tree.map(lambda x: x[at], found) for at, run in enumerate(self.ids) if run in runs}  # noqa: B023
 
     def tidy(self) -> None:
         """Remove checkpoints, and what a kill left half written."""

@@ -6,20 +6,19 @@ that is to be tried again: it goes to a new lot of a later attempt, and its late
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-import jax
 from filelock import FileLock
 
 from nail.checks import BadInput
 from nail.sweep.folder import Folder
 from nail.sweep.lot import Lot
 from nail.sweep.seal import read_json, set_aside, write_json
+from nail.sweep.starts import shapes_of
 from nail.sweep.store import Damaged
 from nail.training.config import TrainConfig, content_hash, group, run_id
-from nail.training.problem import make_environment, make_policy
 
 
 def plan(
@@ -28,11 +27,13 @@ def plan(
     source: str,
     size_of: Callable[[tuple[TrainConfig, ...]], int],
     retry_failed: bool = False,
-    keep_params: bool = False,
+    kept: Set[str] = frozenset(),
+    level: Callable[[TrainConfig], int] = lambda config: 0,
 ) -> list[Lot]:
-    """The lots of `out` in which something of `configs` is left to do (with `keep_params` their parameters too).
+    """The lots of `out` in which something of `configs` is left to do (of the runs `kept` their parameters too).
 
-    Runs that are in none form new ones, of `size_of` their group at most.
+    Runs that are in none form new ones, of `size_of` their group at most, with runs of the same `level` only (how many
+    come before it in its chain): so no lot waits for itself, nor two for each other.
     """
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "plan.lock"):
@@ -40,16 +41,18 @@ def plan(
         there.set_aside_damaged()
         owner = {run: seen.lot for run, seen in there.owner.items()}
         again = set(there.failed) if retry_failed else there.lost
-        for members in group(tuple(c for c in configs if run_id(c) not in owner or run_id(c) in again)):
+        new = [c for c in configs if run_id(c) not in owner or run_id(c) in again]
+        by_level = [[c for c in new if level(c) == at] for at in sorted(set(map(level, new)))]
+        for members in (members for some in by_level for members in group(tuple(some))):
             size = size_of(members)
             attempt = 1 + max(owner[run].attempt if (run := run_id(c)) in again else 0 for c in members)
             for start in range(0, len(members), size):
-                runs = {run_id(c): vars(c) for c in members[start : start + size]}
+                runs = {run_id(c): c.stored for c in members[start : start + size]}
                 lot = Lot.new(out, runs, source, attempt, size).write()
                 owner.update(dict.fromkeys(lot.ids, lot))
     seen = {seen.lot.folder: seen for seen in there.lots}
     lots = {owner[run_id(c)].folder: owner[run_id(c)] for c in configs}
-    return [lot for folder, lot in lots.items() if folder not in seen or not seen[folder].settled(keep_params)]
+    return [lot for at, lot in lots.items() if at not in seen or not seen[at].settled(not kept.isdisjoint(lot.ids))]
 
 
 def ask(out: Path, runs: dict[str, dict[str, Any]]) -> Path:
@@ -130,6 +133,5 @@ def refuse_other_configurations(out: Path, configs: tuple[TrainConfig, ...]) -> 
 
 def load_params(out: Path, config: TrainConfig) -> Any:
     """Final parameters of a run that this source computed with `keep_params`."""
-    policy = make_policy(config, make_environment(config))
-    like = jax.eval_shape(policy.init, jax.random.key(0))
-    return Folder.read(out).owner[run_id(config)].lot.load_params(run_id(config), like)
+    run = run_id(config)
+    return Folder.read(out).owner[run].lot.load_params([run], shapes_of(config))[run]

@@ -6,7 +6,18 @@ import pandas as pd
 
 from nail.sweep.store import read_csv
 
-TEXT = ("run", "method", "position_accuracy", "git_revision", "source_hash", "device", "preset", "instance", "noise")
+TEXT = (
+    "run",
+    "start",
+    "method",
+    "position_accuracy",
+    "git_revision",
+    "source_hash",
+    "device",
+    "preset",
+    "instance",
+    "noise",
+)
 """columns that are text, whatever they look like (a hash of digits is no number)"""
 
 
