@@ -16,6 +16,7 @@ from nail.checks import BadInput
 from nail.sweep.folder import Folder
 from nail.sweep.lot import Lot
 from nail.sweep.seal import read_json, set_aside, write_json
+from nail.sweep.stages import Runs, flat
 from nail.sweep.starts import shapes_of
 from nail.sweep.store import Damaged
 from nail.training.config import TrainConfig, content_hash, group, run_id
@@ -118,17 +119,31 @@ def _read_request(path: Path) -> dict[str, dict[str, Any]]:
     return runs
 
 
-def refuse_other_configurations(out: Path, configs: tuple[TrainConfig, ...]) -> None:
-    """Raise `BadInput` if `out` holds runs that differ from `configs` in more than the seed; names the difference."""
-    ours = vars(configs[0])
-    for theirs in asked(out).values():
-        for field in {**ours, **theirs}:
-            here, there = ours.get(field), theirs.get(field)
-            if field != "seed" and here != there and "figure" not in theirs:
-                raise BadInput(
-                    f"out {out} holds runs of another configuration ({field} is {there} there and {here} here); "
-                    "choose another folder"
-                )
+def refuse_other_configurations(out: Path, runs: Runs) -> None:
+    """Raise `BadInput` if `out` holds runs that differ from `runs` in more than the seed; names the difference.
+
+    Stages are compared with those of their place in a chain; `out` may hold more of them, or fewer.
+    """
+    known, mine = asked(out), {run_id(config): config.stored for config in flat(runs)}
+    ours = _chain([*mine][-1], mine)
+    for run, fields in known.items():
+        theirs = [] if "figure" in fields else _chain(run, known)
+        for there, here in zip(theirs, ours, strict=False):
+            for field in {**here, **there}:
+                if field not in ("seed", "start") and here.get(field) != there.get(field):
+                    raise BadInput(
+                        f"out {out} holds runs of another configuration ({field} is {there.get(field)} there and "
+                        f"{here.get(field)} here); choose another folder"
+                    )
+
+
+def _chain(run: str, known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fields of the stages up to a run, the first one first."""
+    found: list[dict[str, Any]] = []
+    while run in known:
+        found.insert(0, known[run])
+        run = known[run].get("start", "")
+    return found
 
 
 def load_params(out: Path, config: TrainConfig) -> Any:
