@@ -306,13 +306,14 @@ def test_a_lot_brings_the_starts_of_all_its_runs(out):
     assert status(out).done == 4
 
 
-def test_a_start_that_was_not_kept_is_computed_again(out, unbroken):
-    """Its rows stay; a start in the folder need not be asked for again."""
+def test_a_start_that_was_not_kept_is_computed_again(out, unbroken, capsys):
+    """It is told, and its rows stay; a start in the folder need not be asked for again."""
     finished(out, FIRST)
     assert not lot_of(out, FIRST[0]).has(params=True)
     rows = [path.read_bytes() for path in parts(out)]
     links = [stages(*chain[:2])[1] for chain in CHAINS]
     assert len(finished(out, links)) == 3 * 4
+    assert "3 runs that others start from are done without final parameters" in capsys.readouterr().err
     assert rows == [path.read_bytes() for path in parts(out) if path.read_bytes() in rows]
     assert table(finished(out)) == unbroken
 

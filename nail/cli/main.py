@@ -76,17 +76,18 @@ class Train:
         first = plain(self)
         seeds = range(first.seed, first.seed + self.seeds)
         configs = tuple(check(dataclasses.replace(first, seed=seed, start="")) for seed in seeds)
-        from nail.sweep.bring import bring, chains_from
+        from nail.sweep.bring import bring, chains_from, refuse_other_networks
         from nail.sweep.store import open_folder
 
         chains = chains_from(self.start, configs, self.out)
-        out = open_folder(self.out)
         set_up_jax()
         from nail.sweep.plan import refuse_other_configurations
         from nail.sweep.run import run
 
+        refuse_other_networks(chains)
+        out = open_folder(self.out)
         refuse_other_configurations(out, chains)
-        bring(self.start, (chain[-1].start for chain in chains), out)
+        bring(self.start, (chain[-1] for chain in chains), out)
         rows = run(chains, out, keep_params=True, retry_failed=True)
         last = rows.run.isin([run_id(chain[-1]) for chain in chains]) & (rows.step == first.steps)
         for _, row in rows[last].iterrows():

@@ -84,11 +84,11 @@ class How:
         out = open_folder(self.out)
         set_up_jax(begin=not self.distributed)
         shares = [shard(configs, index, count)]
-        self.bring(out, shares[0])
         if self.distributed:
             process, processes = join(self.coordinator, self.processes, self.process)
             require_devices()
             shares = own_share_first(shares[0], process, processes)
+        self.bring(out, shares[-1])
         from nail.sweep.engine import Options, sweep
         from nail.sweep.failures import RunsFailed
 
@@ -173,7 +173,7 @@ class Grid(How):
     def bring(self, out: Path, configs: tuple[TrainConfig, ...]) -> None:
         from nail.sweep.bring import bring
 
-        bring(self.start, (config.start for config in configs), out)
+        bring(self.start, configs, out)
 
     def command(self) -> list[str]:
         kind = config_class(self.task)

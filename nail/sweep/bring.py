@@ -24,9 +24,9 @@ def chains_from(start: str, configs: Sequence[TrainConfig], out: Path) -> tuple[
     """Each of `configs` behind the runs that it goes on from, first stage first; it alone without a `start`.
 
     `start` is the id of a run in `out`, for all of them, or another folder. Of a folder the runs count that no other
-    one there goes on from: the only one, or each configuration's is that of its seed. Nothing is written. Raises
-    `BadInput` if there is no such run, if one of a folder is not finished or was computed by another revision of the
-    source, and if it has another task or network.
+    one there goes on from: the only one, or each configuration's is that of its seed. Nothing is written, and JAX is
+    not begun. Raises `BadInput` if there is no such run, and if one of a folder is not finished or was computed by
+    another revision of the source.
     """
     if not start:
         return tuple((config,) for config in configs)
@@ -43,24 +43,32 @@ def chains_from(start: str, configs: Sequence[TrainConfig], out: Path) -> tuple[
         run = start if given else _last_run(folder, known, config.seed)
         if not given:
             _require_finished(there, folder, run)
-        chain = stages(*before(known[run], known), known[run], config)
-        refuse_other_network(config, known[run])
-        found.append(chain)
+        found.append(stages(*before(known[run], known), known[run], config))
     return tuple(found)
 
 
-def bring(start: str, runs: Iterable[str], out: Path) -> None:
-    """Copy rows and final parameters of `runs` and of those before them into `out`, if `start` is another folder.
+def bring(start: str, configs: Iterable[TrainConfig], out: Path) -> None:
+    """Copy rows and final parameters of what `configs` start from, and of what that did, from another folder `start`.
 
     They are then runs of `out` like any other, so that it needs the other folder no longer. What is there stays.
+    Raises `BadInput`, before anything is copied, if one has another task or network than its stage.
     """
     if not start or RUN.fullmatch(start):
         return
     there, here = Folder.read(Path(start)), Folder.read(out)
-    known = known_runs(there, {})
-    for run in dict.fromkeys(runs):
+    known, wanted = known_runs(there, {}), {config.start: config for config in configs}
+    for run, config in wanted.items():
+        refuse_other_network(config, known[run])
+    for run in wanted:
         for config in (*before(known[run], known), known[run]):
             _bring(there, here, out, config)
+
+
+def refuse_other_networks(chains: Iterable[Chain]) -> None:
+    """Raise `BadInput` if the last stage of a chain has another task or network than the one before it."""
+    for chain in chains:
+        if len(chain) > 1:
+            refuse_other_network(chain[-1], chain[-2])
 
 
 def _bring(there: Folder, here: Folder, out: Path, config: TrainConfig) -> None:

@@ -9,7 +9,7 @@ Layout of an output folder:
     runs/LOT/rows/K.csv     the rows of segment K, one per run; all rows of a point
     runs/LOT/state/K.npz    the state after K segments (only the newest is kept, none once all rows are there)
     runs/LOT/failed/RUN.json  the error of a run that failed
-    runs/LOT/params.npz     final parameters, where they were asked for
+    runs/LOT/params.npz     final parameters, where they were asked for or others start from them
     runs/LOT.lock           held by the process that works on the lot
 
     */NAME.damaged          what could not be read as what it must be, and was computed again

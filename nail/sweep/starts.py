@@ -1,6 +1,7 @@
 """What stages need of the runs that they start from: that these fit, come before them, and their final parameters."""
 
 import dataclasses
+import sys
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -66,6 +67,13 @@ def with_starts(
         if stage.start and pair not in checked:
             refuse_other_network(stage, known[stage.start])
             checked.add(pair)
+    without = [run for run in there.rows(starts) if run in found]
+    if without:
+        print(
+            f"nail: {len(without)} runs that others start from are done without final parameters, or these are damaged; "
+            "they are computed again",
+            file=sys.stderr,
+        )
     return tuple(sorted(found.values(), key=lambda config: len(before(config, known)))), starts
 
 
