@@ -70,8 +70,8 @@ def with_starts(
     without = [run for run in there.rows(starts) if run in found]
     if without:
         print(
-            f"nail: {len(without)} runs that others start from are done without final parameters, or these are damaged; "
-            "they are computed again",
+            f"nail: {len(without)} runs that others start from are done without final parameters, or with damaged "
+            "ones; they are computed again",
             file=sys.stderr,
         )
     return tuple(sorted(found.values(), key=lambda config: len(before(config, known)))), starts

@@ -141,7 +141,7 @@ class TrainConfig:
 
     @property
     def stream(self) -> int:
-        """The seed of a run's random numbers: `seed`, and in a stage a negative one, a hash of it and of `start`.
+        """The seed of a run's random numbers: `seed`, and in a stage a negative one, a hash of it and of `start` (docs/stages.md §2).
 
         So no stage draws what its start drew, and stages of one seed from different starts differ.
         """
