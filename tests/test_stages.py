@@ -9,6 +9,7 @@ import sys
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from programs import equal, one
 from sweeping import BASE, QUICK, SOURCE, Killed, dying, lots_of, parts, prepared_once, start, table, times
@@ -21,12 +22,12 @@ from nail.sweep.grid import grid, shard
 from nail.sweep.lot import Lot
 from nail.sweep.merge import merge
 from nail.sweep.plan import asked, load_params
-from nail.sweep.run import RunsFailed, rows_of
+from nail.sweep.run import RunsFailed, rows_of, run
 from nail.sweep.stages import flat, stages
 from nail.sweep.starts import known_runs, refuse_other_network
 from nail.sweep.status import status
 from nail.sweep.store import open_folder
-from nail.sweep.table import typed
+from nail.sweep.table import chains_in, read_rows, typed
 from nail.training.config import TrainConfig, group_key, run_id
 from nail.training.devices import pad_runs
 from nail.training.problem import make_setup, numbers_of
@@ -111,9 +112,10 @@ def test_an_id_says_all_that_came_before():
     other = stages(dataclasses.replace(FIRST[0], lr=0.3), SECOND[0], THIRD[0])
     first = stages(*CHAINS[0])
     assert not {*map(run_id, first)} & {*map(run_id, other)}
-    found = [config.stream for config in (*RUNS, *other[1:])]
-    assert len(set(found)) == 3 + 6 + 2
-    assert all((stream < 0) == bool(config.start) for stream, config in zip(found, (*RUNS, *other[1:]), strict=True))
+    configs = (*RUNS, *other[1:], dataclasses.replace(first[1], seed=1))  # the last: another seed from one start
+    found = [config.stream for config in configs]
+    assert len(set(found)) == 3 + 6 + 2 + 1
+    assert all((stream < 0) == bool(config.start) for stream, config in zip(found, configs, strict=True))
     assert all(-(2**31) <= stream < 2**31 for stream in found)
     keys = {tuple(jax.random.key_data(jax.random.key(np.int32(stream))).tolist()) for stream in found}
     assert len(keys) == len(found)
@@ -403,6 +405,17 @@ def test_a_task_may_change_where_the_network_does_not():
     refuse_other_network(dataclasses.replace(DECODER, recovery="follow"), DECODER)
     with pytest.raises(BadInput, match="has m 2 where its stage has 3"):
         refuse_other_network(dataclasses.replace(DECODER, m=3), DECODER)
+
+
+def test_a_table_of_chains(tmp_path):
+    """What `run` returns is what it leaves behind; rows say what came before them."""
+    rows = run(CHAINS[:1], tmp_path / "out")
+    pd.testing.assert_frame_equal(rows, read_rows(tmp_path / "out"))
+    assert chains_in(rows).unique().tolist() == ["loglossbc", "loglossbc > dagger", "loglossbc > dagger > loglossbc"]
+    assert chains_in(rows[rows.start != ""]).iloc[0] == f"{run_id(FIRST[0])} > dagger"
+    assert chains_in(rows[rows.start == ""].drop(columns="start")).unique().tolist() == ["loglossbc"]
+    pd.testing.assert_frame_equal(run(SECOND[0], tmp_path / "out"), read_rows(tmp_path / "out"))
+    assert "start" not in read_rows(tmp_path / "out")
 
 
 def test_what_a_folder_knows_of_its_runs(out):

@@ -1,4 +1,7 @@
-"""The option `start` of the command line: which runs it names, and how those of another folder come into this one."""
+"""The option `start` of the command line: which runs it names, and how those of another folder come into this one.
+
+See docs/stages.md §7.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stages: runs that begin with the final parameters of other runs, by their ids. See docs/stages.md.
+"""Stages: runs that begin with the final parameters of other runs, by their ids (docs/stages.md §1).
 
     θ₀ of a stage = θ_T of the run `start`;  moments, update counter, warm-up and prompts as those of a fresh run
 

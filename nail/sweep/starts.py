@@ -115,7 +115,7 @@ def refuse_other_network(config: TrainConfig, start: TrainConfig) -> None:
     """Raise `BadInput` naming the first field by which a stage cannot take the parameters of its `start`.
 
     The task and the options of the network must be the same; options of the task may differ (a noisier prompt, another
-    recovery) where the shapes of the parameters are the same.
+    recovery) where the shapes of the parameters are the same (docs/stages.md §5).
     """
     task, student = type(config).definitions
     network = [field.name for field in dataclasses.fields(student.options) if field.name not in FREE]

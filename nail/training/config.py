@@ -141,9 +141,9 @@ class TrainConfig:
 
     @property
     def stream(self) -> int:
-        """The seed of a run's random numbers: `seed`, and in a stage a negative one, a hash of it and of `start` (docs/stages.md §2).
+        """The seed of a run's random numbers: `seed`, and in a stage a negative one, a hash of it and of `start`.
 
-        So no stage draws what its start drew, and stages of one seed from different starts differ.
+        So no stage draws what its start drew, and stages of one seed from different starts differ (docs/stages.md §2).
         """
         return -1 - int(content_hash([self.start, self.seed]), 16) % 2**31 if self.start else self.seed
 

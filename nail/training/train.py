@@ -89,5 +89,5 @@ def _initialiser(clip: float, weight_decay: float, policy: Policy) -> Callable:
 
 @functools.cache
 def _starter(clip: float, weight_decay: float) -> Callable:
-    """Parameters → (the same, fresh moments): how a stage begins (docs/stages.md)."""
+    """Parameters → (the same, fresh moments): how a stage begins (docs/stages.md §1)."""
     return over_runs(lambda params: (params, optimiser(clip, weight_decay).init(params)))
