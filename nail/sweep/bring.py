@@ -82,8 +82,14 @@ def _bring(there: Folder, here: Folder, out: Path, config: TrainConfig) -> None:
     ask(out, {run: config.stored})
     copy = Lot.new(out, {run: config.stored}, lot.source, lot.attempt)
     with FileLock(out / "plan.lock"):
-        copy.write()
+        here = Folder.read(out)
+        here.set_aside_damaged()
+        if not any(seen.lot.folder == copy.folder for seen in here.lots):
+            copy.write()
     with copy.lock:
+        if copy.settled(params=True):
+            return
+        copy.set_aside_damaged(params=True)
         params = lot.load_params([run], shapes_of(config))[run]
         copy.save_params(jax.tree.map(lambda x: np.asarray(x)[None], params))
         for segment, row in enumerate(lot.rows(())[run]):
