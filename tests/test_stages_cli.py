@@ -1,14 +1,16 @@
 """Stages on the command line: `--start` of a folder and of a run."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from sweeping import COMMAND, Killed, dying, prepared_once
+from sweeping import BASE, COMMAND, Killed, dying, prepared_once
 
 from nail.cli.main import main
+from nail.figures import experiment
 from nail.sweep import engine, folder
 from nail.sweep.folder import Folder
 from nail.sweep.store import read_csv
@@ -16,6 +18,8 @@ from nail.sweep.store import read_csv
 SMALL = "--task poison-chain --A 3 --H 2 --batch 4 --n-validation 4 --lr 0.1 --warmup 0 --eval-every 2".split()
 FIRST = ["train", *SMALL, "--method=loglossbc", "--steps=4"]
 SECOND = ["train", *SMALL, "--method=dagger", "--steps=6"]
+SHORT = dataclasses.replace(BASE, steps=4)
+STAGES = [dataclasses.replace(SHORT, method=method, seed=seed) for seed in (0, 1) for method in ("loglossbc", "dagger")]
 GRID = ["sweep", "grid", *SMALL, "--method=dagger", "--steps=6", "--vary=lr=0.1,0.2"]
 
 
@@ -143,6 +147,23 @@ def test_a_grid_goes_on_from_a_folder_or_a_run(seeds, tmp_path, capsys):
     assert {row["start"] for row in rows_of(out)} == {start}
     assert main([*GRID, f"--vary=start={','.join(first)}", f"--out={out}"]) == 0
     assert {row["start"] for row in rows_of(out)} == set(first)
+
+
+def test_a_figure_may_be_computed_from_chains(tmp_path, monkeypatch, capsys):
+    """Its runs by `nail sweep NAME`, in shares; status says how many wait."""
+    chains = tuple(zip(STAGES[::2], STAGES[1::2], strict=True))
+    fig2 = experiment.load("fig2")
+    monkeypatch.setattr(experiment, "load", lambda _: fig2._replace(runs=lambda _: chains))
+    command = ["sweep", "fig2", "--preset=smoke", f"--out={tmp_path / 'out'}"]
+    assert main([*command, "--shard=1/2"]) == 0
+    assert len({row["run"] for row in rows_of(tmp_path / "out")}) == 2
+    capsys.readouterr()
+    assert main(["sweep", "status", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "4 runs: 2 done, 0 running, 2 missing, 0 failed" in printed
+    assert "waiting for the run that they start from: 1 of the missing" in printed
+    assert main(command) == 0
+    assert starts(tmp_path / "out") == [("0", "0"), ("1", "1")]
 
 
 def test_killed_while_a_start_is_brought(first, tmp_path):

@@ -226,7 +226,7 @@ class StatusCommand:
             f"failed; {found.rows} rows"
         )
         if found.waiting:
-            print(f"{found.waiting} of the missing wait for the run that they start from")
+            print(f"waiting for the run that they start from: {found.waiting} of the missing")
         if found.episodes_per_s is not None:
             left = "" if found.seconds_left is None else f", about {found.seconds_left / 60:.1f} minutes left"
             print(f"{found.episodes_per_s:,.0f} episodes/s{left}")
