@@ -12,6 +12,7 @@ _DOORS = {
     "TrainConfig": "nail.training.config",
     "grid": "nail.sweep.grid",
     "run": "nail.sweep.run",
+    "stages": "nail.sweep.stages",
     "read_rows": "nail.sweep.table",
     "make_train": "nail.training.train",
     "n_star": "nail.counting.nstar",

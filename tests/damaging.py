@@ -12,16 +12,20 @@ from nail.cli.main import main
 from nail.figures import experiment
 from nail.sweep.grid import grid
 from nail.sweep.points import run_points
-from nail.training.config import TrainConfig
+from nail.training.config import TrainConfig, run_id
 
 SHORT = [*OPTIONS, "--steps=6"]
 SWEEP = ["sweep", "grid", *SHORT, "--vary=seed=0:4", "--runs-per-lot=2"]
 CONFIGS = grid(dataclasses.replace(BASE, steps=6), seed=range(4))
+FIRST = dataclasses.replace(CONFIGS[0], method="loglossbc")
+BEFORE = {"staged": ["train", *SHORT, "--method=loglossbc"]}
+"""what is done in a folder before its command"""
 COMMANDS = {
     "finished": SWEEP,
     "unfinished": SWEEP,
     "failed": ["sweep", "grid", *SHORT, "--vary=seed=0:2", "--vary=lr=0.1,1e38", "--runs-per-lot=2"],
     "trained": ["train", *SHORT, "--seeds=2"],
+    "staged": ["train", *SHORT, f"--start={run_id(FIRST)}"],
     "points": ["figure", "toy", "--preset=smoke"],
 }
 EXPERT = "expert --task garnet --S 4 --A 2 --H 2 --batch 2 --steps 2 --warmup 0 --n-validation 5".split()
@@ -78,7 +82,7 @@ CONTENT = {
 OTHERS = ("lost", "a folder", "a pipe", "a bare array", "swapped with its like", "swapped with another")
 DAMAGES = (*CONTENT, *OTHERS)
 CASES = [(kind, how) for kind in ("finished", "unfinished") for how in DAMAGES] + [
-    (kind, how) for kind in ("failed", "trained", "points")
+    (kind, how) for kind in ("failed", "trained", "staged", "points")
     for how in ("emptied", "halved", "flipped amid", "another digit", "an empty object", "lost", "a folder")
 ]  # fmt: skip
 """folder and damage; each is tried on one file of every kind"""

@@ -15,7 +15,21 @@ import sys
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from damaging import CASES, COMMANDS, CONFIGS, DAMAGES, EXPERT, SWEEP, USER, damage, ends_of, kinds_in, table, toy
+from damaging import (
+    BEFORE,
+    CASES,
+    COMMANDS,
+    CONFIGS,
+    DAMAGES,
+    EXPERT,
+    SWEEP,
+    USER,
+    damage,
+    ends_of,
+    kinds_in,
+    table,
+    toy,
+)
 from sweeping import QUICK, Killed, dying, parts, prepared_once, rows_in
 
 from nail.checks import BadInput
@@ -49,6 +63,8 @@ def made(tmp_path_factory, cache):
             assert len(parts(out)) == 5
             assert list(out.glob("runs/*/state/*.npz"))
         elif kind not in known:
+            if kind in BEFORE:
+                main([*BEFORE[kind], "--out", str(out)])
             main([*(EXPERT if kind == "expert" else COMMANDS[kind]), "--out", str(out)])
         if kind not in known:
             sound = shutil.copytree(out, root / "sound")
@@ -74,7 +90,9 @@ def try_damage(made, tmp_path, capsys, kind, how):
         shutil.rmtree(out)
 
 
-@pytest.mark.parametrize(("kind", "how"), [("unfinished", "another digit"), ("failed", "an empty object")])
+@pytest.mark.parametrize(
+    ("kind", "how"), [("unfinished", "another digit"), ("failed", "an empty object"), ("staged", "halved")]
+)
 def test_some_damage(made, tmp_path, capsys, kind, how):
     try_damage(made, tmp_path, capsys, kind, how)
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from damaging import COMMANDS, EXPERT, SWEEP, USER, damage, toy
+from damaging import BEFORE, COMMANDS, EXPERT, SWEEP, USER, damage, toy
 from sweeping import SOURCE, parts, prepared_once, table
 
 from nail.cli.main import main
@@ -77,7 +77,8 @@ def test_three_processes_at_every_command(tmp_path):
         *broken.glob("asked/*"),
     ):
         damage(broken, path, "halved")
-    together = {name: tmp_path / name for name in ("sweep", "train", "figure", "expert", "merge")}
+    staged = COMMANDS["staged"][:-1]
+    together = {name: tmp_path / name for name in ("sweep", "train", "figure", "expert", "merge", "first", "staged")}
     commands = [
         [*SWEEP, "--out", together["sweep"]],
         [*COMMANDS["trained"], "--out", together["train"]],
@@ -86,6 +87,8 @@ def test_three_processes_at_every_command(tmp_path):
         ["sweep", "merge", one, two, "--out", together["merge"]],
         [*SWEEP, "--out", broken],
         ["sweep", "status", broken],
+        [*BEFORE["staged"], "--out", together["first"]],
+        [*staged, "--start", together["first"], "--out", together["staged"]],
     ]
     ended = race(tmp_path / "race", commands)
     assert ended == [[0] * len(commands)] * PROCESSES
@@ -94,6 +97,10 @@ def test_three_processes_at_every_command(tmp_path):
     for kind, name, out in (("trained", "rows.csv", "train"), ("points", "toy_rows.csv", "figure")):
         assert main([*COMMANDS[kind], "--out", str(tmp_path / kind)]) == 0
         assert table(read_csv(together[out] / name)) == table(read_csv(tmp_path / kind / name))
+    own = [str(tmp_path / name) for name in ("own first", "own staged")]
+    assert main([*BEFORE["staged"], "--out", own[0]]) == 0
+    assert main([*staged, "--start", own[0], "--out", own[1]]) == 0
+    assert table(read_csv(together["staged"] / "rows.csv")) == table(read_csv(tmp_path / "own staged" / "rows.csv"))
     assert main([*EXPERT, "--out", str(tmp_path / "own")]) == 0
     experts = (
         load_expert(dataclasses.replace(USER, expert=str(out))) for out in (tmp_path / "own", together["expert"])

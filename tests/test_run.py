@@ -73,7 +73,7 @@ def test_rows_hold_the_whole_configuration_and_provenance(whole):
     rows = finished(whole)
     assert [(int(r["seed"]), int(r["step"])) for r in rows] == [(s, k) for s in range(4) for k in range(0, 31, 2)]
     row = rows[SEGMENTS - 1]
-    assert set(row) >= set(vars(BASE))
+    assert set(row) >= set(BASE.stored)
     assert set(row) >= {"git_revision", "source_hash", "device", "version_jax", "version_nail", "version_python"}
     assert int(row["episodes"]) == 30 * 4
     assert int(row["expert_queries"]) == 30 * 4 * 2

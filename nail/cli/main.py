@@ -22,7 +22,7 @@ from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, trained_methods
 from nail.policies.students import PRECISIONS, REUSES
-from nail.training.config import TrainConfig, config_class, plain
+from nail.training.config import TrainConfig, config_class, plain, run_id
 from nail.training.ranges import check
 
 ABOUT = """Imitation learning from noisy experts. `--import MODULE` (anywhere) imports a module that adds tasks, noise
@@ -74,17 +74,23 @@ class Train:
     def run(self) -> None:
         require(1 <= self.seeds <= MAX_RUNS, "seeds", self.seeds, f"an integer in 1..{MAX_RUNS}")
         first = plain(self)
-        configs = tuple(check(dataclasses.replace(first, seed=first.seed + i)) for i in range(self.seeds))
+        seeds = range(first.seed, first.seed + self.seeds)
+        configs = tuple(check(dataclasses.replace(first, seed=seed, start="")) for seed in seeds)
+        from nail.sweep.bring import bring, chains_from, refuse_other_networks
         from nail.sweep.store import open_folder
 
-        out = open_folder(self.out)
+        chains = chains_from(self.start, configs, self.out)
         set_up_jax()
         from nail.sweep.plan import refuse_other_configurations
         from nail.sweep.run import run
 
-        refuse_other_configurations(out, configs)
-        rows = run(configs, out, keep_params=True, retry_failed=True)
-        for _, row in rows[rows.step == first.steps].iterrows():
+        refuse_other_networks(chains)
+        out = open_folder(self.out)
+        refuse_other_configurations(out, chains)
+        bring(self.start, (chain[-1] for chain in chains), out)
+        rows = run(chains, out, keep_params=True, retry_failed=True)
+        last = rows.run.isin([run_id(chain[-1]) for chain in chains]) & (rows.step == first.steps)
+        for _, row in rows[last].iterrows():
             print(
                 f"{row.method} seed {row.seed}: {row.episodes:,} episodes, full-chain accuracy {row.full_exact:.3f}, "
                 f"answer {row.answer_exact:.3f}, clean loss {row.val_loss:.4f} nats/token"
@@ -97,6 +103,7 @@ class Expert:
 
     method: Annotated[str, tyro.conf.Suppress] = "loglossbc"
     eta: Annotated[float, tyro.conf.Suppress] = 0.0
+    start: Annotated[str, tyro.conf.Suppress] = ""
     steps: int = 10_000
     """updates ≥ 1"""
     out: Out = Path("expert")

@@ -72,6 +72,9 @@ class How:
         """The arguments that name the sweep."""
         raise NotImplementedError
 
+    def bring(self, out: Path, configs: tuple[TrainConfig, ...]) -> None:
+        """Copy into `out` what `configs` start from, where that lies in another folder."""
+
     def _sweep(self, configs: tuple[TrainConfig, ...], index: int, count: int) -> None:
         from nail.sweep.cluster import join, own_share_first
         from nail.sweep.grid import shard
@@ -85,6 +88,7 @@ class How:
             process, processes = join(self.coordinator, self.processes, self.process)
             require_devices()
             shares = own_share_first(shares[0], process, processes)
+        self.bring(out, shares[-1])
         from nail.sweep.engine import Options, sweep
         from nail.sweep.failures import RunsFailed
 
@@ -136,13 +140,14 @@ class FigureSweep(How):
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.figures import experiment
+        from nail.sweep.stages import flat
 
         require_known("figure", self.name, experiment.names())
         found = experiment.load(self.name)
         if found.runs is None:
             raise BadInput(f"{self.name} is not computed from training runs: nail figure {self.name} computes it")
         experiment.require_preset(found, self.preset)
-        return found.runs(self.preset)
+        return flat(found.runs(self.preset))
 
     def command(self) -> list[str]:
         return [self.name, "--preset", self.preset]
@@ -156,13 +161,19 @@ class Grid(How):
     """an axis, as FIELD=VALUE,VALUE,… or FIELD=FROM:TO (integers below TO); may be given again"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
+        from nail.sweep.bring import chains_from
         from nail.sweep.grid import grid, parse_axis
 
-        base = plain(self)
+        base = dataclasses.replace(plain(self), start="")
         axes = [parse_axis(text, base) for text in self.vary]
         if len({name for name, _ in axes}) < len(axes):
             raise BadInput(f"vary must name a field once, got {', '.join(name for name, _ in axes)}")
-        return grid(base, **dict(axes))
+        return tuple(chain[-1] for chain in chains_from(self.start, grid(base, **dict(axes)), self.out))
+
+    def bring(self, out: Path, configs: tuple[TrainConfig, ...]) -> None:
+        from nail.sweep.bring import bring
+
+        bring(self.start, configs, out)
 
     def command(self) -> list[str]:
         kind = config_class(self.task)
@@ -214,6 +225,8 @@ class StatusCommand:
             f"{found.asked} runs: {found.done} done, {found.running} running, {found.missing} missing, {found.failed} "
             f"failed; {found.rows} rows"
         )
+        if found.waiting:
+            print(f"waiting for the run that they start from: {found.waiting} of the missing")
         if found.episodes_per_s is not None:
             left = "" if found.seconds_left is None else f", about {found.seconds_left / 60:.1f} minutes left"
             print(f"{found.episodes_per_s:,.0f} episodes/s{left}")

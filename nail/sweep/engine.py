@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from tqdm import tqdm
 from nail.checks import BadInput, require
 from nail.sweep.failures import Failure, Teller
 from nail.sweep.folder import Folder
-from nail.sweep.grid import unique
 from nail.sweep.lot import Lot, Rows
 from nail.sweep.memory import lot_size, most_runs, require_room
-from nail.sweep.plan import ask, plan
+from nail.sweep.plan import ask, plan, read_requests
 from nail.sweep.program import Prepared, Programs
 from nail.sweep.rows import make_row
-from nail.sweep.trained_expert import expert_hash, load_expert
+from nail.sweep.stages import Runs, before, by_id, flat
+from nail.sweep.starts import Starts, known_runs, with_starts
+from nail.sweep.trained_expert import load_expert, refuse_another_expert
 from nail.training.config import TrainConfig, group, group_key, run_id
 from nail.training.devices import pad_runs, place, require_settings
 from nail.training.ranges import check
@@ -63,19 +64,20 @@ class Outcome:
 
 
 def sweep(
-    configs: Iterable[TrainConfig],
+    configs: Runs,
     out: Path,
     options: Options = Options(),
-    whole: Iterable[TrainConfig] | None = None,
+    whole: Runs | None = None,
 ) -> Outcome:
     """Run what is missing of `configs` in the folder `out`; rows and errors of all of them.
 
-    A run that is asked for twice counts once. `whole` is the sweep that `configs` are a share of; what is missing of it
-    shows in the folder's status.
+    A tuple among them is a chain of stages. A run that is asked for twice counts once. A run that others start from is
+    computed before them, and its final parameters are kept. `whole` is the sweep that `configs` are a share of; what is
+    missing of it shows in the folder's status.
     Raises `BadInput` before anything is compiled. A run that fails does not stop the others.
     """
     require_settings()
-    configs = unique(check(config) for config in configs)
+    configs = tuple(check(config) for config in flat(configs))
     if options.runs_per_lot is not None:
         require(options.runs_per_lot >= 1, "runs_per_lot", options.runs_per_lot, "an integer of at least 1")
     outcome, there, ids = Outcome(), Folder.read(out), [run_id(config) for config in configs]
@@ -85,40 +87,36 @@ def sweep(
     else:
         hint = " (nail sweep … --any-revision takes those that are done)"
         there.warn_of_other_sources(out, ids, hint=hint)
-    if not options.retry_failed:
-        done |= set(there.failed) - there.lost
-    refuse_another_expert(out, there, configs)
+    again = set(there.failed) if options.retry_failed else there.lost
+    done |= set(there.failed) - again
     mine = tuple(config for config, run in zip(configs, ids, strict=True) if run not in done)
+    known, kept = by_id(configs), set(ids if options.keep_params else ())
+    if any(config.start for config in mine):
+        known |= known_runs(there, read_requests(out)[0])
+        mine, starts = with_starts(mine, known, there, again)
+        kept |= starts
+    refuse_another_expert(out, there, (*configs, *mine))
     for members in group(mine):
         require_room(members[0])
     experts = {group_key(members[0]): load_expert(members[0]) for members in group(mine)}
-    ask(out, {run_id(config): vars(config) for config in (configs if whole is None else unique(whole))})
+    ask(out, {run_id(config): config.stored for config in (configs if whole is None else flat(whole))})
     if mine:
-        todo = _planned(there, out, mine, experts, options)
+        todo = _planned(there, out, mine, experts, options, kept, lambda config: len(before(config, known)))
         if todo:
-            _work(todo, experts, options, outcome)
+            _work(todo, experts, options, kept, outcome)
         there = Folder.read(out, source=there.source)
     outcome.rows, outcome.failures = there.collect(ids, options.any_revision)
     return outcome
 
 
-def refuse_another_expert(out: Path, there: Folder, configs: tuple[TrainConfig, ...]) -> None:
-    """Raise `BadInput` if another expert than the one in its folder now has answered a run."""
-    now = {name: expert_hash(name) for name in {config.expert for config in configs}}
-    for config in configs:
-        seen = there.owner.get(run_id(config))
-        answered = seen.lot.expert if seen else ""
-        if answered and now[config.expert] and answered != now[config.expert]:
-            raise BadInput(
-                f"expert must be the one that answered the run {run_id(config)} in {out}, and the one in "
-                f"{config.expert} has changed since; choose another folder, or make that expert again"
-            )
-
-
 def _planned(
-    there: Folder, out: Path, configs: tuple[TrainConfig, ...], experts: dict[str, Any], options: Options
-) -> list[Lot]:
-    """The lots of `configs`. Sizes are found before the folder is locked: on an accelerator that means compiling."""
+    there: Folder, out: Path, configs: tuple[TrainConfig, ...], experts: dict[str, Any], options: Options,
+    kept: set[str], level: Callable[[TrainConfig], int],
+) -> list[Lot]:  # fmt: skip
+    """The lots of `configs`, in their order.
+
+    Sizes are found before the folder is locked: on an accelerator that means compiling.
+    """
     most: dict[str, int] = {}
 
     def size_of(members: tuple[TrainConfig, ...]) -> int:
@@ -135,16 +133,16 @@ def _planned(
 
     for members in group(tuple(c for c in configs if run_id(c) not in there.owner)):
         size_of(members)
-    return plan(out, configs, there.source, size_of, options.retry_failed, options.keep_params)
+    return plan(out, configs, there.source, size_of, options.retry_failed, kept, level)
 
 
-def _work(todo: list[Lot], experts: dict[str, Any], options: Options, outcome: Outcome) -> None:
+def _work(todo: list[Lot], experts: dict[str, Any], options: Options, kept: set[str], outcome: Outcome) -> None:
     """Every lot once, and those that another process held then a second time, now waiting."""
     programs = Programs(todo, experts)
     bar = tqdm(
         total=sum(lot.episodes() for lot in todo), unit="ep", unit_scale=True, dynamic_ncols=True, smoothing=0.1
     )  # fmt: skip
-    worker = Worker(programs, bar, options, outcome)
+    worker = Worker(programs, bar, options, kept, outcome)
     try:
         with bar:
             left = [lot for lot in todo if not worker.run_or_leave(lot, patience=0.0)]
@@ -171,17 +169,24 @@ class Worker:
     programs: Programs
     bar: tqdm
     options: Options
+    kept: set[str]
+    """runs whose final parameters are kept"""
     outcome: Outcome
 
     def __post_init__(self):
         self.tell = Teller(self.bar.write)
 
     def run_or_leave(self, lot: Lot, patience: float) -> bool:
-        """Run a lot unless another process holds it for longer than `patience` seconds (−1: wait); False if it does."""
+        """Run a lot unless another process holds it for longer than `patience` seconds (−1: wait); False if it does, or
+        if what the lot starts from is not there."""
         name = f"{lot.configs[0].method}, {len(lot.ids)} runs"
+        if patience == 0 and Starts.of(lot).missing:
+            self.bar.write(f"nail: {name}: another process is at what they start from; going on with the rest",
+                           file=sys.stderr)  # fmt: skip
+            return False
         try:
             with lot.lock.acquire(timeout=patience):
-                if lot.settled(self.options.keep_params):
+                if lot.settled(self._keeps(lot)):
                     self.bar.update(lot.episodes())
                     return True
                 self.outcome.lots.append(lot.folder.name)
@@ -208,10 +213,10 @@ class Worker:
     def _run(self, lot: Lot, program: Prepared) -> None:
         """From the newest checkpoint to the end."""
         configs, numbers = lot.configs, program.numbers
-        lot.set_aside_damaged(self.options.keep_params)
+        lot.set_aside_damaged(self._keeps(lot))
         resumed = lot.load_state(lambda: jax.eval_shape(program.init, numbers))
         if resumed is None:
-            segment, state = 0, program.init(numbers)
+            segment, state = 0, program.init(numbers, self._starting_params(lot, len(numbers.seed)))
         else:
             segment, state = resumed[0], pad_runs(resumed[1], len(numbers.seed))
         state = _padding_idle(state, len(configs), configs[0].steps)
@@ -223,7 +228,7 @@ class Worker:
             rows = [make_row(c, metrics, i, program.n_validation) for i, c in enumerate(configs)]
             begun = time.monotonic()
             self._fail_not_finite(lot, bad[: len(configs)])
-            if self.options.keep_params and segment == lot.n_segments - 1:
+            if self._keeps(lot) and segment == lot.n_segments - 1:
                 # before the last rows: once those are there the lot is done
                 lot.save_params(jax.tree.map(lambda x: x[: len(configs)], state.params))
             lot.write_rows(segment, rows, lot.failures())
@@ -233,6 +238,24 @@ class Worker:
                 pause, saved = self._checkpoint(lot, segment, state, pause), time.monotonic()
             self.outcome.store_seconds += time.monotonic() - begun
         lot.tidy()
+
+    def _keeps(self, lot: Lot) -> bool:
+        return not self.kept.isdisjoint(lot.ids)
+
+    def _starting_params(self, lot: Lot, runs: int) -> Any:
+        """What the runs of a lot of stages begin with, padded to so many; None for fresh runs.
+
+        A run whose start has failed fails too.
+        """
+        if not lot.configs[0].start:
+            return None
+        starts = Starts.of(lot)
+        if starts.missing:
+            raise BadInput(f"start must be a run with final parameters, and {min(starts.missing)} has none")
+        for i, config in enumerate(lot.configs):
+            if config.start in starts.failed:
+                self._fail(lot, f"the run {config.start}, which it starts from, failed", [i], -1)
+        return pad_runs(starts.params(lot), runs)
 
     @staticmethod
     def _checkpoint(lot: Lot, segment: int, state: Any, pause: float) -> float:

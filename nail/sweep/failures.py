@@ -17,7 +17,7 @@ COMMAND = "`nail sweep … --out {out} --retry-failed` tries them again"
 PYTHON = "`run(…, {out!r}, retry_failed=True)` tries them again"
 SAME = "running the same again tries them again"
 """what tries again, in the words of who called"""
-NAMED = ("seed", "p", "m", "S", "A", "H", "eta", "lr")
+NAMED = ("seed", "p", "m", "S", "A", "H", "eta", "lr", "start")
 """fields that tell runs from each other, for people"""
 
 

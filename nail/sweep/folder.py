@@ -34,6 +34,11 @@ class Seen:
         """run → its rows in order of steps, of the runs that are done; read when they are first wanted."""
         return self.lot.rows(self.failed)
 
+    @cached_property
+    def has_params(self) -> bool:
+        """Whether there are final parameters; read when it is first wanted."""
+        return self.lot.has(params=True)
+
     def settled(self, params: bool = False) -> bool:
         """Whether there is nothing left to do: each run has all its rows (and `params` are there), or has failed."""
         failed, ids = set(self.failed), set(self.lot.ids)
@@ -88,6 +93,11 @@ class Folder:
     def failed(self) -> dict[str, Failure]:
         """run → why it failed, in the lot that counts."""
         return {run: seen.failed[run] for run, seen in self.owner.items() if run in seen.failed}
+
+    def keeper(self, run: str) -> Lot | None:
+        """A lot that has all rows and the final parameters of a run; None if there is none."""
+        lots = [seen for seen in self.lots if seen.lot.source == self.source and run in seen.lot.runs]
+        return next((seen.lot for seen in lots if run in seen.rows and seen.has_params), None)
 
     @property
     def lost(self) -> set[str]:

@@ -4,10 +4,11 @@ import dataclasses
 import itertools
 import math
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from nail.checks import MAX_RUNS, BadInput, require
+from nail.sweep.stages import Runs, by_id, first_of, flat
 from nail.training.config import TrainConfig, group_key, kinds_of, refuse_unknown, run_id
 from nail.training.ranges import check
 
@@ -30,29 +31,26 @@ def grid(base: TrainConfig, **axes: Iterable[Any]) -> tuple[TrainConfig, ...]:
     require(count <= MAX_RUNS, "the product of the axes", f"{count} runs", f"at most {MAX_RUNS} runs")
     product = itertools.product(*values.values())
     configs = tuple(check(dataclasses.replace(base, **dict(zip(values, point, strict=True)))) for point in product)
-    if len(unique(configs)) < len(configs):
-        raise BadInput(
-            f"the axes {', '.join(values)} name a run twice ({len(unique(configs))} of {len(configs)} differ)"
-        )
+    differ = len(flat(configs))
+    if differ < len(configs):
+        raise BadInput(f"the axes {', '.join(values)} name a run twice ({differ} of {len(configs)} differ)")
     return configs
 
 
-def unique(configs: Iterable[TrainConfig]) -> tuple[TrainConfig, ...]:
-    """`configs` without those that occurred before."""
-    return tuple({run_id(config): config for config in configs}.values())
-
-
-def shard(configs: Sequence[TrainConfig], index: int, count: int) -> tuple[TrainConfig, ...]:
+def shard(configs: Runs, index: int, count: int) -> tuple[TrainConfig, ...]:
     """Share `index` (from 1) of `count` shares of a sweep; they are disjoint and together the whole.
 
     It depends on the set of runs only, not on their order: runs are sorted by the hash of their program and their own,
-    and dealt out, so that the shares differ by at most one run (and so do their shares of a program, by one).
+    and dealt out, so that the shares differ by at most one run (and so do their shares of a program, by one). Stages go
+    where the first run of their chain goes.
     """
     require(count >= 1, "the number of shards", count, "an integer of at least 1")
     require(1 <= index <= count, "the shard", f"{index}/{count}", f"between 1/{count} and {count}/{count}")
-    dealt = sorted(unique(configs), key=lambda c: (group_key(c), run_id(c)))[index - 1 :: count]
-    mine = {run_id(config) for config in dealt}
-    return tuple(config for config in unique(configs) if run_id(config) in mine)
+    known = by_id(flat(configs))
+    firsts = {run: first_of(config, known) for run, config in known.items()}
+    dealt = sorted(by_id(firsts.values()).values(), key=lambda c: (group_key(c), run_id(c)))[index - 1 :: count]
+    mine = by_id(dealt)
+    return tuple(config for run, config in known.items() if run_id(firsts[run]) in mine)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

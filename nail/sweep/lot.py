@@ -9,7 +9,7 @@ Layout of an output folder:
     runs/LOT/rows/K.csv     the rows of segment K, one per run; all rows of a point
     runs/LOT/state/K.npz    the state after K segments (only the newest is kept, none once all rows are there)
     runs/LOT/failed/RUN.json  the error of a run that failed
-    runs/LOT/params.npz     final parameters, where they were asked for
+    runs/LOT/params.npz     final parameters, where they were asked for or others start from them
     runs/LOT.lock           held by the process that works on the lot
 
     */NAME.damaged          what could not be read as what it must be, and was computed again
@@ -246,14 +246,14 @@ class Lot:
         """Keep the final parameters, with a leading axis of runs."""
         write_tree(self._params, params, self._place(self._params))
 
-    def load_params(self, run: str, like: Any) -> Any:
-        """Final parameters of a run, which has those of the shapes and types of `like`.
+    def load_params(self, runs: Container[str], like: Any) -> dict[str, Any]:
+        """run → final parameters of some of its runs, which have the shapes and types of `like`.
 
         Raises `Damaged`, and `FileNotFoundError` if they were not kept.
         """
-        at, runs = self.ids.index(run), len(self.ids)
-        stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((runs, *x.shape), x.dtype), like)
-        return jax.tree.map(lambda x: x[at], read_tree(self._params, self._place(self._params), stacked))
+        stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(self.ids), *x.shape), x.dtype), like)
+        found = read_tree(self._params, self._place(self._params), stacked)
+        return {run: jax.tree.map(lambda x: x[at], found) for at, run in enumerate(self.ids) if run in runs}  # noqa: B023
 
     def tidy(self) -> None:
         """Remove checkpoints, and what a kill left half written."""

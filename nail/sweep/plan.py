@@ -6,21 +6,21 @@ that is to be tried again: it goes to a new lot of a later attempt, and its late
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-import jax
 from filelock import FileLock
 
 from nail.checks import BadInput
 from nail.sweep.folder import Folder
 from nail.sweep.lot import Lot
 from nail.sweep.seal import read_json, set_aside, write_json
+from nail.sweep.stages import Runs, flat
+from nail.sweep.starts import shapes_of
 from nail.sweep.store import Damaged
 from nail.sweep.trained_expert import expert_hash
 from nail.training.config import TrainConfig, content_hash, group, run_id
-from nail.training.problem import make_environment, make_policy
 
 
 def plan(
@@ -29,11 +29,13 @@ def plan(
     source: str,
     size_of: Callable[[tuple[TrainConfig, ...]], int],
     retry_failed: bool = False,
-    keep_params: bool = False,
+    kept: Set[str] = frozenset(),
+    level: Callable[[TrainConfig], int] = lambda config: 0,
 ) -> list[Lot]:
-    """The lots of `out` in which something of `configs` is left to do (with `keep_params` their parameters too).
+    """The lots of `out` in which something of `configs` is left to do (of the runs `kept` their parameters too).
 
-    Runs that are in none form new ones, of `size_of` their group at most.
+    Runs that are in none form new ones, of `size_of` their group at most, with runs of the same `level` only (how many
+    come before it in its chain): so no lot waits for itself, nor two for each other.
     """
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "plan.lock"):
@@ -41,16 +43,18 @@ def plan(
         there.set_aside_damaged()
         owner = {run: seen.lot for run, seen in there.owner.items()}
         again = set(there.failed) if retry_failed else there.lost
-        for members in group(tuple(c for c in configs if run_id(c) not in owner or run_id(c) in again)):
+        new = [c for c in configs if run_id(c) not in owner or run_id(c) in again]
+        by_level = [[c for c in new if level(c) == at] for at in sorted(set(map(level, new)))]
+        for members in (members for some in by_level for members in group(tuple(some))):
             size = size_of(members)
             attempt = 1 + max(owner[run].attempt if (run := run_id(c)) in again else 0 for c in members)
             for start in range(0, len(members), size):
-                runs = {run_id(c): vars(c) for c in members[start : start + size]}
+                runs = {run_id(c): c.stored for c in members[start : start + size]}
                 lot = Lot.new(out, runs, source, attempt, size, expert_hash(members[0].expert)).write()
                 owner.update(dict.fromkeys(lot.ids, lot))
     seen = {seen.lot.folder: seen for seen in there.lots}
     lots = {owner[run_id(c)].folder: owner[run_id(c)] for c in configs}
-    return [lot for folder, lot in lots.items() if folder not in seen or not seen[folder].settled(keep_params)]
+    return [lot for at, lot in lots.items() if at not in seen or not seen[at].settled(not kept.isdisjoint(lot.ids))]
 
 
 def ask(out: Path, runs: dict[str, dict[str, Any]]) -> Path:
@@ -116,21 +120,34 @@ def _read_request(path: Path) -> dict[str, dict[str, Any]]:
     return runs
 
 
-def refuse_other_configurations(out: Path, configs: tuple[TrainConfig, ...]) -> None:
-    """Raise `BadInput` if `out` holds runs that differ from `configs` in more than the seed; names the difference."""
-    ours = vars(configs[0])
-    for theirs in asked(out).values():
-        for field in {**ours, **theirs}:
-            here, there = ours.get(field), theirs.get(field)
-            if field != "seed" and here != there and "figure" not in theirs:
-                raise BadInput(
-                    f"out {out} holds runs of another configuration ({field} is {there} there and {here} here); "
-                    "choose another folder"
-                )
+def refuse_other_configurations(out: Path, runs: Runs) -> None:
+    """Raise `BadInput` if `out` holds runs that differ from `runs` in more than the seed; names the difference.
+
+    Stages are compared with those of their place in a chain; `out` may hold more of them, or fewer.
+    """
+    known, mine = asked(out), {run_id(config): config.stored for config in flat(runs)}
+    ours = _chain([*mine][-1], mine)
+    for run, fields in known.items():
+        theirs = [] if "figure" in fields else _chain(run, known)
+        for there, here in zip(theirs, ours, strict=False):
+            for field in {**here, **there}:
+                if field not in ("seed", "start") and here.get(field) != there.get(field):
+                    raise BadInput(
+                        f"out {out} holds runs of another configuration ({field} is {there.get(field)} there and "
+                        f"{here.get(field)} here); choose another folder"
+                    )
+
+
+def _chain(run: str, known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fields of the stages up to a run, the first one first."""
+    found: list[dict[str, Any]] = []
+    while run in known:
+        found.insert(0, known[run])
+        run = known[run].get("start", "")
+    return found
 
 
 def load_params(out: Path, config: TrainConfig) -> Any:
     """Final parameters of a run that this source computed with `keep_params`."""
-    policy = make_policy(config, make_environment(config))
-    like = jax.eval_shape(policy.init, jax.random.key(0))
-    return Folder.read(out).owner[run_id(config)].lot.load_params(run_id(config), like)
+    run = run_id(config)
+    return Folder.read(out).owner[run].lot.load_params([run], shapes_of(config))[run]

@@ -21,7 +21,8 @@ _INITIALISING = threading.Lock()
 class Prepared(NamedTuple):
     """A compiled program and the numbers that it is run with."""
 
-    init: Callable[[Numbers], TrainState]
+    init: Callable[..., TrainState]
+    """see `nail.training.train.Train`"""
     segment: Callable[[TrainState, Numbers], tuple[TrainState, Metrics]]
     numbers: Numbers
     n_validation: int

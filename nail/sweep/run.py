@@ -1,6 +1,5 @@
 """`run(configs, out)`: run configurations to their end, and have their rows. See `nail.sweep.engine`."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,14 @@ import pandas as pd
 from nail.sweep.engine import CHECKPOINT_SECONDS, Options, sweep
 from nail.sweep.failures import COMMAND, PYTHON, SAME, RunsFailed
 from nail.sweep.lot import Rows
+from nail.sweep.stages import Runs, flat
 from nail.sweep.store import open_folder, write_rows
 from nail.sweep.table import typed
 from nail.training.config import TrainConfig
 
 
 def run(
-    configs: TrainConfig | Iterable[TrainConfig],
+    configs: TrainConfig | Runs,
     out: Path | str,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_params: bool = False,
@@ -25,6 +25,12 @@ def run(
     runs_per_lot: int | None = None,
 ) -> pd.DataFrame:
     """Run what is missing of `configs` in the folder `out`; writes OUT/rows.csv and returns it with types.
+
+    A tuple among `configs` is a chain of stages, each of which begins with the final parameters of the one before it
+    (docs/stages.md); chains with the same first stages share those:
+
+        first, second = grid(base, method=("loglossbc",), seed=range(5)), grid(base, method=("nail-f",), seed=range(5))
+        rows = run(zip(first, second), "out/stages")
 
     One row a run and evaluation, in the order given and by steps. Runs of one compiled program run as one batch. Work
     that another process is doing is left to it and waited for; a killed call goes on from its last checkpoint.
@@ -36,17 +42,18 @@ def run(
         >>> rows[["step", "episodes", "expert_queries"]].values.tolist()
         [[0, 0, 0], [10, 80, 240], [20, 160, 480]]
     """
-    configs = (configs,) if isinstance(configs, TrainConfig) else tuple(configs)
+    configs = (configs,) if isinstance(configs, TrainConfig) else configs
     options = Options(checkpoint_seconds, keep_params, retry_failed, any_revision, runs_per_lot)
     return typed(_rows(configs, open_folder(Path(out)), options, SAME if retry_failed else PYTHON, write=True))
 
 
-def rows_of(configs: Iterable[TrainConfig], out: Path, *, retry_failed: bool = False, **options: Any) -> Rows:
+def rows_of(configs: Runs, out: Path, *, retry_failed: bool = False, **options: Any) -> Rows:
     """The rows of `run` as text, for commands: nothing but the runs is written in `out`, a folder of ours."""
-    return _rows(tuple(configs), out, Options(retry_failed=retry_failed, **options), COMMAND, write=False)
+    return _rows(configs, out, Options(retry_failed=retry_failed, **options), COMMAND, write=False)
 
 
-def _rows(configs: tuple[TrainConfig, ...], out: Path, options: Options, again: str, write: bool) -> Rows:
+def _rows(configs: Runs, out: Path, options: Options, again: str, write: bool) -> Rows:
+    configs = flat(configs)
     outcome = sweep(configs, out, options)
     if write:
         write_rows(out, outcome.rows)

@@ -38,6 +38,8 @@ class Status(NamedTuple):
     other_sources: int
     """runs in lots of other sources, which do not count"""
     failures: list[Failure]
+    waiting: int = 0
+    """of the missing runs, those that start from one that is not done"""
 
 
 def status(out: Path) -> Status:
@@ -53,7 +55,8 @@ def status(out: Path) -> Status:
     counted = [Folder(tuple(kind), _counted(kind)) for kind in kinds]
     owner = {run: seen for each in counted for run, seen in each.owner.items()}
     failed = {run: failure for each in counted for run, failure in each.failed.items()}
-    runs = dict.fromkeys([*(run for folder in folders for run in asked(folder)), *owner])
+    requests = {run: fields for folder in folders for run, fields in asked(folder).items()}
+    runs = {**requests, **{run: seen.lot.runs[run] for run, seen in owner.items()}}
     mine = list({seen.lot.folder: seen for seen in owner.values()}.values())
     worked = {seen.lot.folder for seen in mine if not _complete(seen) and is_held(seen.lot)}
     state = {run: _state(owner[run], run in failed, worked) if run in owner else "missing" for run in runs}
@@ -70,6 +73,8 @@ def status(out: Path) -> Status:
         left / speed if speed and count["running"] else None, _counted(training),
         len({run for each in counted for seen in each.lots if seen.lot.source != each.source for run in seen.lot.ids}),
         list(failed.values()),
+        sum(found == "missing" and state.get(runs[run].get("start", ""), "done") not in ("done", "failed")
+            for run, found in state.items()),
     )  # fmt: skip
 
 

@@ -6,7 +6,18 @@ import pandas as pd
 
 from nail.sweep.store import read_csv
 
-TEXT = ("run", "method", "position_accuracy", "git_revision", "source_hash", "device", "preset", "instance", "noise")
+TEXT = (
+    "run",
+    "start",
+    "method",
+    "position_accuracy",
+    "git_revision",
+    "source_hash",
+    "device",
+    "preset",
+    "instance",
+    "noise",
+)
 """columns that are text, whatever they look like (a hash of digits is no number)"""
 
 
@@ -27,8 +38,11 @@ def read_rows(path: Path | str) -> pd.DataFrame:
 
 
 def typed(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """Rows of text as a DataFrame: columns in which every cell is a number or empty become numbers, bit for bit."""
-    table = pd.DataFrame(rows, dtype=str)
+    """Rows of text as a DataFrame: columns in which every cell is a number or empty become numbers, bit for bit.
+
+    A column that a row lacks is an empty cell of it.
+    """
+    table = pd.DataFrame(rows, dtype=str).fillna("")
     return table.apply(lambda column: column if _is_text(column) else _numbers(column))
 
 
@@ -47,3 +61,27 @@ def _numbers(column: pd.Series) -> pd.Series:
         except (ValueError, OverflowError):
             continue
     return column
+
+
+def chains_in(rows: pd.DataFrame) -> pd.Series:
+    """The chain of each row's run as text, the methods of its stages joined by " > "; of a fresh run its own method.
+
+        >>> chains_in(typed([{"run": "a", "method": "opd-f"}, {"run": "b", "method": "nail-f", "start": "a"}])).tolist()
+        ['opd-f', 'opd-f > nail-f']
+
+    A start of which there are no rows is shown by its id.
+    """
+    if "start" not in rows:
+        return rows.method
+    runs = rows.drop_duplicates("run").set_index("run")
+    names: dict[str, str] = {}
+
+    def name(run: str) -> str:
+        if run not in runs.index:
+            return run
+        if run not in names:
+            start, method = runs.start[run], runs.method[run]
+            names[run] = f"{name(start)} > {method}" if start else method
+        return names[run]
+
+    return rows.run.map(name)

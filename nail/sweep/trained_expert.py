@@ -6,6 +6,7 @@ kill between the two leaves the expert that was there, and several processes may
 
 import dataclasses
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 from filelock import FileLock
 
 from nail.checks import BadInput
+from nail.sweep.folder import Folder
 from nail.sweep.seal import hash_of, read_json, read_tree, set_aside, write_json, write_tree
 from nail.sweep.store import Damaged
-from nail.training.config import TrainConfig, content_hash
+from nail.training.config import TrainConfig, content_hash, run_id
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import make_environment, make_policy, make_setup
 
@@ -73,6 +75,19 @@ def expert_hash(expert: str) -> str:
     except BadInput:
         return ""
     return name.removeprefix("expert-").removesuffix(".npz")
+
+
+def refuse_another_expert(out: Path, there: Folder, configs: Iterable[TrainConfig]) -> None:
+    """Raise `BadInput` if another expert than the one in its folder now has answered a run."""
+    now = {name: expert_hash(name) for name in {config.expert for config in configs}}
+    for config in configs:
+        seen = there.owner.get(run_id(config))
+        answered = seen.lot.expert if seen else ""
+        if answered and now[config.expert] and answered != now[config.expert]:
+            raise BadInput(
+                f"expert must be the one that answered the run {run_id(config)} in {out}, and the one in "
+                f"{config.expert} has changed since; choose another folder, or make that expert again"
+            )
 
 
 def measure_expert(config: TrainConfig, params: Any) -> Evaluation:

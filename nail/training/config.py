@@ -96,6 +96,10 @@ class TrainConfig:
     0 ≤ seed < 2^31"""
     seed: int = 0
     """seed of initialisation, noise and rollouts, 0 ≤ seed < 2^31"""
+    start: str = ""
+    """run that this one goes on from: its id, 12 hexadecimal digits (column run of rows.csv), of a run in the output
+    folder; on the command line also the folder of a finished `nail train`, of which each run takes the run of its own
+    seed (or the only one); left out: a fresh start (docs/stages.md)"""
 
     def __new__(cls, *positional: Any, **fields: Any) -> "TrainConfig":
         """An instance of the class that has the task's fields."""
@@ -135,6 +139,19 @@ class TrainConfig:
         """Whether the student's rollouts are random."""
         return METHOD[self.method].rule is not None or self.rollout_temperature > 0
 
+    @property
+    def stream(self) -> int:
+        """The seed of a run's random numbers: `seed`, and in a stage a negative one, a hash of it and of `start`.
+
+        So no stage draws what its start drew, and stages of one seed from different starts differ (docs/stages.md §2).
+        """
+        return -1 - int(content_hash([self.start, self.seed]), 16) % 2**31 if self.start else self.seed
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The fields as folders keep them and ids are made of them: `start` only where there is one."""
+        return {name: value for name, value in vars(self).items() if name != "start" or value}
+
     def columns(self) -> dict[str, Any]:
         """The fields as a row shows them: defaults that depend on others worked out."""
         known = {"temperature": self.rollout_temperature}
@@ -142,7 +159,7 @@ class TrainConfig:
             known["rule_number"] = self.rollout_number
         if hasattr(self, "initial_std"):
             known["init_std"] = self.initial_std
-        return {**vars(self), **known}
+        return {**self.stored, **known}
 
 
 def config_class(task: str) -> type[TrainConfig]:
@@ -208,7 +225,7 @@ def refuse_unknown(kind: type[TrainConfig], names: Iterable[str]) -> None:
 
 def static_part(config: TrainConfig) -> dict[str, Any]:
     """What fixes the compiled program: every field but the traced ones, and whether rollouts are sampled at all."""
-    return {**_identity(config, TRACED), "sampled": config.sampled}
+    return {**_identity(config, (*TRACED, "start")), "sampled": config.sampled}
 
 
 def run_id(config: TrainConfig) -> str:
@@ -218,7 +235,7 @@ def run_id(config: TrainConfig) -> str:
 
 def _identity(config: TrainConfig, left_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields that tell runs apart, and fingerprints of definitions that are not the package's own."""
-    fields = {k: v for k, v in vars(config).items() if k not in (*left_out, *_OUTSIDE_RUN_IDENTITY)}
+    fields = {k: v for k, v in config.stored.items() if k not in (*left_out, *_OUTSIDE_RUN_IDENTITY)}
     named = ((TASKS, config.task), (NOISES, config.noise), (METHOD, config.method))
     added = {table.kind: found for table, name in named if (found := table.fingerprint(name))}
     return {**fields, "definitions": added} if added else fields

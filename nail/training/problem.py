@@ -42,7 +42,7 @@ class Setup(NamedTuple):
 
 def numbers_of(configs: tuple[TrainConfig, ...]) -> Numbers:
     """Stack the traced numbers of `configs` along a leading runs axis; rollouts have the numbers that are played."""
-    played = {"temperature": "rollout_temperature", "rule_number": "rollout_number"}
+    played = {"seed": "stream", "temperature": "rollout_temperature", "rule_number": "rollout_number"}
 
     def column(name: str) -> Array:
         values = [getattr(config, played.get(name, name)) for config in configs]

@@ -1,5 +1,7 @@
 """What a configuration may hold, checked before anything is compiled."""
 
+import re
+
 import numpy as np
 
 from nail.checks import LARGE, MAX_COUNT, SMALL, is_text, require, require_known
@@ -9,6 +11,8 @@ from nail.training.config import TrainConfig, config_class
 
 ESTIMATORS = ("mc", "full")
 DECODES = ("sequential", "parallel")
+RUN = re.compile("[0-9a-f]{12}")
+"""id of a run"""
 MOST = {"n_validation": 10_000_000}
 """field → largest number of it, where that is less than the largest of a 32-bit counter"""
 
@@ -42,6 +46,8 @@ def check(config: TrainConfig) -> TrainConfig:
         _require_kept(config, name, most)
     require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
     _check_rule(config)
+    require(not config.start or RUN.fullmatch(config.start), "start", config.start,
+            "12 hexadecimal digits, the id of a run (or left out)")  # fmt: skip
     if config.dagger_buffer:
         require(
             config.dagger_buffer % config.batch == 0, "dagger_buffer", config.dagger_buffer,

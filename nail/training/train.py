@@ -34,7 +34,8 @@ class Metrics(NamedTuple):
 class Train(NamedTuple):
     """A compiled program over a batch of R runs that differ in traced numbers only (leading axis R everywhere)."""
 
-    init: Callable[[Numbers], TrainState]
+    init: Callable[..., TrainState]
+    """(numbers, parameters to begin with or None) → state; without parameters they are drawn from the runs' seeds"""
     segment: Callable[[TrainState, Numbers], tuple[TrainState, Metrics]]
     """evaluate, then train up to `eval_every` updates; at the end of the budget it evaluates only"""
     n_validation: int
@@ -57,9 +58,10 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     setup = make_setup(config, expert_params)
     env, policy = setup.env, setup.policy
 
-    def init(numbers: Numbers) -> TrainState:
-        runs = len(numbers.seed)
-        params, moments = _initialiser(config.clip, config.weight_decay, policy)(numbers.seed)
+    def init(numbers: Numbers, start: Any = None) -> TrainState:
+        runs, decays = len(numbers.seed), (config.clip, config.weight_decay)
+        given = start is not None
+        params, moments = _starter(*decays)(start) if given else _initialiser(*decays, policy)(numbers.seed)
         buffer = jax.tree.map(lambda x: jnp.zeros((runs, *x.shape), x.dtype), buffer_shape(setup))
         step, count, bad = (jnp.full(runs, first, jnp.int32) for first in (0, 0, -1))
         return place(TrainState(step, params, moments, buffer, jnp.zeros(runs), count, bad))
@@ -83,3 +85,9 @@ def _initialiser(clip: float, weight_decay: float, policy: Policy) -> Callable:
         return params, optimiser(clip, weight_decay).init(params)
 
     return over_runs(init)
+
+
+@functools.cache
+def _starter(clip: float, weight_decay: float) -> Callable:
+    """Parameters → (the same, fresh moments): how a stage begins (docs/stages.md §1)."""
+    return over_runs(lambda params: (params, optimiser(clip, weight_decay).init(params)))
