@@ -26,6 +26,8 @@ from nail.registry import Options
 TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
+_LATER = {"top_k_teacher": None, "mask_first": ""}
+"""fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ class TrainConfig:
     """temperature T of the student's rollout, 0 (greedy) or 1e-30 ≤ T ≤ 1e30; default: the method's own"""
     rule_number: float | None = None
     """number of the rollout rule of a method that has one (top-p: the mass p); default: the rule's own"""
+    top_k_teacher: int | None = None
+    """K ≥ 1 of a method whose objective has the expert's K most likely tokens as support, at most the number of
+    actions; default: the method's own (or all actions where they are fewer)"""
+    mask_first: str = ""
+    """tokens as numbers with blanks between, "0 3": the first position of an episode where each of them was played is
+    left out of the objective's mean; default: none"""
     estimator: str = "mc"
     """objective from one sampled token per prefix (mc) or from the whole law (full)"""
     channel_aware: bool = False
@@ -131,6 +139,17 @@ class TrainConfig:
         return own if self.rule_number is None else self.rule_number
 
     @property
+    def support_size(self) -> int | None:
+        """K of the method's support, the configured one or else the method's own; None: the support is all tokens."""
+        own = METHOD[self.method].top_k_teacher
+        return own if self.top_k_teacher is None else self.top_k_teacher
+
+    @property
+    def masked_tokens(self) -> tuple[int, ...]:
+        """The tokens of `mask_first`; raises `ValueError` where they are no numbers."""
+        return tuple(int(token) for token in self.mask_first.split())
+
+    @property
     def sampled(self) -> bool:
         """Whether the student's rollouts are random."""
         return METHOD[self.method].rule is not None or self.rollout_temperature > 0
@@ -140,6 +159,8 @@ class TrainConfig:
         known = {"temperature": self.rollout_temperature}
         if METHOD[self.method].rule is not None:
             known["rule_number"] = self.rollout_number
+        if self.support_size is not None:
+            known["top_k_teacher"] = self.support_size
         if hasattr(self, "initial_std"):
             known["init_std"] = self.initial_std
         return {**vars(self), **known}
@@ -218,7 +239,8 @@ def run_id(config: TrainConfig) -> str:
 
 def _identity(config: TrainConfig, left_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields that tell runs apart, and fingerprints of definitions that are not the package's own."""
-    fields = {k: v for k, v in vars(config).items() if k not in (*left_out, *_OUTSIDE_RUN_IDENTITY)}
+    unused = [name for name, default in _LATER.items() if getattr(config, name) == default]
+    fields = {k: v for k, v in vars(config).items() if k not in (*left_out, *unused, *_OUTSIDE_RUN_IDENTITY)}
     named = ((TASKS, config.task), (NOISES, config.noise), (METHOD, config.method))
     added = {table.kind: found for table, name in named if (found := table.fingerprint(name))}
     return {**fields, "definitions": added} if added else fields

@@ -17,7 +17,7 @@ from nail.training.config import TrainConfig
 from nail.training.devices import over_runs, place
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import Numbers, make_setup
-from nail.training.ranges import check
+from nail.training.ranges import check, check_tokens
 from nail.training.update import TrainState, buffer_shape, initial_params, optimiser, update
 
 
@@ -56,6 +56,7 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     check(config)
     setup = make_setup(config, expert_params)
     env, policy = setup.env, setup.policy
+    check_tokens(config, env.n_actions)
 
     def init(numbers: Numbers) -> TrainState:
         runs = len(numbers.seed)
