@@ -26,7 +26,7 @@ from nail.registry import Options
 TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
-_LATER = {"top_k_teacher": None, "mask_first": ""}
+_LATER = {"top_k_teacher": None, "mask_first": "", "diagnose": False}
 """fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
 
@@ -99,6 +99,9 @@ class TrainConfig:
     """updates between evaluations, 1 ≤ eval_every < 2^31; one before the first update and one after the last"""
     n_validation: int = 5_000
     """held-out prompts per evaluation, 1 ≤ n_validation ≤ 10,000,000, never trained on (at most a tenth of all p^m)"""
+    diagnose: bool = False
+    """also say in each row, position by position, what the student's own rollouts meet: advantages at the tokens played
+    (mean, 5 % quantile, share below 0), mass off the support, repetitions; `nail.training.diagnose`"""
     bank_seed: int = 0
     """seed of the prompt bank, or of a tabular instance and its chance, shared by all methods and seeds,
     0 ≤ seed < 2^31"""
