@@ -85,9 +85,9 @@ def jsd_mc(logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], 
 
 def teacher_support(t: Law, k: int) -> Bool[Array, " A"]:
     """S: where the K most likely tokens of the law t are (all of them where K ≥ A), the lowest token first in a tie."""
-    least = jax.lax.top_k(t, min(k, t.shape[-1]))[0][-1]
-    above, tied = t > least, t == least
-    return above | (tied & (jnp.cumsum(tied) <= k - jnp.sum(above)))
+    # by number, not by value: a compiler that computes t twice need not round it twice alike
+    chosen = jax.lax.top_k(t, min(k, t.shape[-1]))[1]
+    return (jnp.arange(t.shape[-1])[:, None] == chosen).any(-1)
 
 
 def local_renormalised(logp: LogLaw, t: Law, k: int) -> Scalar:
