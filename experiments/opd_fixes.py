@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import CASES, TEXT_WIDTH, note
@@ -144,7 +145,8 @@ def _solves(rows: pd.DataFrame, objective: str, most: float, source: str) -> Cla
     accuracies = _accuracies(rows[rows.rule_number <= most])
     return Claim(
         f"{objective}: rollouts from nuclei of mass at most {most:g} solve the task (full chain ≥ {SOLVED}, every "
-        "seed)", source, f"one seed below {SOLVED} over the last quarter (median of its evaluations)", _measured(accuracies),
+        "seed)", source, f"one seed below {SOLVED} over the last quarter (median of its evaluations)",
+        _measured(accuracies),
         all((values >= SOLVED).all() for values in accuracies.values()),
     )  # fmt: skip
 
@@ -255,6 +257,7 @@ def _draw_positions(
             x if isinstance(x, str) else f"mass {x:g}" for x in (name if isinstance(name, tuple) else [name])
         )
         axes.plot(part.position, part.value, color=colour, marker=".", label=words)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("position")
     axes.set_ylabel(label)
     axes.legend(fontsize=6)
