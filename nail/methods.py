@@ -46,6 +46,11 @@ class Method(NamedTuple):
     """of the student's rollout: 0 greedy, 1 sampled from its own law"""
     action: Literal["auxiliary", "rollout"] = "auxiliary"
     """the action of the reverse KL's score function: a fresh draw from the student, or the rollout's own token"""
+    support: Literal["all", "renormalised", "tail", "unrenormalised"] = "all"
+    """tokens that the reverse KL sums over: all of them, or the expert's K most likely ones: both laws renormalised
+    there; as they are, with a sampled term for the rest; as they are (docs/post_training.md §1)"""
+    top_k_teacher: int | None = None
+    """K of a method with such a support, where the configuration does not say; None: the support is all tokens"""
     aggregate: bool = False
     """whether updates of a network draw on all episodes so far instead of the newest batch (counts keep all anyway)"""
     rule: Rule | None = None
@@ -75,7 +80,19 @@ def check_method(row: Any) -> Method:
                     f"one of {', '.join(known)}")  # fmt: skip
     require(row.beta is None or 0 <= row.beta <= 1, f"beta of the method {row.name}", row.beta, "None or in [0, 1]")
     require(row.temperature >= 0, f"temperature of the method {row.name}", row.temperature, "at least 0")
+    _check_support(row)
     return row
+
+
+def _check_support(row: Method) -> None:
+    """A support of the expert's most likely tokens has a K, and is one of a reverse KL."""
+    k, local = f"top_k_teacher of the method {row.name}", row.support != "all"
+    if not local:
+        require(row.top_k_teacher is None, k, row.top_k_teacher, "None where the support is all tokens")
+        return
+    require(isinstance(row.top_k_teacher, int) and row.top_k_teacher >= 1, k, row.top_k_teacher, "an integer from 1 on")
+    require(row.divergence == "kl", f"divergence of the method {row.name}", row.divergence, "kl on a local support")
+    require(row.beta == 1, f"beta of the method {row.name}", row.beta, "1 on a local support: it is a reverse KL's")
 
 
 def expert_share(decay: Any, episodes: Any, per_round: Any) -> Any:
@@ -120,6 +137,24 @@ _ROWS: tuple[Method, ...] = (
     Method(
         "opd-top-p", "OPD-F, top-p", "student", temperature=1.0, rule=TOP_P,
         summary="rollouts sampled from the nucleus of mass p, forward KL",
+    ),
+    Method(
+        "opd-r-top-p", "OPD-R, top-p", "student", beta=1.0, temperature=1.0, action="rollout", rule=TOP_P,
+        summary="rollouts sampled from the nucleus of mass p, reverse KL on the rollout's tokens",
+    ),
+    Method(
+        "lsm", "LSM", "student", beta=1.0, temperature=1.0, action="rollout", rule=TOP_P, support="renormalised",
+        top_k_teacher=4, summary="top-p rollouts, reverse KL renormalised on the expert's K most likely tokens",
+    ),
+    Method(
+        "lsm-tail", "LSM, tail-corrected", "student", beta=1.0, temperature=1.0, action="rollout", rule=TOP_P,
+        support="tail", top_k_teacher=4,
+        summary="top-p rollouts, reverse KL summed over the expert's K most likely tokens, sampled on the others",
+    ),
+    Method(
+        "lsm-unrenormalised", "LSM, unrenormalised", "student", beta=1.0, temperature=1.0, action="rollout",
+        rule=TOP_P, support="unrenormalised", top_k_teacher=4,
+        summary="top-p rollouts, reverse KL summed over the expert's K most likely tokens only",
     ),
     Method("nail-f", "NAIL-F", "student", summary="greedy rollouts, forward KL"),
     Method("nail-r", "NAIL-R", "student", beta=1.0, summary="greedy rollouts, reverse KL on auxiliary tokens"),

@@ -263,7 +263,7 @@ def test_a_method_from_outside_is_derived_from_its_row():
     assert "nail-class" not in level_methods()
     for changed in (
         {"divergence": "jsd"}, {"beta": 0.3}, {"rule": METHOD["opd-top-p"].rule}, {"driver": "expert", "beta": 1.0},
-        {"driver": "mixture", "temperature": 1.0},
+        {"driver": "mixture", "temperature": 1.0}, {"support": "renormalised", "beta": 1.0, "top_k_teacher": 2},
     ):  # fmt: skip
         with pytest.raises(BadInput, match="of the count-based learner mine must be"):
             learner_of(METHOD["nail-f"]._replace(name="mine", **changed))

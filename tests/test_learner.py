@@ -9,7 +9,7 @@ import pytest
 from programs import UNOPTIMISED, finished, one, program_of
 
 from nail.cli.bench.products import products_of, total_flops
-from nail.methods import trained_methods
+from nail.methods import METHOD, trained_methods
 from nail.noise import sample
 from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
@@ -66,12 +66,21 @@ def seen():
     return first_batch()
 
 
+def local(method):
+    """K = 2 for methods with a support of the expert's K most likely tokens, of 4: so that some are left out."""
+    return {} if METHOD[method].top_k_teacher is None else {"top_k_teacher": 2}
+
+
 GOLDEN = {  # method: clean validation loss and mean training loss, nats per token
     "loglossbc": (1.29544, 1.27803),
     "dagger": (1.45639, 1.20054),
     "opd-f": (1.36505, 1.31832),
     "opd-r": (2.05793, 0.81255),
     "opd-top-p": (1.29103, 1.29043),
+    "opd-r-top-p": (1.70398, 0.46295),
+    "lsm": (1.65413, 0.15694),
+    "lsm-tail": (1.69841, 0.34728),
+    "lsm-unrenormalised": (2.47267, -0.20988),
     "nail-f": (1.25984, 1.22494),
     "nail-r": (1.52386, 0.36644),
     "nail-beta": (1.23810, 0.70596),
@@ -111,7 +120,7 @@ def test_monte_carlo_objective_is_unbiased(method, seen):
     Projected on the full gradient and on five random directions: all within 5 standard errors, which fails by
     chance with probability below 4e−6 per method.
     """
-    setup, numbers, channel = free(method=method)
+    setup, numbers, channel = free(method=method, **local(method))
     exactly = setup._replace(config=dataclasses.replace(setup.config, estimator="full"))
 
     @jax.jit
@@ -133,7 +142,8 @@ def test_monte_carlo_objective_is_unbiased(method, seen):
 
     exact, redraws = projections(*seen, jax.random.split(jax.random.key(7), 40_000))
     error = redraws.std(0) / np.sqrt(len(redraws))
-    assert (jnp.abs(redraws.mean(0) - exact) < 5 * error).all()
+    rounding = 1e-5 * jnp.abs(exact[0])
+    assert (jnp.abs(redraws.mean(0) - exact) < 5 * error + rounding).all()
     assert error[0] < 0.02 * jnp.abs(exact[0])
 
 
@@ -218,7 +228,8 @@ def episodes(visited):
 
 def golden(method):
     """Two seeds of the run whose figures are golden."""
-    return finished(*(dataclasses.replace(CONFIG, method=method, seed=s) for s in (0, 1)), options=UNOPTIMISED)
+    config = dataclasses.replace(CONFIG, method=method, **local(method))
+    return finished(*(dataclasses.replace(config, seed=s) for s in (0, 1)), options=UNOPTIMISED)
 
 
 @pytest.mark.parametrize("method", [row.name for row in trained_methods()])

@@ -8,6 +8,7 @@ from scipy import stats
 
 from nail.envs.bank import make_bank
 from nail.envs.modadd import make_modadd
+from nail.envs.play import check_task
 from nail.envs.tokens import exact_match
 
 
@@ -90,7 +91,19 @@ def test_expert_that_follows_by_hand():
     np.testing.assert_allclose(laws[3], np.append(np.full(7, 1 / 7), 0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("recovery", ["none", "follow"])
+def test_expert_that_echoes_by_hand():
+    """Right up to the first mistake, then 0.9 on the last token and 0.1 over the residues; after "=" uniform."""
+    env = env_of("echo")
+    x, uniform = jnp.array([5, 6, 0, 3]), np.append(np.full(7, 1 / 7), 0)
+    laws = np.asarray(env.laws(x, jnp.array([7, 5, 2, 7])))
+    np.testing.assert_array_equal(laws[:2], np.eye(8)[[5, 4]])
+    np.testing.assert_allclose(laws[2], 0.9 * np.eye(8)[2] + 0.1 * uniform, rtol=1e-6)
+    np.testing.assert_allclose(laws[3], uniform, rtol=1e-6)
+    np.testing.assert_array_equal(env.poisoned(x, jnp.array([7, 5, 2, 7])), [False, False, True, True])
+    assert check_task("modadd", p=5, m=6, recovery="echo").recovery == "echo"
+
+
+@pytest.mark.parametrize("recovery", ["none", "follow", "echo"])
 def test_parallel_laws_equal_the_laws_step_by_step(recovery):
     """On all 4^4 chains of one prompt."""
     env = env_of(recovery, p=3)
@@ -108,7 +121,7 @@ def test_parallel_laws_equal_the_laws_step_by_step(recovery):
     stepwise, parallel, lost, poisoned = both(jnp.array(list(itertools.product(range(4), repeat=4))))
     np.testing.assert_array_equal(parallel, stepwise)
     np.testing.assert_array_equal(poisoned, lost)
-    assert poisoned.any() == (recovery == "none")
+    assert poisoned.any() == (recovery != "follow")
 
 
 def test_score_by_hand():

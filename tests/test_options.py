@@ -10,7 +10,7 @@ from nail.cli.main import main
 from nail.envs.tasks import TASKS
 from nail.policies.students import STUDENTS
 from nail.sweep.table import read_rows
-from nail.training.config import TrainConfig, run_id
+from nail.training.config import TrainConfig, group_key, run_id
 from nail.training.ranges import check
 
 
@@ -47,6 +47,17 @@ def test_a_task_has_its_own_options_and_those_of_its_student():
         ({"method": "opd-top-p", "rule_number": 1.5}, r"rule_number must be in \[0, 1\], got 1.5"),
         ({"method": "opd-top-p", "temperature": 0.5}, "temperature must be left out: opd-top-p has the rollout rule"),
         ({"method": "nailgun"}, "unknown method 'nailgun'"),
+        ({"top_k_teacher": 2}, "top_k_teacher must be left out: nail-f has no support of K tokens, got 2"),
+        ({"method": "lsm", "top_k_teacher": 0}, r"top_k_teacher must be an integer in 1..A = 8, got 0"),
+        ({"method": "lsm-tail", "top_k_teacher": 9}, r"top_k_teacher must be an integer in 1..A = 8, got 9"),
+        ({"method": "lsm", "task": "garnet", "A": 3, "top_k_teacher": 4}, "must be an integer in 1..A = 3, got 4"),
+        ({"method": "lsm", "rule_number": -0.1}, r"rule_number must be in \[0, 1\], got -0.1"),
+        ({"mask_first": "8"}, "mask_first must be different tokens in 0..7 with blanks between, got '8'"),
+        ({"mask_first": "1 1"}, "mask_first must be different tokens in 0..7"),
+        ({"mask_first": " "}, "mask_first must be different tokens in 0..7"),
+        ({"mask_first": "1,2"}, "mask_first must be different tokens in 0..7"),
+        ({"mask_first": "-1"}, "mask_first must be different tokens in 0..7"),
+        ({"mask_first": "1", "method": "dagger"}, "mask_first must be left out: dagger learns from older episodes"),
     ],
 )  # fmt: skip
 def test_what_a_task_or_a_method_does_not_have_is_refused(fields, sentence):
@@ -69,6 +80,20 @@ def test_a_number_of_a_rule_tells_runs_apart():
     assert [run.rollout_number for run in runs] == [0.9, 0.5, 1.0]
     assert [run.columns()["rule_number"] for run in runs] == [0.9, 0.5, 1.0]
     assert len({run_id(run) for run in runs}) == 3
+
+
+def test_fields_that_came_later_leave_older_ids_as_they_were():
+    """Ids and program hashes of runs as they were before `top_k_teacher` and `mask_first`, which tell runs apart."""
+    stored = {
+        ("f82b4d908286", "7c948aa2ddb6"): TrainConfig(),
+        ("be1ce6921c97", "2bd7afde7d04"): TrainConfig(p=3, m=5, method="opd-top-p", rule_number=0.5, seed=2),
+        ("48d56bde0e3e", "051e58a60938"): TrainConfig(task="garnet", S=3, A=2, H=4, method="dagger"),
+    }
+    assert {(run_id(config), group_key(config)) for config in stored.values()} == set(stored)
+    runs = [TrainConfig(method="lsm", mask_first=m, top_k_teacher=k) for m in ("", "0") for k in (None, 2, 4)]
+    assert len({run_id(run) for run in runs}) == len({group_key(run) for run in runs}) == 6
+    assert [run.columns()["top_k_teacher"] for run in runs[:3]] == [4, 2, 4]
+    assert TrainConfig(mask_first="0 12").masked_tokens == (0, 12)
 
 
 def test_options_of_a_task_on_the_command_line(tmp_path):
@@ -100,6 +125,12 @@ train --task poison-chain --S 3 | unknown option or command --S
 train --task garnt | unknown task 'garnt'; did you mean 'garnet'?
 train --task hidden-path --A 3 --H 12 | A^(H−1) must be at most 1024, got 3^11
 train --rule-number 0.5 | rule_number must be left out: nail-f has no rollout rule, got 0.5
+train --method lsm --top-k-teacher 9 | top_k_teacher must be an integer in 1..A = 8, got 9
+train --method nail-r --top-k-teacher 4 | top_k_teacher must be left out: nail-r has no support of K tokens, got 4
+train --method lsm --rule-number 1.1 | rule_number must be in [0, 1], got 1.1
+train --method lsm --top-k-teacher few | top_k_teacher must be None or an integer, got 'few'
+train --mask-first x | mask_first must be different tokens in 0..7 with blanks between, got 'x'
+train --recovery echoes | unknown recovery 'echoes'; did you mean 'echo'?
 train --p abc | p must be an integer, got 'abc'
 train --seed 1.5 | seed must be an integer, got '1.5'
 train --eta high | eta must be a number, got 'high'

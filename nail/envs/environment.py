@@ -53,7 +53,7 @@ class Environment(Protocol):
         """What is observed at each of the H states that these actions lead through."""
 
     def lost(self, state: State) -> Bool[Array, ""]:
-        """Whether an earlier mistake has made the expert's feedback here uninformative (no recovery only)."""
+        """Whether an earlier mistake has made the expert's feedback here uninformative, for good."""
 
     def poisoned(self, context: Context, observations: Int[Array, " H"]) -> Bool[Array, " H"]:
         """`lost` at each of the H states, in one parallel pass."""

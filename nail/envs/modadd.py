@@ -9,6 +9,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from nail.envs.bank import Bank, make_bank
 from nail.envs.tokens import Recovery, Score, exact_match
 
+ECHO = 0.9
+"""probability with which the "echo" expert repeats the last token after a mistake"""
+
 
 class ChainState(NamedTuple):
     """Where an episode stands: the step, the token just emitted, and whether a mistake has been made."""
@@ -25,9 +28,10 @@ class ModAdd(NamedTuple):
     """Prompt x_1..x_m and "="; target y_t = (x_1+…+x_t) mod p for t = 1..m. Vocabulary 0..p−1 and "=" (token p).
 
     `recovery` says what the clean expert does after a mistake: "none": uniform over the residues, so that
-    feedback carries no information there; "follow": it adds x_t to the last token of the prefix, whatever that is. The
-    position of the first mistake itself still has an informative label. "=" has no residue: after it the "follow"
-    expert is uniform for one position.
+    feedback carries no information there; "echo": it repeats the last token with probability `ECHO` and is uniform
+    over the residues else, which carries none either (docs/post_training.md §1.4); "follow": it adds x_t to the last
+    token of the prefix, whatever that is. The position of the first mistake itself still has an informative label. "="
+    has no residue: after it the "follow" and the "echo" expert are uniform for one position.
     """
 
     p: int
@@ -108,8 +112,8 @@ class ModAdd(NamedTuple):
         return self._law(x, state.step == 0, state.token, clean, self.lost(state))
 
     def lost(self, state: ChainState) -> Bool[Array, ""]:
-        """Whether the expert is uniform from here on: an earlier mistake and no recovery."""
-        return state.mistaken & (self.recovery == "none")
+        """Whether the expert knows nothing of the sum from here on: an earlier mistake, and it does not follow."""
+        return state.mistaken & (self.recovery != "follow")
 
     def laws(self, context: Int[Array, " m"], observations: Int[Array, " m"]) -> Float[Array, "m A"]:
         """The clean expert's law at every prefix of the chain that `observations` = ("=", a_1, …, a_{m−1}) spells."""
@@ -129,7 +133,7 @@ class ModAdd(NamedTuple):
         return exact_match(actions, self.clean_actions(context))
 
     def _law(self, x, first, token, clean, lost) -> Float[Array, " A"]:
-        """One-hot at the right next residue, or uniform over the residues where the expert is lost."""
+        """One-hot at the right next residue; uniform over the residues, or an echo, where the expert is lost."""
         if self.recovery == "follow":
             target = jnp.where(first, x, (token + x) % self.p)
             lost = ~first & (token == self.equals)
@@ -138,6 +142,9 @@ class ModAdd(NamedTuple):
         actions = jnp.arange(self.n_actions)
         certain = (actions == target).astype(jnp.float32)
         uniform = (actions < self.p).astype(jnp.float32) / self.p
+        if self.recovery == "echo":
+            repeated = ECHO * (actions == token) + (1 - ECHO) * uniform
+            uniform = jnp.where(token == self.equals, uniform, repeated)
         return jnp.where(lost, uniform, certain)
 
 

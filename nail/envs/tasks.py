@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from nail.checks import MAX_ENTRIES, MAX_TREE, require, require_known
 from nail.registry import Options, Table
 
-RECOVERIES = ("none", "follow")
+RECOVERIES = ("none", "follow", "echo")
 MAX_CHAIN = 8_192
 """largest m: a program holds the powers of p up to p^m, and a row its accuracy at each position"""
 MAX_HORIZON = 10_000
@@ -26,7 +26,8 @@ class Task(NamedTuple):
     summary: str
     """one line for `nail list`"""
     options: type
-    """frozen dataclass of the task's own options; its method `check()` raises `BadInput` for a bad one"""
+    """frozen dataclass of the task's own options; its method `check()` raises `BadInput` for a bad one. A property
+    `n_actions`, where it has one, lets what depends on A be checked before the environment is made"""
     environment: Callable[[Any, int, int], Any]
     """(options, bank seed, held-out contexts) → `nail.envs.environment.Environment`"""
     instance: Callable[[Any, int], Any] | None = None
@@ -46,7 +47,13 @@ class ModAddOptions(Options):
     m: int = 31
     """chain length = horizon H in tokens, 1 ≤ m ≤ 8192"""
     recovery: str = "none"
-    """clean expert after a mistake: none (uniform from there on) or follow (continues from the prefix it is given)"""
+    """clean expert after a mistake: none (uniform from there on), follow (continues from the prefix it is given), or
+    echo (repeats the last token with probability 0.9, and is uniform else)"""
+
+    @property
+    def n_actions(self) -> int:
+        """A."""
+        return self.p + 1
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
@@ -61,8 +68,17 @@ def _require_horizon(horizon: int) -> None:
     require(horizon <= MAX_HORIZON, "H", horizon, f"at most {MAX_HORIZON}")
 
 
+class _TabularOptions(Options):
+    """What options of tabular tasks have in common."""
+
+    @property
+    def n_actions(self) -> int:
+        """A."""
+        return self.A
+
+
 @dataclass(frozen=True)
-class ChainOptions(Options):
+class ChainOptions(_TabularOptions):
     """Options of the poison chain."""
 
     A: int = 4
@@ -78,7 +94,7 @@ class ChainOptions(Options):
 
 
 @dataclass(frozen=True)
-class TreeOptions(Options):
+class TreeOptions(_TabularOptions):
     """Options of the hidden path as a tree."""
 
     A: int = 4
@@ -97,7 +113,7 @@ class TreeOptions(Options):
 
 
 @dataclass(frozen=True)
-class GarnetOptions(Options):
+class GarnetOptions(_TabularOptions):
     """Options of a random MDP."""
 
     S: int = 8

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int
 
-Recovery = Literal["none", "follow"]
+Recovery = Literal["none", "follow", "echo"]
 
 
 class Score(NamedTuple):

@@ -63,6 +63,10 @@ LOOK = {
     "nail-wrong-eta": Look("#B8860B", ">", "-."),
     "nail-wrong-nu": Look("#A50026", "d", "-."),
     "opd-top-p": Look("#9A6700", "H", "--"),
+    "opd-r-top-p": Look("#A14A76", "^", "-."),
+    "lsm": Look("#2F6F4F", "s", "--"),
+    "lsm-tail": Look("#4C5FA8", "D", "--"),
+    "lsm-unrenormalised": Look("#8A8A8A", "X", "--"),
     "opd-channel": Look("#6B5B00", "8"),
 }
 

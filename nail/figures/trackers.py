@@ -15,11 +15,11 @@ import pandas as pd
 
 from nail.checks import BadInput, require
 from nail.sweep.store import Damaged
-from nail.sweep.table import read_rows
+from nail.sweep.table import BY_POSITION, read_rows
 
 METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queries")
 """columns that become curves against the number of episodes, where they are there"""
-CHANGING = {*METRICS, "run", "step", "episodes", "position_accuracy", "validation_contexts"}
+CHANGING = {*METRICS, "run", "step", "episodes", *BY_POSITION, "validation_contexts"}
 """columns that are not a run's configuration or provenance, as `nail.sweep.rows.make_row` writes them"""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,99}")
 """of a run and of a method, as they may stand in the name of a file"""

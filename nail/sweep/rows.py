@@ -10,7 +10,7 @@ from nail.training.train import Metrics
 def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -> dict[str, Any]:
     """The row of run `i` of a lot, evaluated on so many validation contexts."""
     step = int(metrics.step[i])
-    seen = metrics.evaluation
+    seen, met = metrics.evaluation, metrics.diagnosis
     fields = config.columns()
     episodes = step * config.batch
     return {
@@ -24,8 +24,14 @@ def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -
         "answer_exact": float(seen.answer_exact[i]),
         "val_loss": float(seen.val_loss[i]),
         "train_loss": float(metrics.train_loss[i]),
-        "position_accuracy": " ".join(f"{x:.6g}" for x in seen.position_accuracy[i]),
+        "position_accuracy": by_position(seen.position_accuracy[i]),
+        **({} if met is None else {name: by_position(values[i]) for name, values in met._asdict().items()}),
         "validation_contexts": n_validation,
         **fields,
         **provenance(),
     }
+
+
+def by_position(values: Any) -> str:
+    """Numbers of positions 1..H in one cell, with blanks between."""
+    return " ".join(f"{x:.6g}" for x in values)

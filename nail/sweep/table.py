@@ -6,18 +6,14 @@ import pandas as pd
 
 from nail.sweep.store import read_csv
 
+BY_POSITION = (
+    "position_accuracy", "advantage_mean", "advantage_low", "advantage_negative", "off_support", "repeated",
+)  # fmt: skip
+"""columns whose cells hold numbers by position, with blanks between"""
 TEXT = (
-    "run",
-    "start",
-    "method",
-    "position_accuracy",
-    "git_revision",
-    "source_hash",
-    "device",
-    "preset",
-    "instance",
+    "run", "start", "method", *BY_POSITION, "mask_first", "git_revision", "source_hash", "device", "preset", "instance",
     "noise",
-)
+)  # fmt: skip
 """columns that are text, whatever they look like (a hash of digits is no number)"""
 
 

@@ -26,6 +26,8 @@ from nail.registry import Options
 TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
+_LATER = {"top_k_teacher": None, "mask_first": "", "diagnose": False, "start": ""}
+"""fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ class TrainConfig:
     """temperature T of the student's rollout, 0 (greedy) or 1e-30 ≤ T ≤ 1e30; default: the method's own"""
     rule_number: float | None = None
     """number of the rollout rule of a method that has one (top-p: the mass p); default: the rule's own"""
+    top_k_teacher: int | None = None
+    """K ≥ 1 of a method whose objective has the expert's K most likely tokens as support, at most the number of
+    actions; default: the method's own (or all actions where they are fewer)"""
+    mask_first: str = ""
+    """tokens as numbers with blanks between, "0 3": the first position of an episode where each of them was played is
+    left out of the objective's mean; default: none"""
     estimator: str = "mc"
     """objective from one sampled token per prefix (mc) or from the whole law (full)"""
     channel_aware: bool = False
@@ -91,6 +99,9 @@ class TrainConfig:
     """updates between evaluations, 1 ≤ eval_every < 2^31; one before the first update and one after the last"""
     n_validation: int = 5_000
     """held-out prompts per evaluation, 1 ≤ n_validation ≤ 10,000,000, never trained on (at most a tenth of all p^m)"""
+    diagnose: bool = False
+    """also say in each row, position by position, what the student's own rollouts meet: advantages at the tokens played
+    (mean, 5 % quantile, share below 0), mass off the support, repetitions; `nail.training.diagnose`"""
     bank_seed: int = 0
     """seed of the prompt bank, or of a tabular instance and its chance, shared by all methods and seeds,
     0 ≤ seed < 2^31"""
@@ -135,6 +146,17 @@ class TrainConfig:
         return own if self.rule_number is None else self.rule_number
 
     @property
+    def support_size(self) -> int | None:
+        """K of the method's support, the configured one or else the method's own; None: the support is all tokens."""
+        own = METHOD[self.method].top_k_teacher
+        return own if self.top_k_teacher is None else self.top_k_teacher
+
+    @property
+    def masked_tokens(self) -> tuple[int, ...]:
+        """The tokens of `mask_first`; raises `ValueError` where they are no numbers."""
+        return tuple(int(token) for token in self.mask_first.split())
+
+    @property
     def sampled(self) -> bool:
         """Whether the student's rollouts are random."""
         return METHOD[self.method].rule is not None or self.rollout_temperature > 0
@@ -149,14 +171,16 @@ class TrainConfig:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """The fields as folders keep them and ids are made of them: `start` only where there is one."""
-        return {name: value for name, value in vars(self).items() if name != "start" or value}
+        """The fields as folders keep them and ids are made of them: those of `_LATER` only where they are used."""
+        return {name: value for name, value in vars(self).items() if name not in _LATER or value != _LATER[name]}
 
     def columns(self) -> dict[str, Any]:
         """The fields as a row shows them: defaults that depend on others worked out."""
         known = {"temperature": self.rollout_temperature}
         if METHOD[self.method].rule is not None:
             known["rule_number"] = self.rollout_number
+        if self.support_size is not None:
+            known["top_k_teacher"] = self.support_size
         if hasattr(self, "initial_std"):
             known["init_std"] = self.initial_std
         return {**self.stored, **known}

@@ -43,10 +43,10 @@ class Oracle(NamedTuple):
 
 
 class NetworkExpert(NamedTuple):
-    """A trained network as the clean expert; where the expert is lost for good it is uniform, as the oracle is.
+    """A trained network as the clean expert; where the expert is lost for good it has the oracle's law.
 
-    Which prefixes are lost is the environment's word (recovery "none": after the first token that differs from the
-    clean chain). Prefixes of a "follow" expert are left to the network.
+    Which prefixes are lost is the environment's word (recovery "none" and "echo": after the first token that differs
+    from the clean chain). Prefixes of a "follow" expert are left to the network.
     """
 
     env: Environment
@@ -54,7 +54,7 @@ class NetworkExpert(NamedTuple):
     params: Any
 
     def laws(self, contexts: Any, observations: Int[Array, "B H"]) -> Float[Array, "B H A"]:
-        """Softmax of the network's logits, or the environment's uniform law at lost prefixes."""
+        """Softmax of the network's logits, or the environment's law at lost prefixes."""
         own = jax.nn.softmax(self.policy.forward(self.params, contexts, observations)[0])
         lost = jax.vmap(self.env.poisoned)(contexts, observations)
         return jnp.where(lost[..., None], jax.vmap(self.env.laws)(contexts, observations), own)

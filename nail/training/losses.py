@@ -8,7 +8,7 @@ actions of the last axis. Prefixes are data here: no gradient flows through the 
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from nail.noise import Channel
 
@@ -81,6 +81,49 @@ def jsd_mc(logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], 
     kl_pm = ratio * stop_gradient(lp - lm) - lm + stop_gradient(lm)
     inner = beta * (_log(_pick(t, label)) - _pick(logm, label)) + (1 - beta) * kl_pm
     return _with_ends(beta, inner, lambda: forward_mc(logp, label), lambda: reverse_mc(logp, t, action))
+
+
+def teacher_support(t: Law, k: int) -> Bool[Array, " A"]:
+    """S: where the K most likely tokens of the law t are (all of them where K ≥ A), the lowest token first in a tie."""
+    # by number, not by value: a compiler that computes t twice need not round it twice alike
+    chosen = jax.lax.top_k(t, min(k, t.shape[-1]))[1]
+    return (jnp.arange(t.shape[-1])[:, None] == chosen).any(-1)
+
+
+def local_renormalised(logp: LogLaw, t: Law, k: int) -> Scalar:
+    """LSM: Σ_{a∈S} p̂(a) log(p̂(a)/t̂(a)), p̂ and t̂ the laws given S (docs/post_training.md §1), t floored at `FLOOR`.
+
+    Its gradient in logits is p̂_v·(log(p̂_v/t̂_v) − value) on S, and 0 outside. K ≥ A is `reverse_full`.
+    """
+    inside = teacher_support(t, k)
+    lp, lt = _given(logp, inside), _given(_log(t), inside)
+    return jnp.sum(jnp.exp(lp) * (lp - lt), where=inside)
+
+
+def local_unrenormalised(logp: LogLaw, t: Law, k: int) -> Scalar:
+    """Σ_{a∈S} p(a) log(p(a)/t(a)) ≥ −t(S)/e, least at p = t/e on S: it drives mass off S (docs/post_training.md §1)."""
+    return jnp.sum(jnp.exp(logp) * (logp - _log(t)), where=teacher_support(t, k))
+
+
+def local_tail_full(logp: LogLaw, t: Law, k: int) -> Scalar:
+    """KL(p‖t), its terms outside S as Σ_{a∉S} p(a)·sg log(p(a)/t(a)): the mean of `local_tail_mc` over y ~ sg(p).
+
+    Its gradient is that of KL(p‖t) + p(S), least where p ∝ t·exp(−1[a∈S]) (docs/post_training.md §1).
+    """
+    outside = ~teacher_support(t, k)
+    tail = jnp.sum(jnp.exp(logp) * stop_gradient(logp - _log(t)), where=outside)
+    return local_unrenormalised(logp, t, k) + tail
+
+
+def local_tail_mc(logp: LogLaw, t: Law, k: int, action: Int[Array, ""]) -> Scalar:
+    """`local_unrenormalised` plus 1[y∉S]·(p(y)/sg p(y))·sg log(p(y)/t(y)) at one token y (docs/post_training.md §1)."""
+    missed = ~teacher_support(t, k)[action]
+    return local_unrenormalised(logp, t, k) + jnp.where(missed, reverse_mc(logp, t, action), 0.0)
+
+
+def _given(logs: LogLaw, inside: Bool[Array, " A"]) -> LogLaw:
+    """Log-probabilities given a set of tokens; outside it a number without gradient."""
+    return jnp.where(inside, logs - jax.nn.logsumexp(logs, where=inside), 0.0)
 
 
 def _log(law):

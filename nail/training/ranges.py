@@ -48,6 +48,7 @@ def check(config: TrainConfig) -> TrainConfig:
     _check_rule(config)
     require(not config.start or RUN.fullmatch(config.start), "start", config.start,
             "12 hexadecimal digits, the id of a run (or left out)")  # fmt: skip
+    check_tokens(config, getattr(config, "n_actions", None))
     if config.dagger_buffer:
         require(
             config.dagger_buffer % config.batch == 0, "dagger_buffer", config.dagger_buffer,
@@ -67,6 +68,25 @@ def _check_rule(config: TrainConfig) -> None:
         require(rule.least <= number <= rule.most, "rule_number", number, f"in [{rule.least:g}, {rule.most:g}]")
         require(config.temperature is None, "temperature", config.temperature,
                 f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
+
+
+def check_tokens(config: TrainConfig, n_actions: int | None) -> None:
+    """K of the support and the masked tokens fit the method and its actions 0..A−1 (`n_actions` None: A is not known).
+
+    Raises `BadInput`.
+    """
+    row, k, masked, most = METHOD[config.method], config.top_k_teacher, config.mask_first, n_actions or MAX_COUNT
+    if row.support == "all":
+        require(k is None, "top_k_teacher", k, f"left out: {config.method} has no support of K tokens")
+    elif k is not None:
+        require(1 <= k <= most, "top_k_teacher", k, f"an integer in 1..{f'A = {most}' if n_actions else most}")
+    if not masked:
+        return
+    words = masked.split()
+    tokens = {int(word) for word in words if word.isascii() and word.isdecimal() and len(word) <= 10}
+    fits = len(words) == len(tokens) > 0 and max(tokens) < most
+    require(fits, "mask_first", repr(masked), f"different tokens in 0..{most - 1} with blanks between")
+    require(not row.aggregate, "mask_first", repr(masked), f"left out: {config.method} learns from older episodes too")
 
 
 def _require_kept(config: TrainConfig, name: str, most: float, zero: bool = False) -> None:

@@ -15,9 +15,10 @@ from jaxtyping import Array, Float, Int
 from nail.policies.policy import Policy
 from nail.training.config import TrainConfig
 from nail.training.devices import over_runs, place
+from nail.training.diagnose import Diagnosis, diagnose
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import Numbers, make_setup
-from nail.training.ranges import check
+from nail.training.ranges import check, check_tokens
 from nail.training.update import TrainState, buffer_shape, initial_params, optimiser, update
 
 
@@ -29,6 +30,7 @@ class Metrics(NamedTuple):
     train_loss: Float[Array, ""]
     """mean objective of the updates since the previous evaluation, nats; NaN before the first update"""
     bad_step: Int[Array, ""]
+    diagnosis: Diagnosis | None = None
 
 
 class Train(NamedTuple):
@@ -57,6 +59,7 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     check(config)
     setup = make_setup(config, expert_params)
     env, policy = setup.env, setup.policy
+    check_tokens(config, env.n_actions)
 
     def init(numbers: Numbers, start: Any = None) -> TrainState:
         runs, decays = len(numbers.seed), (config.clip, config.weight_decay)
@@ -68,7 +71,8 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
 
     def segment(state: TrainState, numbers: Numbers) -> tuple[TrainState, Metrics]:
         seen = evaluate(env, policy, state.params, config.decode == "parallel")
-        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step)
+        met = diagnose(setup, numbers, state.params) if config.diagnose else None
+        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met)
         state = state._replace(loss_sum=jnp.float32(0), loss_count=jnp.int32(0))
         todo = jnp.minimum(config.eval_every, config.steps - state.step)
         return jax.lax.fori_loop(0, todo, lambda _, state: update(setup, numbers, state), state), row

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nail.methods import expert_share
 from nail.noise import Channel, sample
@@ -112,23 +112,55 @@ def aggregate(
 def objective(
     setup: Setup, channel: Channel, numbers: Numbers, params: Any, visited: Visited, key: PRNGKeyArray
 ) -> Float[Array, ""]:
-    """The method's loss, a mean over the batch and the H positions, in nats."""
-    config, method = setup.config, setup.method
+    """The method's loss, a mean over the batch and the H positions (those that `mask_first` leaves), in nats."""
+    config = setup.config
     logits, _ = setup.policy.forward(params, visited.contexts, visited.observations, visited.known)
     logp = jax.nn.log_softmax(logits, axis=-1)
     if config.channel_aware:
         logp = _over_prefixes(lambda lp: losses.through_channel(lp, channel))(logp)
-    beta = numbers.beta if method.beta is None else method.beta
-    if config.estimator == "full":
-        full = losses.mixed_full if method.divergence == "kl" else losses.jsd_full
-        return _over_prefixes(lambda lp, t: full(lp, t, beta))(logp, visited.laws).mean()
+    values = _at_prefixes(setup, numbers, logp, visited, key)
+    if not config.mask_first:
+        return values.mean()
+    counted = ~first_played(visited.actions, config.masked_tokens)
+    return jnp.sum(values, where=counted) / jnp.maximum(jnp.sum(counted), 1)
+
+
+def first_played(actions: Int[Array, "B H"], tokens: tuple[int, ...]) -> Bool[Array, "B H"]:
+    """Where an episode plays one of the tokens for the first time; each of them has a first time of its own."""
+    played = actions[..., None] == jnp.array(tokens)
+    return (played & (jnp.cumsum(played, axis=1) == 1)).any(-1)
+
+
+def _at_prefixes(
+    setup: Setup, numbers: Numbers, logp: Float[Array, "B H A"], visited: Visited, key: PRNGKeyArray
+) -> Float[Array, "B H"]:
+    """The method's loss at each visited prefix, nats."""
+    config, method = setup.config, setup.method
+    beta, full = numbers.beta if method.beta is None else method.beta, config.estimator == "full"
+    if full and method.support == "all":
+        divergence = losses.mixed_full if method.divergence == "kl" else losses.jsd_full
+        return _over_prefixes(lambda lp, t: divergence(lp, t, beta))(logp, visited.laws)
     actions = visited.actions
     if method.action == "auxiliary" and method.beta != 0.0:
         uniform = jax.random.uniform(key, actions.shape)
         actions = sample(stop_gradient(jnp.exp(logp)), uniform)
+    if method.support != "all":
+        local = _on_support(method.support, config.support_size, full)
+        return _over_prefixes(local)(logp, visited.laws, actions)
     mc = losses.mixed_mc if method.divergence == "kl" else losses.jsd_mc
     per_prefix = _over_prefixes(lambda lp, t, y, a: mc(lp, t, y, a, beta))
-    return per_prefix(logp, visited.laws, visited.labels, actions).mean()
+    return per_prefix(logp, visited.laws, visited.labels, actions)
+
+
+def _on_support(support: str, k: int, full: bool) -> Any:
+    """(log p, t, action) → the loss on the expert's K most likely tokens; only that of the tail reads the action."""
+    if support == "tail" and not full:
+        return lambda lp, t, a: losses.local_tail_mc(lp, t, k, a)
+    exact = {
+        "renormalised": losses.local_renormalised, "unrenormalised": losses.local_unrenormalised,
+        "tail": losses.local_tail_full,
+    }[support]  # fmt: skip
+    return lambda lp, t, _: exact(lp, t, k)
 
 
 def optimiser(clip: float, weight_decay: float) -> optax.GradientTransformation:
