@@ -19,6 +19,9 @@ def check(config: TrainConfig) -> TrainConfig:
     trained = [row.name for row in trained_methods()]
     for name, known in [("noise", NOISES), ("method", trained), ("estimator", ESTIMATORS), ("decode", DECODES)]:
         require_known(name, getattr(config, name), known)
+    laws = ", ".join(noise.name for noise in NOISES.values() if noise.allowed(config.task))
+    require(NOISES[config.noise].allowed(config.task), "noise", config.noise,
+            f"one that the task {config.task} has ({laws})")  # fmt: skip
     for options in (task.options, student.options):
         options.check(config)
     for name, least in [
