@@ -88,6 +88,7 @@ class DefClassOptions(Options):
         """Raise `BadInput` naming the first option that is out of range."""
         require(0 <= self.epsilon <= 1, "epsilon", self.epsilon, "in [0, 1]")
         require(0 <= self.eta_new < 1, "eta_new", self.eta_new, "in [0, 1)")
+        require(self.eta_new <= 1 - 2**-24, "eta_new", self.eta_new, "below 1 when it is rounded to 32 bits")
 
 
 def _require_horizon(horizon: int) -> None:
