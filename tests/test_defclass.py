@@ -30,6 +30,7 @@ from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
 from nail.training.rollout import draw, rollout
 from nail.training.steering import answers, right_answers
+from nail.training.update import aggregate, buffer_shape, collect, objective
 
 SMALL = dict(width=16, heads=2, batch=8, steps=6, eval_every=3, warmup=2, lr=1e-3, n_validation=5)
 HELD = [DEFCLASS_TOKENS[token] for token in HELD_OUT]
@@ -284,6 +285,45 @@ def test_answers_of_a_student_that_is_the_clean_expert():
         np.testing.assert_array_equal(given, told)
         assert [NAMES[label] for label in told] == [defclass_chain(words(prompt))[-1] for prompt in after]
     assert (np.asarray(fresh) != np.asarray(right)).any()
+
+
+def test_a_learner_reads_the_law_of_its_own_prompts():
+    """Collected, and drawn again from DAgger's data: laws, and a loss through the channel, are those of the teacher of
+    the very prompts, of which half are canonical."""
+    config = TrainConfig(task="defclass", noise="canonical", epsilon=0.5, eta=0.1, eta_new=0.6, method="dagger",
+                         channel_aware=True, estimator="full", dagger_decay=1.0, **SMALL)  # fmt: skip
+    setup, numbers = make_setup(config), one(numbers_of((config,)))
+    channel = make_channel(setup, numbers)
+
+    class Free:
+        def init(self, key): ...
+
+        def forward(self, params, contexts, observations, known=None):
+            return params, known
+
+    @jax.jit
+    def next_of(buffer, step):
+        params = setup.policy.init(jax.random.key(0))
+        new = collect(setup, channel, numbers, params, step, jax.random.fold_in(jax.random.key(1), step))
+        buffer, again = aggregate(setup, channel, buffer, new, step, jax.random.key(9))
+        logits = jnp.log(jax.vmap(setup.env.laws)(again.contexts, again.observations) + 1e-12)
+        free = setup._replace(policy=Free())
+        return buffer, [new, again], objective(free, channel, numbers, logits, again, jax.random.key(1))
+
+    buffer, found = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), buffer_shape(setup)), []
+    for step in range(3):
+        buffer, both, loss = next_of(buffer, jnp.int32(step))
+        found += jax.device_get(both)
+        assert float(loss) == pytest.approx(0, abs=1e-5)
+    usual = 0
+    for visited in found:
+        for prompt, seen, laws in zip(visited.contexts, visited.observations, visited.laws, strict=True):
+            read, chain = words(prompt), words(seen[1:])
+            usual += defclass_prompt(read)[0] == USUAL
+            for h in range(13):
+                told = defclass_teacher(read, chain[:h], Fraction(1, 10), Fraction(3, 5))
+                np.testing.assert_allclose(laws[h], vector(told), atol=1e-6)
+    assert 10 < usual < 38
 
 
 def test_check_task_plays_it():
