@@ -66,13 +66,12 @@ def right_answer(prompt: Prompt, eta_new: Float[Array, ""] | float) -> Float[Arr
     """P(the teacher's sampled answer is right) at definitions that are not canonical (docs/token_tasks.md §3.3).
 
     Σ_j P(j names other than the right one y are said Y of) · (s/(1+j) + (1−s)·1[j=0]/4), j binomial with η_new over the
-    moved names other than y whose canonical criterion is in the item, s the probability of Y at y.
+    names other than y whose canonical criterion is in the item (they have moved), s the probability of Y at y: 1 if its
+    own canonical criterion is in the item, else 1−η_new.
     """
-    found, values, usual = criteria(prompt), item(prompt), jnp.array(CANONICAL)
     right = jnp.arange(CLASSES) == answer(prompt)
-    tempting = jnp.isin(usual, values) & (found != usual)
-    firm = (right & ((found == usual) | tempting)).any()
-    said = jnp.where(firm, 1.0, 1.0 - eta_new)
+    tempting = jnp.isin(jnp.array(CANONICAL), item(prompt))
+    said = jnp.where((right & tempting).any(), 1.0, 1.0 - eta_new)
     law = jnp.eye(CLASSES)[0]
     for c in range(CLASSES):
         rate = jnp.where(tempting[c] & ~right[c], eta_new, 0.0)
