@@ -195,7 +195,7 @@ def test_the_teachers_trajectories_have_the_closed_forms_by_enumeration():
     assert survival_by_position(np.asarray(rates), 1 / 22) == pytest.approx(float(found[right]), rel=1e-6)
 
 
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("parallel", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_rollouts_of_the_teacher_are_right_as_often_as_they_should_be(parallel):
     """20,000 rollouts at new definitions: the mean of the closed form, z-test of a sum of independent indicators at
     1e−6; and at canonical ones a clean chain with (1−η+η/22)^13, binomial at 1e−6. Labels are what was played."""
@@ -329,25 +329,31 @@ def test_a_learner_reads_the_law_of_its_own_prompts():
 
 
 def test_check_task_plays_it():
-    for epsilon in (0.0, 0.5, 1.0):
-        env = nail.check_task("defclass", epsilon=epsilon)
-        assert (env.prompt_length, env.horizon, env.n_actions) == (13, 13, 26)
+    env = nail.check_task("defclass", epsilon=0.5)
+    assert (env.prompt_length, env.horizon, env.n_actions) == (13, 13, 26)
 
 
 @pytest.mark.parametrize(
     ("method", "noise"),
     [
-        ("dagger", "canonical"),
-        *(pytest.param(m, n, marks=pytest.mark.slow) for m in ("loglossbc", "opd-r") for n in ("canonical", "uniform")),
+        ("nail-f", "canonical"),
+        *(
+            pytest.param(m, n, marks=pytest.mark.slow)
+            for m in ("loglossbc", "dagger", "opd-r")
+            for n in ("canonical", "uniform")
+        ),
     ],
 )
 def test_every_driver_trains_a_transformer_on_it(method, noise):
-    """Six updates with a student that knows the channel: all numbers finite, both decoders the same losses."""
+    """Six updates with a student that knows the channel: all numbers finite; slowly, both decoders the same losses."""
     config = TrainConfig(task="defclass", epsilon=0.5, noise=noise, method=method, eta=0.1, channel_aware=True, **SMALL)
-    ways = [dataclasses.replace(config, decode=decode) for decode in ("sequential", "parallel")]
-    last = [finished(way, options=UNOPTIMISED)[1][-1] for way in ways]
+    ways = ["sequential"] if method == "nail-f" else ["sequential", "parallel"]
+    last = [finished(dataclasses.replace(config, decode=way), options=UNOPTIMISED)[1][-1] for way in ways]
     assert np.isfinite(last[0].train_loss).all()
-    np.testing.assert_allclose(*([row.train_loss[0], row.evaluation.val_loss[0]] for row in last), rtol=1e-5)
+    np.testing.assert_allclose([row.train_loss[0] for row in last], [last[0].train_loss[0]] * len(ways), rtol=1e-5)
+    np.testing.assert_allclose(
+        [row.evaluation.val_loss[0] for row in last], [last[0].evaluation.val_loss[0]] * len(ways), rtol=1e-5
+    )
 
 
 @pytest.mark.slow

@@ -175,7 +175,7 @@ def test_every_trajectory_of_one_permutation_by_enumeration():
     ("noise", "recovery", "steps"),
     [("distributional", "follow", 5), ("semantic-key", "follow", 1), ("semantic-key", "none", 1)],
 )
-@pytest.mark.parametrize("parallel", [False, True])
+@pytest.mark.parametrize("parallel", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_rollouts_of_the_noisy_expert_stay_clean_as_often_as_they_should(noise, recovery, steps, parallel):
     """20,000 rollouts of two permutations: after each block (1−0.8η)^{5k} or (1−0.8η)^k; each of the 12 binomial
     tests errs at 1e−6. What was played is what the law at the rollout's own prefixes gives for the same numbers."""
@@ -209,25 +209,28 @@ def test_the_answer_is_the_last_block():
 
 
 def test_check_task_plays_it():
-    for options in ({"m": 1}, {"m": 3}, {"m": 3, "recovery": "none"}):
+    for options in ({"m": 1}, {"m": 2, "recovery": "none"}):
         assert nail.check_task("s5", **options).horizon == 7 * options["m"]
 
 
 @pytest.mark.parametrize(
     ("method", "noise"),
     [
-        ("dagger", "semantic-key"),
-        *(pytest.param(m, n, marks=pytest.mark.slow) for m in ("loglossbc", "opd-r") for n in LAWS.values()),
+        ("nail-f", "semantic-key"),
+        *(pytest.param(m, n, marks=pytest.mark.slow) for m in ("loglossbc", "dagger", "opd-r") for n in LAWS.values()),
     ],
 )
 def test_every_driver_trains_a_transformer_on_it(method, noise):
-    """Six updates: all numbers finite, and both decoders the same losses."""
+    """Six updates: all numbers finite; slowly, both decoders the same losses."""
     config = TrainConfig(task="s5", m=2, noise=noise, recovery="none", method=method, eta=0.4, **SMALL)
-    ways = [dataclasses.replace(config, decode=decode) for decode in ("sequential", "parallel")]
-    last = [finished(way, options=UNOPTIMISED)[1][-1] for way in ways]
+    ways = ["sequential"] if method == "nail-f" else ["sequential", "parallel"]
+    last = [finished(dataclasses.replace(config, decode=way), options=UNOPTIMISED)[1][-1] for way in ways]
     assert np.isfinite(last[0].train_loss).all()
+    np.testing.assert_allclose([row.train_loss[0] for row in last], [last[0].train_loss[0]] * len(ways), rtol=1e-5)
+    np.testing.assert_allclose(
+        [row.evaluation.val_loss[0] for row in last], [last[0].evaluation.val_loss[0]] * len(ways), rtol=1e-5
+    )
     assert last[0].evaluation.position_accuracy.shape[-1] == 14
-    np.testing.assert_allclose(*([row.train_loss[0], row.evaluation.val_loss[0]] for row in last), rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["nail-f", "nail-r"])
