@@ -2,10 +2,12 @@
 
 A channel is a map from a clean law to a noisy law. `probs` is its only definition; labels are drawn from that
 very law by `sample`, so samples and exact probabilities cannot disagree. Parameters are traced numbers: a grid of
-them is one `vmap`.
+them is one `vmap`. A corruption rate may differ from position to position, and a channel from prompt to prompt
+(docs/token_tasks.md §1): a loop binds it to its prompts by `over`, and to a position by `at`.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,18 +27,42 @@ class Channel(Protocol):
 class Huber(NamedTuple):
     """Huber mixture π_η(·|s) = (1−η) π(·|s) + η ν(·|s) (docs/theory.md §1).
 
-    `eta` is the corruption rate η in [0, 1). `kernel` is the noise kernel ν: a vector (A,), the same at every
+    `eta` is the corruption rate η in [0, 1): a number, or an array that broadcasts against the clean law without its
+    actions, e.g. (H,) against the laws of H positions. `kernel` is the noise kernel ν: a vector (A,), the same at every
     state, or a table that broadcasts against the clean law, e.g. (S, A) against the laws of S states.
     """
 
-    eta: Float[Array, ""] | float
+    eta: Float[Array, "..."] | float
     kernel: Float[Array, "... A"]
 
     def probs(self, clean: Float[Array, "... A"]) -> Float[Array, "... A"]:
         """The noisy law (1−η)π + ην."""
         kernel = jnp.asarray(self.kernel, clean.dtype)
         kernel = kernel.reshape((1,) * (clean.ndim - kernel.ndim) + kernel.shape)
-        return (1.0 - self.eta) * clean + self.eta * kernel
+        eta = _by_state(self.eta, clean)
+        return (1.0 - eta) * clean + eta * kernel
+
+    def at(self, step: Int[Array, ""] | int) -> "Huber":
+        """The channel of position `step`, where positions are the last axis of η and the last but one of ν."""
+        eta = self.eta if jnp.ndim(self.eta) == 0 else jnp.asarray(self.eta)[..., step]
+        return Huber(eta, self.kernel if jnp.ndim(self.kernel) < 2 else jnp.asarray(self.kernel)[..., step, :])
+
+
+class Within(NamedTuple):
+    """Mass on a set D of actions is mixed among them: (1−η)π(a|s) + η·π(D|s)/|D| for a in D, π(a|s) for others.
+
+    Where π is on D it is `Huber` with the uniform kernel on D, and where π is off D it changes nothing: the
+    distributional law of docs/token_tasks.md §2.2. `eta` is η in [0, 1), `members` the indicator of D.
+    """
+
+    eta: Float[Array, ""] | float
+    members: Float[Array, " A"]
+
+    def probs(self, clean: Float[Array, "... A"]) -> Float[Array, "... A"]:
+        """The noisy law."""
+        members = jnp.asarray(self.members, clean.dtype).reshape((1,) * (clean.ndim - 1) + self.members.shape)
+        share = jnp.sum(clean * members, axis=-1, keepdims=True) / jnp.sum(members)
+        return clean + self.eta * members * (share - clean)
 
 
 class Temperature(NamedTuple):
@@ -52,6 +78,39 @@ class Temperature(NamedTuple):
         support = clean > 0
         logits = jnp.where(support, jnp.log(jnp.where(support, clean, 1.0)) / self.temperature, -jnp.inf)
         return jax.nn.softmax(logits, axis=-1)
+
+
+class ByPrompt(NamedTuple):
+    """A channel that differs from prompt to prompt: no channel before it is bound to a batch of them."""
+
+    law: Callable[[Any], Channel]
+    """context of one episode → channel with one entry for each of the H positions"""
+
+    def over(self, contexts: Any) -> Channel:
+        """The channel of a batch of episodes, with the batch as leading axis."""
+        return jax.vmap(self.law)(contexts)
+
+
+Corruption = Channel | ByPrompt
+"""what a noise law makes of a run's numbers"""
+
+
+def over(corruption: Corruption, contexts: Any) -> Channel:
+    """The channel at all positions of the episodes of `contexts`: laws (B, H, A) to laws (B, H, A)."""
+    return corruption.over(contexts) if hasattr(corruption, "over") else corruption
+
+
+def at(channel: Channel, step: Int[Array, ""] | int) -> Channel:
+    """The channel at position `step` = 0..H−1 of the episodes that it is bound to: laws (B, A) to laws (B, A)."""
+    return channel.at(step) if hasattr(channel, "at") else channel
+
+
+def _by_state(eta: Any, clean: Float[Array, "... A"]) -> Any:
+    """η against a law: a number as it is, an array with the axes of the law."""
+    if jnp.ndim(eta) == 0:
+        return eta
+    eta = jnp.asarray(eta, clean.dtype)[..., None]
+    return eta.reshape((1,) * (clean.ndim - eta.ndim) + eta.shape)
 
 
 def uniform_kernel(n_actions: int, over: tuple[int, ...] | None = None) -> Float[np.ndarray, " A"]:

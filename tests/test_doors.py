@@ -72,6 +72,8 @@ BROKEN = {
         r"a context is not a prompt of 4 tokens in 0..2",
     ),
     "its length": ({"prompt_length": 5}, "a context is not a prompt of 5 tokens"),
+    "a profile": ({"noise_profile": np.ones(3)}, r"`noise_profile` is not 4 numbers in \[0, 1\]"),
+    "its numbers": ({"noise_profile": np.array([0, 1, 2, 1])}, r"`noise_profile` is not 4 numbers in \[0, 1\]"),
     "a mistake in Python": ({"law": lambda self, place: TRUE.law(place)[:, None, None, 0]}, "cannot be played: "),
 }
 

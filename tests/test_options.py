@@ -43,6 +43,20 @@ def test_a_task_has_its_own_options_and_those_of_its_student():
         ({"task": "garnet", "S": 64, "H": 2000}, "H·S²·A must be at most 16777216"),
         ({"task": "poison-chain", "A": 1}, "A must be an integer in 2..32768, got 1"),
         ({"task": "poison-chain", "H": 0}, "H must be an integer of at least 1, got 0"),
+        ({"task": "s5", "m": 0}, "m must be an integer of at least 1, got 0"),
+        ({"task": "s5", "m": 1025}, "m must be at most 1024, got 1025"),
+        ({"task": "s5", "recovery": "echo"}, "unknown recovery 'echo'"),
+        ({"task": "s5", "p": 5}, "unknown field of the task s5 'p'"),
+        ({"task": "s5", "noise": "canonical"}, r"noise must be one that the task s5 has \(uniform, .*semantic-key\)"),
+        ({"noise": "semantic-key"}, "noise must be one that the task modadd has .*, got semantic-key"),
+        ({"task": "defclass", "epsilon": -0.1}, r"epsilon must be in \[0, 1\], got -0.1"),
+        ({"task": "defclass", "epsilon": 1.5}, r"epsilon must be in \[0, 1\], got 1.5"),
+        ({"task": "defclass", "epsilon": float("nan")}, r"epsilon must be in \[0, 1\], got nan"),
+        ({"task": "defclass", "eta_new": 1.0}, r"eta_new must be in \[0, 1\), got 1.0"),
+        ({"task": "defclass", "eta_new": -0.1}, r"eta_new must be in \[0, 1\), got -0.1"),
+        ({"task": "defclass", "eta_new": 1 - 1e-12}, "eta_new must be below 1 when it is rounded to 32 bits"),
+        ({"task": "defclass", "m": 3}, "unknown field of the task defclass 'm'"),
+        ({"task": "defclass", "noise": "semantic-key"}, "noise must be one that the task defclass has"),
         ({"rule_number": 0.5}, "rule_number must be left out: nail-f has no rollout rule, got 0.5"),
         ({"method": "opd-top-p", "rule_number": 1.5}, r"rule_number must be in \[0, 1\], got 1.5"),
         ({"method": "opd-top-p", "temperature": 0.5}, "temperature must be left out: opd-top-p has the rollout rule"),
@@ -124,6 +138,16 @@ train --task garnet --width 8 | unknown option or command --width
 train --task poison-chain --S 3 | unknown option or command --S
 train --task garnt | unknown task 'garnt'; did you mean 'garnet'?
 train --task hidden-path --A 3 --H 12 | A^(H−1) must be at most 1024, got 3^11
+train --task s5 --m 0 | m must be an integer of at least 1, got 0
+train --task s5 --recovery echo | unknown recovery 'echo'
+train --task s5 --p 7 | unknown option or command --p
+train --task s5 --m 2 --noise canonical | noise must be one that the task s5 has (uniform, temperature, distributional
+train --noise semantic-key | noise must be one that the task modadd has (uniform, temperature, distributional), got sem
+train --task garnet --noise canonical | noise must be one that the task garnet has
+train --task defclass --epsilon 2 | epsilon must be in [0, 1], got 2.0
+train --task defclass --eta-new 1 | eta_new must be in [0, 1), got 1.0
+train --task defclass --m 3 | unknown option or command --m
+sweep grid --task defclass --vary epsilon=0,2 | epsilon must be in [0, 1], got 2.0
 train --rule-number 0.5 | rule_number must be left out: nail-f has no rollout rule, got 0.5
 train --method lsm --top-k-teacher 9 | top_k_teacher must be an integer in 1..A = 8, got 9
 train --method nail-r --top-k-teacher 4 | top_k_teacher must be left out: nail-r has no support of K tokens, got 4

@@ -47,7 +47,7 @@ class List:
             print(f"  {task.name:<14}{task.summary}" + (f" (options: {options})" if options else ""))
         print("\nnoise laws (nail train --noise NAME)")
         for noise in NOISES.values():
-            print(f"  {noise.name:<14}{noise.summary}")
+            print(f"  {noise.name:<15}{noise.summary}")
         print("\nquantities (nail theory QUANTITY)")
         for quantity in QUANTITIES:
             print(f"  {quantity.name:<15}{quantity.meaning}")

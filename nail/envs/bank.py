@@ -65,13 +65,13 @@ def permute(index: UInt32[Array, ""], p: int, m: int, seed: int) -> Int[Array, "
         source, target = halves[r % 2], halves[1 - r % 2]
         odd = jnp.array(words.integers(0, 2**31, source.shape[0]) * 2 + 1, jnp.uint32)
         salt = jnp.array(words.integers(0, 2**32, target.shape[0]), jnp.uint32)
-        mixed = _mix(jnp.sum((source + 1) * odd, dtype=jnp.uint32))
-        shift = (_mix(mixed ^ salt) >> 8) % jnp.uint32(p)
+        mixed = mix(jnp.sum((source + 1) * odd, dtype=jnp.uint32))
+        shift = (mix(mixed ^ salt) >> 8) % jnp.uint32(p)
         halves[1 - r % 2] = (target + shift) % jnp.uint32(p)
     return jnp.concatenate(halves).astype(jnp.int32)
 
 
-def _mix(word: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+def mix(word: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     """A bijection of 32-bit words in which every input bit reaches every output bit (xor-shift-multiply rounds)."""
     word = (word ^ (word >> 16)) * jnp.uint32(0x7FEB352D)
     word = (word ^ (word >> 15)) * jnp.uint32(0x846CA68B)

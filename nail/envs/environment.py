@@ -2,6 +2,9 @@
 
 An episode has a context x and H steps. At each step the agent sees an observation (a token, or a state index), the
 clean expert has a law over the A actions, and an action advances the state. Everything is unbatched: the caller vmaps.
+
+An environment may have a part that a noise law reads (docs/token_tasks.md §1): `noise_profile`, numbers in [0, 1] for
+each of the H positions that multiply the rate of the uniform noise.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -65,6 +68,7 @@ class Environment(Protocol):
 @runtime_checkable
 class TokenTask(Environment, Protocol):
     """An environment that a transformer can learn: a context is the prompt itself, L tokens in 0..A−1, and what is
-    observed at a step is the token before the one to be emitted (at the first step one that ends the prompt)."""
+    observed at a step is the token before the one to be emitted (at the first step one that ends the prompt). L and H
+    may differ."""
 
     prompt_length: int

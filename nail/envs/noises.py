@@ -1,4 +1,5 @@
-"""Noise laws by name: how the corruption channel of a run is made of its traced numbers (docs/theory.md §1).
+"""Noise laws by name: how the corruption channel of a run is made of its traced numbers (docs/theory.md §1; those that
+differ by position or prompt: docs/token_tasks.md §1).
 
 Nothing here loads JAX before a channel is made: the command line lists these rows.
 """
@@ -16,15 +17,46 @@ class Noise(NamedTuple):
     summary: str
     """one line for `nail list`"""
     channel: Callable[[Any, Any, Any], Any]
-    """(configuration, environment, traced numbers of one run) → `nail.noise.Channel`"""
+    """(configuration, environment, traced numbers of one run) → `nail.noise.Corruption`"""
+    tasks: tuple[str, ...] = ()
+    """the tasks that have this law; empty: every task"""
+
+    def allowed(self, task: str) -> bool:
+        """Whether a task has this law."""
+        return not self.tasks or task in self.tasks
+
+
+def _kernel(env: Any) -> Any:
+    import jax.numpy as jnp
+
+    from nail.noise import uniform_kernel
+
+    return jnp.asarray(uniform_kernel(env.n_actions, env.noise_support), jnp.float32)
 
 
 def _uniform(config: Any, env: Any, numbers: Any) -> Any:
-    import jax.numpy as jnp
+    from nail.noise import Huber
 
-    from nail.noise import Huber, uniform_kernel
+    profile = getattr(env, "noise_profile", None)
+    return Huber(numbers.eta if profile is None else numbers.eta * profile, _kernel(env))
 
-    return Huber(numbers.eta, jnp.asarray(uniform_kernel(env.n_actions, env.noise_support), jnp.float32))
+
+def _distributional(config: Any, env: Any, numbers: Any) -> Any:
+    from nail.noise import Within
+
+    return Within(numbers.eta, (_kernel(env) > 0).astype("float32"))
+
+
+def _semantic_key(config: Any, env: Any, numbers: Any) -> Any:
+    from nail.noise import Huber
+
+    return Huber(numbers.eta * env.key_profile, _kernel(env))
+
+
+def _canonical(config: Any, env: Any, numbers: Any) -> Any:
+    from nail.noise import ByPrompt
+
+    return ByPrompt(lambda context: env.teacher(context, numbers.eta))
 
 
 def _temperature(config: Any, env: Any, numbers: Any) -> Any:
@@ -38,5 +70,11 @@ NOISES = Table(
     [
         Noise("uniform", "Huber mixture with the uniform kernel", _uniform),
         Noise("temperature", "the expert's own law, tempered", _temperature),
+        Noise("distributional", "the law's mass on the noise's tokens is mixed among them", _distributional),
+        Noise("semantic-key", "s5: uniform digits at one digit of each permutation", _semantic_key, ("s5",)),
+        Noise(
+            "canonical", "defclass: definitions that are not the usual ones are read as the usual ones at rate eta_new",
+            _canonical, ("defclass",),
+        ),
     ],
-)
+)  # fmt: skip

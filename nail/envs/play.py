@@ -27,7 +27,7 @@ def check_task(task: str | Environment, **options: Any) -> Environment:
     episodes of the clean expert, of uniformly random actions and of both mixed: laws are laws (A numbers ≥ 0, sum 1);
     `laws` is `law` at each state, and `poisoned` is `lost`; `observations` is what `observe` shows after `advance`; the
     clean expert gives its own `clean_actions` a positive probability; observations and prompt tokens are in range;
-    scores lie in [0, 1], and that of the clean actions is 1.
+    scores lie in [0, 1], and that of the clean actions is 1; a `noise_profile` is one number in [0, 1] for each step.
 
         >>> check_task("modadd", p=3, m=4).horizon
         4
@@ -37,6 +37,7 @@ def check_task(task: str | Environment, **options: Any) -> Environment:
     missing = [part for part in _parts(kind) if not hasattr(env, part)]
     if missing:
         raise BadInput(f"the environment of the task {name} must have {', '.join(missing)}: see nail.envs.environment")
+    _judge_profile(env, name)
     rng, play = np.random.default_rng(0), jax.jit(lambda context, actions: _play(env, context, actions))
     clean_actions = jax.jit(env.clean_actions)
     for stream in (env.train_context, env.validation_context):
@@ -130,6 +131,12 @@ def _judge(env: Environment, name: str, actions: np.ndarray, played: Played, on_
         wrong = "has probability 0 under the clean law on its own path: `advance` and `clean_actions` disagree"
         _require(chance.min() > 0, name, "a clean action", wrong, f"step {int(chance.argmin()) + 1}")
         _require(played.score.full_exact == 1, name, "the score of the clean actions", "is not 1", "full_exact")
+
+
+def _judge_profile(env: Environment, name: str) -> None:
+    profile = np.asarray(getattr(env, "noise_profile", np.ones(env.horizon)), float)
+    fits = profile.shape == (env.horizon,) and profile.min() >= 0 and profile.max() <= 1
+    _require(fits, name, "`noise_profile`", f"is not {env.horizon} numbers in [0, 1]", str(profile)[:80])
 
 
 def _judge_prompt(env: Environment, name: str, prompt: np.ndarray) -> None:

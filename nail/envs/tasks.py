@@ -15,6 +15,8 @@ from nail.registry import Options, Table
 RECOVERIES = ("none", "follow", "echo")
 MAX_CHAIN = 8_192
 """largest m: a program holds the powers of p up to p^m, and a row its accuracy at each position"""
+MAX_PERMUTATIONS = 1_024
+"""largest m of s5: its chain has 7m tokens"""
 MAX_HORIZON = 10_000
 """largest H of a tabular task: its tables are made layer by layer, and a row holds its accuracy at each step"""
 
@@ -61,6 +63,39 @@ class ModAddOptions(Options):
         require(2 <= self.p <= 2**15, "p", self.p, "an integer in 2..32768")
         require(self.m >= 1, "m", self.m, "an integer of at least 1")
         require(self.m <= MAX_CHAIN, "m", self.m, f"at most {MAX_CHAIN}")
+
+
+@dataclass(frozen=True)
+class S5Options(Options):
+    """Options of the composition of permutations."""
+
+    m: int = 21
+    """permutations to compose, 1 ≤ m ≤ 1024; prompt and chain have 7m tokens each"""
+    recovery: str = "follow"
+    """clean expert after a wrong key digit: follow (continues from the prefix it is given) or none (all digits uniform
+    from there on, parentheses kept)"""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
+        require_known("recovery", self.recovery, ("none", "follow"))
+        require(self.m >= 1, "m", self.m, "an integer of at least 1")
+        require(self.m <= MAX_PERMUTATIONS, "m", self.m, f"at most {MAX_PERMUTATIONS}")
+
+
+@dataclass(frozen=True)
+class DefClassOptions(Options):
+    """Options of classification by definitions in the prompt."""
+
+    epsilon: float = 0.02
+    """share ε of prompts whose definitions are a random assignment and not the usual ones, 0 ≤ ε ≤ 1"""
+    eta_new: float = 0.3
+    """with noise canonical: rate at which other definitions are read as the usual ones, 0 ≤ eta_new < 1"""
+
+    def check(self) -> None:
+        """Raise `BadInput` naming the first option that is out of range."""
+        require(0 <= self.epsilon <= 1, "epsilon", self.epsilon, "in [0, 1]")
+        require(0 <= self.eta_new < 1, "eta_new", self.eta_new, "in [0, 1)")
+        require(self.eta_new <= 1 - 2**-24, "eta_new", self.eta_new, "below 1 when it is rounded to 32 bits")
 
 
 def _require_horizon(horizon: int) -> None:
@@ -141,6 +176,18 @@ def _modadd(options: Any, seed: int, n_validation: int) -> Any:
     return make_modadd(options.p, options.m, options.recovery, seed, n_validation)
 
 
+def _s5(options: Any, seed: int, n_validation: int) -> Any:
+    from nail.envs.s5 import make_s5
+
+    return make_s5(options.m, options.recovery, seed, n_validation)
+
+
+def _defclass(options: Any, seed: int, n_validation: int) -> Any:
+    from nail.envs.defclass import make_defclass
+
+    return make_defclass(options.epsilon, options.eta_new, seed, n_validation)
+
+
 def _secret(options: Any, seed: int) -> Any:
     """Right actions, uniform on A^H."""
     import numpy as np
@@ -185,6 +232,8 @@ TASKS = Table(
     "task",
     [
         Task("modadd", "modular addition with a chain of thought", ModAddOptions, _modadd),
+        Task("s5", "permutations of five symbols, composed with a chain of thought", S5Options, _s5),
+        Task("defclass", "classification by definitions that stand in the prompt", DefClassOptions, _defclass),
         tabular_task(
             "poison-chain", "tabular: one wrong action leaves the path for good, and the expert is uniform there",
             ChainOptions, _poison_chain,

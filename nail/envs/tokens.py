@@ -13,7 +13,7 @@ class Score(NamedTuple):
     full_exact: Bool[Array, "..."]
     """every token is right"""
     answer_exact: Bool[Array, "..."]
-    """the last token is right"""
+    """the answer is right: the last token, or what the task takes for it"""
     position_exact: Float[Array, "... H"]
     """1 where the token at that position is right"""
 

@@ -22,7 +22,7 @@ from nail.training.config import TrainConfig, content_hash, run_id
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import make_environment, make_policy, make_setup
 
-FREE = ("recovery", "init_std", "precision", "reuse")
+FREE = ("recovery", "eta_new", "init_std", "precision", "reuse")
 """options of a task or a network in which a trained expert and the student of a run may differ"""
 COMMON = {field.name for field in dataclasses.fields(TrainConfig)}
 """fields that every task has"""

@@ -55,6 +55,18 @@ def survival(horizon: int, n_actions: int, eta: float) -> float:
     return right_probability(n_actions, eta) ** horizon
 
 
+def survival_by_position(rates: Float[np.ndarray, " H"], share: float) -> float:
+    """Π_h (1 − η_h + η_h·ν): the probability that a trajectory is still clean after H steps of a deterministic expert
+    whose corruption rate differs from step to step; the kernel gives the right action the probability ν = `share`.
+
+    Raises `BadInput` outside η_h in [0, 1), ν in [0, 1]. Source: docs/token_tasks.md §1.
+    """
+    rates = np.asarray(rates, float)
+    require(((rates >= 0) & (rates < 1)).all(), "rates", rates, "in [0, 1)")
+    require(0 <= share <= 1, "share", share, "in [0, 1]")
+    return float(np.prod(1.0 - rates * (1.0 - share)))
+
+
 def overlap(n_actions: int, eta: float) -> float:
     """ρ = 1 − (√q − √(η/A))²: a given wrong action catches up with the right one within k labels with
     probability at most ρ^k (Chernoff's bound at its best exponent; uniform noise)."""

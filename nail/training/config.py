@@ -43,12 +43,14 @@ class TrainConfig:
     """
 
     task: str = "modadd"
-    """environment: modadd (modular addition with a chain of thought, by a transformer), or a tabular MDP with a softmax
-    table as student, whose instance is drawn from bank_seed: poison-chain, hidden-path, garnet; see `nail list`"""
+    """environment: a token task by a transformer (modadd: modular addition with a chain of thought; s5: composition of
+    permutations; defclass: definitions in the prompt), or a tabular MDP with a softmax table as student, whose instance
+    is drawn from bank_seed: poison-chain, hidden-path, garnet; see `nail list`"""
     noise: str = "uniform"
-    """corruption of the expert: uniform (Huber mixture, uniform kernel over the task's actions) or temperature"""
+    """corruption of the expert: uniform (Huber mixture, uniform kernel over the task's actions), temperature, or one of
+    the laws of token tasks: see `nail list`"""
     eta: float = 0.2
-    """corruption rate η of the uniform noise, 0 ≤ η < 1"""
+    """corruption rate η of the noise, 0 ≤ η < 1"""
     expert_temperature: float = 1.0
     """temperature t of the noisy expert's law π^(1/t) when noise is temperature, 1e-30 ≤ t ≤ 1e30"""
     expert: str = "oracle"
@@ -98,7 +100,8 @@ class TrainConfig:
     eval_every: int = 500
     """updates between evaluations, 1 ≤ eval_every < 2^31; one before the first update and one after the last"""
     n_validation: int = 5_000
-    """held-out prompts per evaluation, 1 ≤ n_validation ≤ 10,000,000, never trained on (at most a tenth of all p^m)"""
+    """held-out prompts per evaluation, 1 ≤ n_validation ≤ 10,000,000, never trained on (at most a tenth of all prompts
+    of modadd and s5: p^m, 120^m)"""
     diagnose: bool = False
     """also say in each row, position by position, what the student's own rollouts meet: advantages at the tokens played
     (mean, 5 % quantile, share below 0), mass off the support, repetitions; `nail.training.diagnose`"""

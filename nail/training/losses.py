@@ -21,8 +21,9 @@ Scalar = Float[Array, ""]
 Beta = Float[Array, ""] | float
 
 
-def through_channel(logp: LogLaw, channel: Channel) -> LogLaw:
-    """log p_η, p_η = (1−η)p + ην, for a student p of the clean law and a known channel (docs/theory.md §2)."""
+def through_channel(logp: Float[Array, "*n A"], channel: Channel) -> Float[Array, "*n A"]:
+    """log p_η, p_η = (1−η)p + ην, for a student p of the clean law and a known channel (docs/theory.md §2), at one
+    prefix or at all those that the channel is bound to."""
     return _log(channel.probs(jnp.exp(logp)))
 
 

@@ -11,7 +11,7 @@ from nail.envs.instances import Instance
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, Method
-from nail.noise import Channel
+from nail.noise import Corruption
 from nail.policies.policy import Policy
 from nail.policies.students import STUDENTS
 from nail.training.config import TrainConfig
@@ -77,6 +77,6 @@ def make_setup(config: TrainConfig, expert_params: Any = None) -> Setup:
     return Setup(config, METHOD.find(config.method), env, policy, expert)
 
 
-def make_channel(setup: Setup, numbers: Numbers) -> Channel:
-    """The corruption channel of a run at its traced numbers."""
+def make_channel(setup: Setup, numbers: Numbers) -> Corruption:
+    """The corruption of a run at its traced numbers, to be bound to prompts by `nail.noise.over`."""
     return NOISES.find(setup.config.noise).channel(setup.config, setup.env, numbers)

@@ -26,6 +26,9 @@ def check(config: TrainConfig) -> TrainConfig:
     for name, value in vars(config).items():
         if isinstance(value, str):
             require(is_text(value), name, repr(value), "text, or a path, that UTF-8 can write")
+    laws = ", ".join(noise.name for noise in NOISES.values() if noise.allowed(config.task))
+    require(NOISES[config.noise].allowed(config.task), "noise", config.noise,
+            f"one that the task {config.task} has ({laws})")  # fmt: skip
     for options in (task.options, student.options):
         options.check(config)
     for name, least in [

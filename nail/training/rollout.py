@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nail.envs.environment import Environment
 from nail.methods import Rule
-from nail.noise import Channel, sample
+from nail.noise import Channel, at, sample
 from nail.policies.policy import Policy
 from nail.training.experts import Expert
 
@@ -85,7 +85,8 @@ def rollout(
     driver "student" plays the policy by `rule` at the user's number, or without one at `temperature` (greedy where
     `draws` is None or holds no Gumbel noise), "expert" the noisy expert, "mixture" the noisy expert with probability
     `expert_share` (β_i of DAgger) at each step and else the student. `parallel` decodes by passes over the whole chain,
-    which changes rounding at most. `keep`: the rollout says what the student computed.
+    which changes rounding at most. `keep`: the rollout says what the student computed. `channel` is bound to the
+    contexts.
     """
     players = Players(
         policy, params, driver, draws, temperature, rule, rule_number, expert, channel, expert_share
@@ -179,7 +180,7 @@ def _token_by_token(env: Environment, players: Players, contexts: Any, keep: boo
             own = players.own(logits, None if now is None else now.gumbel)
         if players.driver != "student":
             law, noisy = expert.step(noisy, h, states)
-            played = sample(players.channel.probs(law), now.label)
+            played = sample(at(players.channel, h).probs(law), now.label)
         action = _pick(players, own, played, now)
         return (jax.vmap(env.advance)(states, action), student, noisy), (seen, action)
 

@@ -9,7 +9,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nail.methods import expert_share
-from nail.noise import Channel, sample
+from nail.noise import Corruption, over, sample
 from nail.policies.policy import Policy
 from nail.training import losses
 from nail.training.config import TrainConfig
@@ -66,12 +66,13 @@ def buffer_shape(setup: Setup) -> Buffer | None:
 
 
 def collect(
-    setup: Setup, channel: Channel, numbers: Numbers, params: Any, step: Int[Array, ""], key: PRNGKeyArray
+    setup: Setup, channel: Corruption, numbers: Numbers, params: Any, step: Int[Array, ""], key: PRNGKeyArray
 ) -> Visited:
     """Roll out the batch of update `step` and ask the noisy expert at every visited prefix (B·H expert queries)."""
     config, method, env, policy, expert = setup
     index = step.astype(jnp.uint32) * jnp.uint32(config.batch) + jnp.arange(config.batch, dtype=jnp.uint32)
     contexts = jax.vmap(env.train_context)(index)
+    channel = over(channel, contexts)
     sampled = method.driver != "expert" and config.sampled
     draws = draw(key, config.batch, env, sampled, method.driver == "mixture")
     rolled = rollout(
@@ -90,7 +91,7 @@ def dagger_share(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def aggregate(
-    setup: Setup, channel: Channel, buffer: Buffer, new: Visited, step: Int[Array, ""], key: PRNGKeyArray
+    setup: Setup, channel: Corruption, buffer: Buffer, new: Visited, step: Int[Array, ""], key: PRNGKeyArray
 ) -> tuple[Buffer, Visited]:
     """Append the new episodes to the buffer and draw a batch uniformly from all that it holds."""
     batch, capacity = setup.config.batch, buffer.labels.shape[0]
@@ -105,19 +106,19 @@ def aggregate(
     episode = pick + capacity * ((seen - 1 - pick) // capacity)
     contexts = jax.vmap(setup.env.train_context)(episode.astype(jnp.uint32))
     observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
-    laws = channel.probs(setup.expert.laws(contexts, observations))
+    laws = over(channel, contexts).probs(setup.expert.laws(contexts, observations))
     return buffer, Visited(contexts, observations, labels, laws, labels)
 
 
 def objective(
-    setup: Setup, channel: Channel, numbers: Numbers, params: Any, visited: Visited, key: PRNGKeyArray
+    setup: Setup, channel: Corruption, numbers: Numbers, params: Any, visited: Visited, key: PRNGKeyArray
 ) -> Float[Array, ""]:
     """The method's loss, a mean over the batch and the H positions (those that `mask_first` leaves), in nats."""
     config = setup.config
     logits, _ = setup.policy.forward(params, visited.contexts, visited.observations, visited.known)
     logp = jax.nn.log_softmax(logits, axis=-1)
     if config.channel_aware:
-        logp = _over_prefixes(lambda lp: losses.through_channel(lp, channel))(logp)
+        logp = losses.through_channel(logp, over(channel, visited.contexts))
     values = _at_prefixes(setup, numbers, logp, visited, key)
     if not config.mask_first:
         return values.mean()

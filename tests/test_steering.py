@@ -1,0 +1,114 @@
+"""Steerability against cases by hand and SciPy's Spearman correlation."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nail.checks import BadInput
+from nail.figures.steering import (
+    Labels,
+    false_flips,
+    follow_rate,
+    over_selection,
+    shifts,
+    steerability,
+    steerability_interval,
+)
+
+
+def labels(right, right_after, given, given_after):
+    return Labels(*map(np.array, (right, right_after, given, given_after)))
+
+
+def drawn(rng, n, faith, classes=4):
+    """Labels of a student that follows the definitions with probability `faith` and else keeps its answer."""
+    right, after = rng.integers(classes, size=(2, n))
+    follows = rng.random(n) < faith
+    return Labels(right, after, right, np.where(follows, after, right))
+
+
+def test_shifts_by_hand():
+    np.testing.assert_array_equal(
+        shifts(np.array([0, 1, -1]), np.array([2, 1, 0]), 3), [[-1, 0, 1], [0] * 3, [1, 0, 0]]
+    )
+
+
+def test_ends_by_hand():
+    """A student that follows: 1; one that gives the opposite shift: −1; one that never moves: 0."""
+    right, after = [0, 1, 2, 0], [1, 1, 0, 2]
+    assert steerability(labels(right, after, right, after), 3) == pytest.approx(1)
+    assert steerability(labels(right, after, after, right), 3) == pytest.approx(-1)
+    assert steerability(labels(right, after, right, right), 3) == 0
+    assert steerability(labels(right, right, right, after), 3) == 0
+
+
+def test_a_correlation_by_hand():
+    """Two items, two classes: E = (−1, 1, 0, 0), O = (0, 0, 0, 1): ranks (1, 4, 2.5, 2.5) and (2, 2, 2, 4), whose
+    centred products sum to 0, and with O = (0, 1, 0, 0) to 3: ρ = 3/√(4.5·3) = 0.8165."""
+    right, after = [0, 1], [1, 1]
+    assert steerability(labels(right, after, [0, -1], [0, 1]), 2) == pytest.approx(0)
+    assert steerability(labels(right, after, [-1, 1], [1, 1]), 2) == pytest.approx(3 / np.sqrt(4.5 * 3))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_scipys_spearman(seed):
+    rng = np.random.default_rng(seed)
+    seen = Labels(*rng.integers(4, size=(2, 60)), *rng.integers(-1, 4, size=(2, 60)))
+    pairs = [shifts(*pair, 4).ravel() for pair in ((seen.right, seen.right_after), (seen.given, seen.given_after))]
+    assert steerability(seen, 4) == pytest.approx(stats.spearmanr(*pairs).statistic, abs=1e-12)
+
+
+def test_rates_by_hand():
+    seen = labels([0, 0, 1, 2, 0], [1, 0, 1, 0, 2], [0, 0, 0, 2, 0], [1, 2, 0, 2, 0])
+    assert follow_rate(seen) == pytest.approx(1 / 3)
+    assert false_flips(seen) == pytest.approx(1 / 2)
+    assert over_selection(seen.right, seen.given) == pytest.approx(1 / 2)
+    assert over_selection(seen.right, seen.given_after, majority=2) == pytest.approx(1 / 4)
+    still = labels([0, 0], [0, 0], [0, 1], [0, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(follow_rate(still))
+        assert np.isnan(over_selection(still.right, still.given))
+    assert false_flips(still) == 0
+
+
+def test_the_interval_covers_the_truth():
+    """Of a student that follows with probability 0.6 the 90 % intervals of 60 samples of 80 items: hits of the value at
+    40,000 items are not fewer than binomial with 0.85 allows at 1e−3."""
+    rng = np.random.default_rng(1)
+    truth = steerability(drawn(rng, 40_000, 0.6), 4)
+    found = [steerability_interval(drawn(rng, 80, 0.6), 4, rng, 0.9, resamples=100) for _ in range(60)]
+    hits = sum(one.low <= truth <= one.high for one in found)
+    assert stats.binom.cdf(hits, 60, 0.85) > 1e-3
+    assert all(one.low <= one.estimate <= one.high for one in found)
+    assert 0.3 < truth < 0.8
+    # items of a student that never moves are all the same to the bootstrap
+    still = drawn(rng, 20, 0.0)
+    assert steerability_interval(still, 4, rng, resamples=10) == (0, 0, 0)
+
+
+def test_classes_of_an_item_are_resampled_together():
+    """One item that moves among many that do not: resamples hold all of its classes or none, so ρ is 0 or 1."""
+    seen = labels([0] * 9, [1] + [0] * 8, [0] * 9, [1] + [0] * 8)
+    found = steerability_interval(seen, 4, np.random.default_rng(0), 0.5, resamples=500)
+    assert found == (1, 0, 1)
+
+
+def test_bad_input():
+    good, rng = labels([0, 1], [1, 1], [0, 1], [1, 1]), np.random.default_rng(0)
+    for bad, sentence in [
+        (good._replace(right=np.array([0])), "numbers of labels must be one number of at least 1"),
+        (labels([], [], [], []), "numbers of labels must be one number of at least 1"),
+        (good._replace(right=np.array([0, 4])), r"a right label must be in 0\.\.3"),
+        (good._replace(right_after=np.array([0, -1])), r"a right label must be in 0\.\.3"),
+    ]:
+        with pytest.raises(BadInput, match=sentence):
+            steerability(Labels(*(part.astype(int) for part in bad)), 4)
+    with pytest.raises(BadInput, match="level must be in"):
+        steerability_interval(good, 4, rng, level=1.0)
+    with pytest.raises(BadInput, match="resamples must be at least 1"):
+        steerability_interval(good, 4, rng, resamples=0)
+    with pytest.raises(BadInput, match="number of items must be at least 2"):
+        steerability_interval(labels([0], [1], [0], [1]), 4, rng)
