@@ -73,7 +73,7 @@ def test_the_truth_follows_the_last_mark():
 
 
 def test_wilson_in_closed_form_and_its_coverage():
-    """(k + z²/2 ± z √(k(n−k)/n + z²/4)) / (n + z²); covers at p = 0.3, n = 50 with probability 0.93 to 0.98, exactly."""
+    """(k + z²/2 ± z √(k(n−k)/n + z²/4)) / (n + z²); at p = 0.3, n = 50 it covers with probability 0.93 to 0.98."""
     k, n, z = 7, 20, stats.norm.ppf(0.975)
     root = z * np.sqrt(k * (n - k) / n + z**2 / 4)
     found = wilson_interval(k, n)

@@ -43,7 +43,7 @@ def test_damage_is_one_sentence(tmp_path, text, sentence):
 def test_a_file_that_must_have_answers(tmp_path):
     path = write_questions(tmp_path / "q.jsonl", [Question("a", "x #### 1"), Question("b", "no mark")])
     assert len(read_questions(path)) == 2
-    with pytest.raises(BadInput, match="line 2 of .*q.jsonl: an answer must end with ####"):
+    with pytest.raises(BadInput, match=r"line 2 of .*q\.jsonl: an answer must end with ####"):
         read_questions(path, answered=True)
     with pytest.raises(BadInput, match="there is no such file"):
         read_questions(tmp_path / "none.jsonl")
