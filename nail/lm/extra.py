@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from nail.checks import BadInput
 
 NEEDED = ("tunix", "qwix", "transformers", "safetensors", "tokenizers")
-"""packages that the extra brings; `nail.lm` imports them inside its functions or in modules that only `nail lm` loads"""
+"""packages that the extra brings; only what `nail lm` loads when it runs imports them"""
 
 
 def require_extra() -> None:

@@ -41,16 +41,12 @@ class Model(NamedTuple):
     trained: Weights
     fixed: Weights
     sizes: Sizes
+    kind: Any
+    """the type of number that it computes in; what is trained is kept as float32 and rounded to it"""
 
     def weights(self, trained: Weights | None = None) -> tuple[Weights, Weights]:
         """(trained, fixed), the pair that the functions below take; other trained weights in the place of its own."""
         return (self.trained if trained is None else trained, self.fixed)
-
-    @property
-    def kind(self) -> Any:
-        """The type of number that the model computes in."""
-        states = [*jax.tree.leaves(self.trained), *jax.tree.leaves(self.fixed)]
-        return states[0].dtype
 
 
 def engine_config(sizes: Sizes, kind: Any) -> ModelConfig:
@@ -78,13 +74,22 @@ def load(folder: Folder, kind: Any = jnp.bfloat16) -> nnx.Module:
 def whole(module: nnx.Module, sizes: Sizes) -> Model:
     """A model of which all weights are trained."""
     graph, trained, rest = nnx.split(module, nnx.Param, ...)
-    return Model(graph, trained, rest, sizes)
+    return Model(graph, as_float32(trained), rest, sizes, _kind(trained))
 
 
 def frozen(module: nnx.Module, sizes: Sizes) -> Model:
     """A model of which nothing is trained."""
     graph, none, rest = nnx.split(module, nnx.LoRAParam, ...)
-    return Model(graph, none, rest, sizes)
+    return Model(graph, none, rest, sizes, _kind(rest))
+
+
+def as_float32(weights: Weights) -> Weights:
+    """The same weights with room for small steps."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32), weights)
+
+
+def _kind(weights: Weights) -> Any:
+    return jax.tree.leaves(weights)[0].dtype
 
 
 def body(model: Model, weights: tuple[Weights, Weights]) -> nnx.Module:
