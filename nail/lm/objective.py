@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from nail.lm.model import Model, Weights, head, hidden_states, logits_of
 from nail.methods import Method
@@ -47,7 +47,7 @@ def over_chunks(
 ) -> Scores:
     """Σ over counted rows of `score(keys, *rows)`, `chunk` rows at a time.
 
-    Each chunk is computed anew for its gradient. Each row has a key of its own, so that no number depends on how the rows are cut.
+    Each chunk is computed anew for its gradient. Each row has a key of its own: how rows are cut changes no number.
     """
     n = counted.shape[0]
     short = -n % chunk
@@ -76,7 +76,7 @@ def method_scores(
     mine, matrix = visited_states(student, ours, batch), head(student, ours)
     seen, their_matrix = stop_gradient((visited_states(expert, theirs, batch), head(expert, theirs)))
 
-    def score(keys: PRNGKeyArray, h: Any, e: Any, played: Any) -> Float[Array, " chunk"]:
+    def score(keys: Key[Array, " chunk"], h: Any, e: Any, played: Any) -> Float[Array, " chunk"]:
         logp = jax.nn.log_softmax(logits_of(h, matrix), axis=-1)
         noisy = stop_gradient(logits_of(e, their_matrix) / temperature)
         label_keys, action_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
@@ -94,7 +94,7 @@ def likelihood_scores(model: Model, trained: Weights, fixed: Weights, batch: Bat
     weights = (trained, fixed)
     mine, matrix = visited_states(model, weights, batch), head(model, weights)
 
-    def score(keys: PRNGKeyArray, h: Any, played: Any) -> Float[Array, " chunk"]:
+    def score(keys: Key[Array, " chunk"], h: Any, played: Any) -> Float[Array, " chunk"]:
         return jax.vmap(losses.forward_mc)(jax.nn.log_softmax(logits_of(h, matrix), axis=-1), played)
 
     return over_chunks(score, chunk, jax.random.key(0), *_flat(batch.counted, mine, batch.tokens))
@@ -108,7 +108,7 @@ def exact_divergence(
     mine, matrix = visited_states(student, ours, batch), head(student, ours)
     seen, their_matrix = visited_states(expert, theirs, batch), head(expert, theirs)
 
-    def score(keys: PRNGKeyArray, h: Any, e: Any) -> Float[Array, " chunk"]:
+    def score(keys: Key[Array, " chunk"], h: Any, e: Any) -> Float[Array, " chunk"]:
         logp = jax.nn.log_softmax(logits_of(h, matrix), axis=-1)
         laws = jax.nn.softmax(logits_of(e, their_matrix) / temperature, axis=-1)
         return jax.vmap(lambda lp, t: losses.mixed_full(lp, t, beta))(logp, laws)
@@ -116,7 +116,7 @@ def exact_divergence(
     return over_chunks(score, chunk, jax.random.key(0), *_flat(batch.counted, mine, seen))
 
 
-def drawn(keys: PRNGKeyArray, logits: Float[Array, "chunk tokens"]) -> Int[Array, " chunk"]:
+def drawn(keys: Key[Array, " chunk"], logits: Float[Array, "chunk tokens"]) -> Int[Array, " chunk"]:
     """One token of softmax(logits) for each row, by a key of its own."""
     return jax.vmap(jax.random.categorical)(keys, logits)
 
