@@ -76,7 +76,7 @@ def test_the_rate_rises_for_a_tenth_and_falls_to_a_hundredth():
 
 
 def test_the_optimiser_is_adamw_after_clipping():
-    """Two steps by hand: g/‖g‖, moments (0.9, 0.999) with bias correction, decay 0.01 of the weights, times the rate."""
+    """Two steps by hand: g/‖g‖, moments (0.9, 0.999) with bias correction, decay 0.01, times the rate."""
     tool, w = optimiser(0.1, 10, 1.0, 0.01), np.array([1.0, -2.0], np.float32)
     state, gradients = tool.init(w), (np.array([3.0, 4.0]), np.array([0.3, 0.0]))
     m = v = 0.0
@@ -154,7 +154,7 @@ def test_folders_that_lack_something_or_do_not_fit(folder, tmp_path):
     with pytest.raises(BadInput, match="damaged"):
         read_folder(damaged, "student")
     plain = read_folder(folder("plain"), "student")
-    with pytest.raises(BadInput, match="largest token of the tokenizer of student must be below .* 12, got 19"):
+    with pytest.raises(BadInput, match=r"largest token of the tokenizer of student must be below .* 12, got 19"):
         require_tokenizer_fits(read_folder(folder("large", words=20), "student"), "student")
     with pytest.raises(BadInput, match="the same vocabulary, and have 12 and 13 tokens"):
         require_same_vocabulary(plain, read_folder(folder("more", vocab_size=13), "expert"))

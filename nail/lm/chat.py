@@ -65,6 +65,6 @@ def room(rows: Sequence[Sequence[int]], step: int = 32) -> int:
 
 def completion_text(tokenizer: Any, tokens: Sequence[int], stops: Sequence[int]) -> str:
     """The text of a completion up to its first stop token."""
-    ended = [i for i, token in enumerate(tokens) if int(token) in stops]
-    kept = list(map(int, tokens))[: ended[0] if ended else None]
+    ended = [i for i, token in enumerate(tokens) if token in stops]
+    kept = list(tokens[: ended[0] if ended else None])
     return tokenizer.decode(kept, skip_special_tokens=True)

@@ -78,11 +78,11 @@ def make_evaluate(
             key = jax.random.fold_in(jax.random.key(seed), start)
             played = jax.device_get(play(weights, prompts.tokens, prompts.real, key))
             for row, i in enumerate(here):
-                tokens = played.tokens[row][played.counted[row]]
+                tokens = played.tokens[row][played.counted[row]].tolist()
                 answer = extracted(completion_text(tokenizer, tokens, stops))
                 right += same(answer, asked.truths[i])
                 unanswered += answer is None
-                unfinished += int(tokens[-1]) not in stops
+                unfinished += tokens[-1] not in stops
                 length += len(tokens)
             tokens, counted = _padded_right([asked.answers[i] for i in filled], longest, len(here))
             found = score(weights, Batch(*map(jnp.asarray, (*prompts, tokens, counted))))

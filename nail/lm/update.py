@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -31,8 +32,9 @@ class State(NamedTuple):
 def begin(config: LmConfig, student: Model) -> State:
     """The state before the first update."""
     moments = tool(config).init(student.trained)
-    zero = jnp.float32(0)
-    return settled(State(jnp.int32(0), student.trained, moments, jnp.int32(0), zero, zero))
+    sums = (np.int32(0), np.float32(0), np.float32(0))
+    # copies: an update takes the memory of the state before it
+    return settled(State(np.int32(0), jax.tree.map(jnp.copy, student.trained), moments, *sums))
 
 
 def settled(tree: Any) -> Any:
@@ -42,7 +44,7 @@ def settled(tree: Any) -> Any:
 
 def evaluated(state: State) -> State:
     """The state after an evaluation, from which sums begin anew."""
-    return settled(state._replace(queries=jnp.int32(0), loss_sum=jnp.float32(0), loss_count=jnp.float32(0)))
+    return settled(state._replace(queries=np.int32(0), loss_sum=np.float32(0), loss_count=np.float32(0)))
 
 
 def tool(config: LmConfig) -> optax.GradientTransformation:

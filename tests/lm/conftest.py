@@ -1,4 +1,4 @@
-"""Tests that need the extra `lm`: `make test-lm` names these files; `make test` collects test_*.py only, none of them."""
+"""Tests that need the extra `lm`: `make test-lm` names these files; `make test` collects test_*.py only."""
 
 import pytest
 

@@ -172,5 +172,5 @@ def test_damaged_weights_are_a_sentence(folders, tmp_path):
     for name, change in (("cut", {}), ("shape", {"model.norm.weight": np.zeros(3, np.float32)})):
         left = {**tensors, **change} if change else {k: v for k, v in tensors.items() if "layers.1" not in k}
         folder = folders[0]._replace(path=write_trained(tmp_path / name, left, folders[0]))
-        with pytest.raises(BadInput, match="must hold the weights that its config.json describes"):
+        with pytest.raises(BadInput, match=r"must hold the weights that its config\.json describes"):
             logits(all_weights(folder), *map(jnp.asarray, prompts_of(folder)))

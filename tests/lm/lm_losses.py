@@ -73,7 +73,7 @@ def test_the_cut_into_chunks_changes_no_draw(pair):
 
 
 def widest(jaxpr, vocabulary):
-    """Most rows of logits in any array of a program: entries of arrays with an axis of the vocabulary, by its length."""
+    """Most rows of logits in any array of a program: its entries by the vocabulary's length, if it has that axis."""
     most = 0
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
@@ -142,8 +142,8 @@ def test_the_row_says_whose_action_the_score_function_takes(pair):
     wanted = float(jnp.where(batch.counted, each, 0).sum())
 
     def loss(name, seed):
-        return float(method_scores(METHOD[name], student, expert, student.trained, student.fixed, expert.weights(), batch,
-                                   jax.random.key(seed), beta=0.5, temperature=2.0, chunk=16).total)  # fmt: skip
+        given = (METHOD[name], student, expert, student.trained, student.fixed, expert.weights(), batch)
+        return float(method_scores(*given, jax.random.key(seed), beta=0.5, temperature=2.0, chunk=16).total)
 
     np.testing.assert_allclose([loss("opd-r", 0), loss("opd-r", 1)], wanted, rtol=1e-4)
     assert abs(loss("nail-r", 0) - loss("nail-r", 1)) > 0.1
@@ -182,7 +182,7 @@ def divergence(student, expert, trained, prompts, beta):
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 def test_the_exact_divergence_falls(folders, beta):
-    """NAIL-β at β = 0, ½, 1 for 40 updates: what it minimises, computed exactly, falls to less than 0.8 of the start."""
+    """NAIL-β at β = 0, ½, 1 for 40 updates: what it minimises, exactly, falls below 0.8 of the start."""
     student, expert, prompts = adapted(folders[0]), nothing(folders[1]), prompts_of(folders[0], 4)
     config = config_of(*folders, beta=beta, steps=40, lr=2e-2, lora_rank=8)
     begin_at = divergence(student, expert, adapted(folders[0]).trained, prompts, beta)
