@@ -20,7 +20,7 @@ from nail.lm.rows import ENGINE
 from nail.sweep.store import read_csv
 
 
-def train_command(student, expert, out, **given):
+def train_command(student, expert, out, /, **given):
     """The command line of a small run."""
     options = {
         "student": student.path, "expert": expert.path, "prompts": student.path.parent / "train.jsonl",
@@ -29,6 +29,12 @@ def train_command(student, expert, out, **given):
         "eval-tokens": 8, "eval-batch": 4, "checkpoint-every": 1, "out": out, **given,
     }  # fmt: skip
     return ["lm", "train", *(f"--{name}={value}" for name, value in options.items())]
+
+
+def evaluation(student):
+    """Options of an evaluation by other batches than in training, where a last batch is filled up."""
+    options = {"test": student.path.parent / "test.jsonl", "kind": "float32", "new-tokens": 8, "batch": 6}
+    return [f"--{name}={value}" for name, value in options.items()]
 
 
 def left_in(out):
@@ -105,7 +111,8 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(finished, folders, tmp
                 process.send_signal(signal.SIGKILL)
                 break
         time.sleep(0.005)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "trained").exists()
     assert (out / "checkpoint.npz").exists()
     assert main(train_command(*folders, out)) == 0
     assert left_in(out) == left_in(finished)
@@ -128,16 +135,7 @@ def test_all_weights_are_written_as_a_folder_that_is_a_student(folders, tmp_path
     command = train_command(*folders, out, **{"lora-rank": 0, "steps": 2, "method": "loglossbc", "eval-every": 2})
     assert main(command) == 0
     last = read_csv(out / "rows.csv")[-1]
-    given = [
-        "--test",
-        str(folders[0].path.parent / "test.jsonl"),
-        "--kind",
-        "float32",
-        "--new-tokens",
-        "8",
-        "--batch",
-        "4",
-    ]
+    given = evaluation(folders[0])
     assert main(["lm", "evaluate", "--model", str(out / "trained"), *given, "--out", str(tmp_path / "e")]) == 0
     row = read_csv(tmp_path / "e" / "rows.csv")[0]
     np.testing.assert_allclose(float(row["test_loss"]), float(last["test_loss"]), rtol=1e-4)
@@ -146,16 +144,7 @@ def test_all_weights_are_written_as_a_folder_that_is_a_student(folders, tmp_path
 
 
 def test_adapters_are_evaluated_on_their_model(finished, folders, tmp_path):
-    given = [
-        "--test",
-        str(folders[0].path.parent / "test.jsonl"),
-        "--kind",
-        "float32",
-        "--new-tokens",
-        "8",
-        "--batch",
-        "4",
-    ]
+    given = evaluation(folders[0])
     command = ["lm", "evaluate", "--model", str(folders[0].path), *given]
     assert main([*command, "--adapter", str(finished / "trained"), "--out", str(tmp_path / "a")]) == 0
     assert main([*command, "--out", str(tmp_path / "b")]) == 0
@@ -208,8 +197,7 @@ def test_bad_input_is_a_sentence_before_weights_are_loaded(folders, tmp_path, ca
     (small / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
     plain = tmp_path / "plain"
     shutil.copytree(student.path, plain)
-    for name in ("chat_template.jinja",):
-        (plain / name).unlink(missing_ok=True)
+    (plain / "chat_template.jinja").unlink(missing_ok=True)
     tokenizer = json.loads((plain / "tokenizer_config.json").read_text())
     tokenizer.pop("chat_template", None)
     (plain / "tokenizer_config.json").write_text(json.dumps(tokenizer))
