@@ -7,7 +7,7 @@ PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure all-figures map test test-slow lint clean
+.PHONY: figure all-figures map test test-slow test-lm lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
@@ -29,6 +29,21 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+LM_VENV ?= .venv-lm
+LM_READY = $(LM_VENV)/.ready
+
+# language models, in an environment of their own; torch (for the comparison with transformers and PEFT) is left out where
+# it cannot be had, and the tests that need it are skipped
+test-lm: $(LM_READY)
+	$(LM_VENV)/bin/python -m pytest -p no:xdist -W default --disable-warnings tests/lm/lm_*.py
+
+$(LM_READY): pyproject.toml
+	$(PYTHON) -m venv $(LM_VENV)
+	$(LM_VENV)/bin/python -m pip install --quiet --editable ".[test,lm]"
+	-$(LM_VENV)/bin/python -m pip install --quiet torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+	-$(LM_VENV)/bin/python -m pip install --quiet --no-deps peft==0.21.2 accelerate==1.15.0 psutil
+	@touch $@
+
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "nail needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -37,4 +52,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(LM_VENV) build *.egg-info

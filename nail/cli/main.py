@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from nail.checks import MAX_RUNS, BadInput, one_line, require, require_known
+from nail.cli.lm_command import Lm
 from nail.cli.nstar_command import n_star_for
 from nail.cli.parse import Out, load_plugins, named, parse, require_file, with_config
 from nail.cli.programs import set_up_jax
@@ -234,6 +235,7 @@ def commands(arguments: list[str]) -> dict[str, type]:
         "theory": Theory,
         "n-star": n_star_for(arguments),
         "bench": Bench,
+        "lm": Lm,
         "report": Report,
         "log": Log,
     }

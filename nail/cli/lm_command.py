@@ -1,0 +1,106 @@
+"""`nail lm train …` and `nail lm evaluate …`: language models, with the extra `lm`, which is loaded when they run."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nail.checks import LARGE, MAX_COUNT, require, require_known
+from nail.cli.parse import Out
+from nail.cli.programs import set_up_jax
+from nail.lm.config import KINDS, LmConfig, check, run_id
+from nail.lm.extra import require_extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmTrain(LmConfig):
+    """Train a student from a noisy expert; writes DIR/rows.csv and DIR/trained, resumes where a kill left off."""
+
+    out: Out = Path("out")
+
+    def run(self) -> None:
+        require_extra()
+        config = check(LmConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(LmConfig)}))
+        from nail.lm.folders import read_folder, require_same_vocabulary, require_tokenizer_fits
+        from nail.lm.questions import read_questions
+
+        student, expert = read_folder(self.student, "student"), read_folder(self.expert, "expert")
+        require_same_vocabulary(student, expert)
+        require_tokenizer_fits(student, "student")
+        read_questions(self.prompts)
+        if self.test is not None:
+            read_questions(self.test, answered=True)
+        from nail.sweep.store import open_folder
+
+        out = open_folder(self.out)
+        set_up_jax()
+        from nail.lm.train import claim, set_up, train
+
+        run = run_id(config)
+        claim(out, run)
+        last = train(set_up(config, student, expert, run), out)[-1]
+        said = f", accuracy {last['accuracy']:.3f} on {last['test_questions']} questions" if self.test else ""
+        print(
+            f"{config.method} seed {config.seed}: {last['episodes']:,} episodes, "
+            f"{last['expert_queries']:,} expert queries{said}; {out / 'trained'}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmEvaluate:
+    """Answer questions with a model, greedily: accuracy with Wilson's 95 % interval, cross-entropy per answer token."""
+
+    model: Path
+    """folder of the model, as the hub stores it"""
+    test: Path
+    """file of JSON lines with "question" and "answer", which ends with "####" and the truth"""
+    adapter: Path | None = None
+    """folder of adapters of that model, as PEFT stores them"""
+    temperature: float = 0.0
+    """of the completions: 0 greedy (the protocol), T: sampled from the logits ÷ T"""
+    new_tokens: int = 512
+    """most tokens of a completion ≥ 1"""
+    batch: int = 64
+    """prompts at a time ≥ 1"""
+    kind: str = "bfloat16"
+    """numbers of the model: bfloat16 or float32"""
+    seed: int = 0
+    """of samples, 0 ≤ seed < 2^31"""
+    out: Annotated[Path | None, tyro.conf.arg(help="folder to write rows.csv to")] = None
+
+    def run(self) -> None:
+        require_extra()
+        require_known("kind", self.kind, KINDS)
+        require(0 <= self.temperature <= LARGE, "temperature", self.temperature, f"in [0, {LARGE:g}]")
+        for name in ("new_tokens", "batch"):
+            require(1 <= getattr(self, name) <= MAX_COUNT, name, getattr(self, name), f"an integer in 1..{MAX_COUNT}")
+        require(0 <= self.seed < 2**31, "seed", self.seed, "an integer of at least 0 and below 2^31")
+        from nail.lm.folders import read_folder, require_tokenizer_fits
+        from nail.lm.questions import read_questions
+
+        folder = read_folder(self.model, "model")
+        require_tokenizer_fits(folder, "model")
+        questions = read_questions(self.test, answered=True)
+        from nail.sweep.store import open_folder, write_rows
+
+        out = self.out and open_folder(self.out)
+        set_up_jax()
+        from nail.lm.measure import measure
+
+        found, row = measure(self, folder, questions)
+        if out:
+            write_rows(out, [row])
+        print(
+            f"accuracy {found.accuracy:.4f} [{found.low:.4f}, {found.high:.4f}] on {found.questions:,} questions\n"
+            f"cross-entropy {found.cross_entropy:.4f} nats per answer token\n"
+            f"{found.tokens:.1f} tokens a completion, {found.unfinished:,} cut, {found.unanswered:,} without an answer"
+        )
+
+
+Lm = (
+    Annotated[LmTrain, tyro.conf.subcommand("train")]
+    | Annotated[LmEvaluate, tyro.conf.subcommand("evaluate")]
+)  # fmt: skip
+"""`nail lm` …"""

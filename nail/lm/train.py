@@ -1,0 +1,182 @@
+"""A run on language models from begin to end: checkpoints, exact resume, evaluations, rows, the trained model.
+
+A checkpoint is one sealed file with the state and the rows so far, replaced whole: a run that is killed at any moment
+goes on from the last one, and ends bit for bit as if nothing had happened. A folder holds one run.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from nail.checks import BadInput
+from nail.lm.chat import Prompts, load_tokenizer, pad_left, prompt_tokens, room
+from nail.lm.config import LmConfig
+from nail.lm.evaluate import Evaluation, ask, make_evaluate
+from nail.lm.folders import Folder
+from nail.lm.lora import peft_tensors, with_lora, write_adapter
+from nail.lm.model import Model, frozen, load, whole
+from nail.lm.progress import Progress
+from nail.lm.questions import read_questions
+from nail.lm.rows import make_row
+from nail.lm.update import State, begin, evaluated, make_update, settled
+from nail.lm.weights import hub_tensors, write_trained
+from nail.sweep.seal import read_arrays, set_aside, write_arrays
+from nail.sweep.store import Damaged, write_rows, write_text
+
+CHECKPOINT = "checkpoint.npz"
+RUN = "run.json"
+TRAINED = "trained"
+"""folder of the model, or of its adapters, after the last update"""
+
+
+class Setup(NamedTuple):
+    """What a run is computed with."""
+
+    config: LmConfig
+    folder: Folder
+    run: str
+    student: Model
+    expert: Model
+    prompts: tuple[list[int], ...]
+    evaluate: Callable[..., Evaluation] | None
+
+
+def set_up(config: LmConfig, student: Folder, expert: Folder, run: str) -> Setup:
+    """Tokens of the prompts, both models and the evaluation, from files that were checked."""
+    tokenizer = load_tokenizer(student, "student")
+    prompts = tuple(prompt_tokens(tokenizer, q.question) for q in read_questions(config.prompts))
+    asked = ask(tokenizer, read_questions(config.test, answered=True), student.stops) if config.test else None
+    kind = jnp.dtype(config.kind)
+    module = load(student, kind)
+    if config.lora_rank:
+        key = jax.random.fold_in(jax.random.key(config.seed), 0)
+        ours = with_lora(module, student.sizes, config.lora_rank, config.lora_alpha, key)
+    else:
+        ours = whole(module, student.sizes)
+    theirs = frozen(load(expert, kind), expert.sizes)
+    evaluate = asked and make_evaluate(
+        ours, student.stops, tokenizer, asked, new=config.eval_tokens, batch=config.eval_batch
+    )
+    return Setup(config, student, run, ours, theirs, prompts, evaluate)
+
+
+def batch_of(prompts: Sequence[list[int]], length: int, batch: int, seed: int, step: int) -> Prompts:
+    """Prompts of update `step`: the next of a permutation of all, another one for each pass."""
+    n, at = len(prompts), range(step * batch, (step + 1) * batch)
+    orders = {p: np.random.default_rng([seed, p]).permutation(n) for p in range(at[0] // n, at[-1] // n + 1)}
+    chosen = [prompts[orders[i // n][i % n]] for i in at]
+    return pad_left(chosen, length)
+
+
+def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
+    """Compute what is missing of a run in a folder, and leave rows.csv and the trained model there; its rows."""
+    config = setup.config
+    claim(out, setup.run)
+    with alone(out):
+        state, rows = resume(setup, out)
+        length = room(setup.prompts)
+        update = make_update(config, setup.student, setup.expert, setup.folder.stops)
+        fixed, theirs = settled((setup.student.fixed, setup.expert.weights()))
+        with Progress(config.steps, int(state.step), f"{config.method} seed {config.seed}") as bar:
+            for step in range(int(state.step), config.steps):
+                if not rows:
+                    state, rows = measured(setup, state, rows)
+                prompts = batch_of(setup.prompts, length, config.batch, config.seed, step)
+                state = update(state, fixed, theirs, *settled(prompts))
+                done = step + 1
+                if done % config.eval_every == 0 or done == config.steps:
+                    state, rows = measured(setup, state, rows)
+                    save(setup, out, state, rows)
+                elif done % config.checkpoint_every == 0:
+                    save(setup, out, state, rows)
+                bar.show(done, rows)
+        write_rows(out, rows)
+        keep(setup, out / TRAINED, state)
+    return rows
+
+
+def measured(setup: Setup, state: State, rows: list[dict[str, Any]]) -> tuple[State, list[dict[str, Any]]]:
+    """The state and the rows after an evaluation; raises `ArithmeticError` if the loss is no finite number."""
+    loss = float(state.loss_sum) / max(1.0, float(state.loss_count))
+    if not np.isfinite(loss):
+        raise ArithmeticError(f"the loss of {setup.config.method} is not finite before update {int(state.step)}")
+    found = setup.evaluate(setup.student.weights(state.trained)) if setup.evaluate else None
+    queries = (rows[-1]["expert_queries"] if rows else 0) + int(state.queries)
+    row = make_row(setup.config, setup.run, int(state.step), queries, loss if rows else None, found)
+    return evaluated(state), [*rows, row]
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the folder's lock; raises `BadInput` if another process does."""
+    try:
+        with filelock.FileLock(out / "run.lock", blocking=False):
+            yield
+    except filelock.Timeout as error:
+        raise BadInput(f"out must be a folder that no other process works in, and one works in {out}") from error
+
+
+def claim(out: Path, run: str) -> None:
+    """Make the folder this run's; raises `BadInput` if it holds another."""
+    path = out / RUN
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())["run"]
+        except (ValueError, KeyError, TypeError):
+            found = None
+        if found != run:
+            raise BadInput(
+                f"out must be a folder of this run, and {out} holds another (other options, models or files)"
+            )
+    else:
+        write_text(path, json.dumps({"run": run}) + "\n")
+
+
+def save(setup: Setup, out: Path, state: State, rows: list[dict[str, Any]]) -> None:
+    """Write the checkpoint, then the table of its rows."""
+    arrays = named(state) | {"rows": np.frombuffer(json.dumps(rows).encode(), np.uint8)}
+    write_arrays(out / CHECKPOINT, arrays, setup.run)
+    write_rows(out, rows)
+
+
+def resume(setup: Setup, out: Path) -> tuple[State, list[dict[str, Any]]]:
+    """The state and the rows of the folder's checkpoint, or those of the start; a damaged one is set aside."""
+    fresh, path = begin(setup.config, setup.student), out / CHECKPOINT
+    if not path.exists():
+        return fresh, []
+    try:
+        found = read_arrays(path, setup.run)
+        rows = json.loads(found.pop("rows").tobytes())
+        wanted = named(fresh)
+        if {n: (x.shape, x.dtype) for n, x in found.items()} != {n: (x.shape, x.dtype) for n, x in wanted.items()}:
+            raise Damaged(f"{path} holds arrays of other shapes than are wanted")
+    except Damaged as damage:
+        set_aside(path, damage)
+        return fresh, []
+    leaves = settled([found[name] for name in wanted])
+    print(f"nail: goes on after update {int(found['.step'])}", file=sys.stderr)
+    return jax.tree.unflatten(jax.tree.structure(fresh), leaves), rows
+
+
+def named(state: State) -> dict[str, Any]:
+    """The arrays of a state by their places in it."""
+    return {jax.tree_util.keystr(at): leaf for at, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def keep(setup: Setup, path: Path, state: State) -> None:
+    """Write what was trained: adapters for PEFT, or a model's folder."""
+    config, sizes = setup.config, setup.folder.sizes
+    pure = nnx.to_pure_dict(jax.device_get(state.trained))
+    if config.lora_rank:
+        write_adapter(path, peft_tensors(pure, sizes), config.student, config.lora_rank, config.lora_alpha)
+    else:
+        write_trained(path, hub_tensors(pure, sizes), setup.folder)

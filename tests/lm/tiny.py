@@ -1,0 +1,46 @@
+"""What the tests of language models share: prompts of the word problems, models in float32, a run's configuration."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nail.lm.chat import load_tokenizer, pad_left, prompt_tokens, room
+from nail.lm.config import LmConfig
+from nail.lm.lora import with_lora
+from nail.lm.model import frozen, head, hidden_states, load, logits_of, whole
+from nail.lm.problems import problems
+
+
+def prompts_of(folder, n=3):
+    """n prompts of different lengths, padded on the left."""
+    rows = [prompt_tokens(load_tokenizer(folder, "student"), p.question) for p in problems(n, 0, "train")]
+    assert len(set(map(len, rows))) > 1
+    return pad_left(rows, room(rows))
+
+
+def all_weights(folder):
+    return whole(load(folder, jnp.float32), folder.sizes)
+
+
+def nothing(folder):
+    return frozen(load(folder, jnp.float32), folder.sizes)
+
+
+def adapted(folder, rank=8):
+    return with_lora(load(folder, jnp.float32), folder.sizes, rank, 2.0 * rank, jax.random.key(0))
+
+
+def logits(model, tokens, real, weights=None):
+    """Logits of all positions, as numpy."""
+    weights = model.weights() if weights is None else weights
+    found = jax.jit(lambda w: logits_of(hidden_states(model, w, tokens, real), head(model, w)))(weights)
+    return np.asarray(found)
+
+
+def config_of(student, expert, **fields):
+    given = {
+        "student": student.path, "expert": expert.path, "prompts": student.path.parent / "train.jsonl", "steps": 6,
+        "batch": 4, "micro": 2, "new_tokens": 8, "lr": 1e-2, "lora_rank": 4, "lora_alpha": 8.0, "kind": "float32",
+        "chunk": 16, "eval_every": 3, "eval_tokens": 8, "eval_batch": 4, "checkpoint_every": 2,
+    }  # fmt: skip
+    return LmConfig(**{**given, **fields})
