@@ -6,7 +6,7 @@ import pytest
 from nail_experiments.opd_fixes import analyse, draw, prepared, runs
 from refuting import unturned, verdicts
 
-EPISODES = np.linspace(0, 80_000, 9)
+EPISODES = np.linspace(0, 64_000, 9)
 CELL = " ".join(["{}"] * 10)
 
 
@@ -14,7 +14,7 @@ def expected():
     """Rows of the preset `cpu` as docs/post_training.md §1.6 expects them; nothing is computed."""
     rows = []
     for config in runs("cpu"):
-        solves = 10_000 * (1 + config.rollout_number * 9) if config.rollout_number < 0.9 else np.inf
+        solves = 8_000 * (1 + config.rollout_number * 9) if config.rollout_number < 0.9 else np.inf
         echoing = config.recovery == "echo" and config.rollout_number == 1
         for step, episodes in enumerate(EPISODES):
             off = {"lsm": 0.6, "lsm-unrenormalised": 0.7}.get(config.method, 0.0) if step else 0.5
