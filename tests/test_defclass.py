@@ -1,13 +1,13 @@
 """Classification by definitions against a reader in plain Python (tests/readers.py)."""
 
 import dataclasses
-import functools
 from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from defining import HELD, SMALL, prompts, vector, words, world
 from programs import UNOPTIMISED, finished, one
 from readers import (
     DEFCLASS_TOKENS,
@@ -22,32 +22,14 @@ from readers import (
 from scipy import stats
 
 import nail
-from nail.envs.defclass import HELD_OUT, NAME, ORDERS, PRIOR, answer, answered, canonical, make_defclass
-from nail.envs.steering import PERTURBATIONS, perturbed, right_answer
+from nail.envs.defclass import NAME, ORDERS, PRIOR, answer, answered, canonical, make_defclass
+from nail.envs.steering import right_answer
 from nail.noise import at, over, sample
 from nail.theory.plurality import survival_by_position
 from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
 from nail.training.rollout import draw, rollout
-from nail.training.steering import answers, right_answers
 from nail.training.update import aggregate, buffer_shape, collect, objective
-
-SMALL = dict(width=16, heads=2, batch=8, steps=6, eval_every=3, warmup=2, lr=1e-3, n_validation=5)
-HELD = [DEFCLASS_TOKENS[token] for token in HELD_OUT]
-
-
-def words(tokens):
-    return [DEFCLASS_TOKENS[token] for token in np.asarray(tokens).tolist()]
-
-
-def vector(law):
-    return np.array([float(law.get(word, 0)) for word in DEFCLASS_TOKENS])
-
-
-@functools.cache
-def prompts(epsilon, which="train", n=4_000, seed=0):
-    env = make_defclass(epsilon, 0.3, seed, n)
-    return np.asarray(jax.jit(jax.vmap(getattr(env, f"{which}_context")))(jnp.arange(n, dtype=jnp.uint32)))
 
 
 def test_a_chain_by_hand():
@@ -135,12 +117,6 @@ def test_the_expert_is_the_readers_at_every_prefix():
                 np.testing.assert_allclose(at_once[e, h], vector(told), atol=1e-6)
 
 
-def world(noise="canonical", **options):
-    config = TrainConfig(task="defclass", noise=noise, **{**SMALL, **options})
-    setup = make_setup(config)
-    return setup, make_channel(setup, one(numbers_of((config,))))
-
-
 def test_the_teacher_is_the_readers_at_every_prefix():
     """At once and position by position, on chains with mistakes; half of the prompts are canonical."""
     setup, channel = world(epsilon=0.5, eta=0.1, eta_new=0.6)
@@ -220,73 +196,6 @@ def test_rollouts_of_the_teacher_are_right_as_often_as_they_should_be(parallel):
     actions, _, clean = map(np.asarray, roll(prompts(0.0, "train", n), jax.random.key(4)))
     still = int((actions == clean).all(1).sum())
     assert stats.binomtest(still, n, (1 - 0.1 + 0.1 / 22) ** 13).pvalue > 1e-6
-
-
-@pytest.mark.parametrize("kind", PERTURBATIONS)
-@pytest.mark.parametrize("epsilon", [0.0, 1.0])
-def test_a_perturbed_prompt_is_well_formed_and_has_the_readers_chain(kind, epsilon):
-    """The item and the places of the names stay; one criterion alone is in the item, and labels move as documented."""
-    shown = prompts(epsilon)[:600]
-    after = np.asarray(jax.jit(perturbed, static_argnums=2)(shown, jax.random.key(1), kind))
-    chain = np.asarray(jax.jit(jax.vmap(make_defclass(1.0, 0.3, 0, 5).clean_actions))(after))
-    moves, tempted = [], []
-    for old, new, clean in zip(shown, after, chain, strict=True):
-        (meaning, item), (meaning_after, item_after) = defclass_prompt(words(old)), defclass_prompt(words(new))
-        assert words(clean) == defclass_chain(words(new))
-        assert item == item_after
-        assert list(meaning) == list(meaning_after)
-        assert len(set(meaning_after.values())) == 4
-        label, label_after = defclass_chain(words(old))[-1], words(clean)[-1]
-        changed = [name for name in NAMES if meaning[name] != meaning_after[name]]
-        new_held = [name for name in NAMES if meaning_after[name] in HELD]
-        if kind == "swap":
-            a, b = changed
-            assert (meaning[a], meaning[b]) == (meaning_after[b], meaning_after[a])
-            assert label_after == {a: b, b: a}.get(label, label)
-        else:
-            assert len(new_held) == (kind == "introduce")
-        if kind == "introduce":
-            tempted.append(bool(set(item) & set(HELD)))
-            assert new_held == ([label_after] if tempted[-1] else changed)
-            assert tempted[-1] or label_after == label
-        moves.append((label, label_after))
-    if kind == "swap":
-        assert stats.binomtest(sum(a != b for a, b in moves), 600, 1 / 2).pvalue > 1e-6
-    kept = [b for (a, b), there in zip(moves, tempted or [True] * 600, strict=True) if there and kind != "swap"]
-    if kept:
-        assert stats.chisquare([kept.count(name) for name in NAMES]).pvalue > 1e-6
-    if tempted:
-        assert 0.1 < np.mean(tempted) < 0.9
-
-
-def test_answers_of_a_student_that_is_the_clean_expert():
-    """Its greedy chains end with the right class after each perturbation; those of an untrained one not always."""
-    setup, _ = world()
-    env, shown = setup.env, jnp.asarray(prompts(1.0)[:128])
-
-    class Reader:
-        def init(self, key): ...
-
-        def forward(self, params, contexts, observations, known=None): ...
-
-        def start(self, params, contexts, keep=False):
-            return jax.vmap(env.start)(contexts)
-
-        def step(self, params, cache, step, observations):
-            laws = jax.vmap(env.law)(cache)
-            return laws, jax.vmap(env.advance)(cache, laws.argmax(-1))
-
-    @jax.jit
-    def all_of(shown, params):
-        after = {kind: perturbed(shown, jax.random.key(0), kind) for kind in PERTURBATIONS}
-        seen = {kind: (answers(env, Reader(), None, now), right_answers(now), now) for kind, now in after.items()}
-        return seen, answers(env, setup.policy, params, shown), right_answers(shown)
-
-    seen, fresh, right = all_of(shown, setup.policy.init(jax.random.key(0)))
-    for given, told, after in seen.values():
-        np.testing.assert_array_equal(given, told)
-        assert [NAMES[label] for label in told] == [defclass_chain(words(prompt))[-1] for prompt in after]
-    assert (np.asarray(fresh) != np.asarray(right)).any()
 
 
 def test_a_learner_reads_the_law_of_its_own_prompts():
