@@ -245,6 +245,7 @@ def test_a_table_of_chains(tmp_path):
     assert chains_in(rows[rows.start == ""].drop(columns="start")).unique().tolist() == ["loglossbc"]
     pd.testing.assert_frame_equal(run(SECOND[0], tmp_path / "out"), read_rows(tmp_path / "out"))
     assert "start" not in read_rows(tmp_path / "out")
+    assert typed([{"run": "a", "start": "012345678901"}]).start.tolist() == ["012345678901"]
 
 
 def test_what_a_folder_knows_of_its_runs(out):

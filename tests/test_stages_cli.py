@@ -12,8 +12,10 @@ from sweeping import BASE, COMMAND, Killed, dying, prepared_once
 from nail.cli.main import main
 from nail.figures import experiment
 from nail.sweep import engine, folder
+from nail.sweep.bring import bring, chains_from
 from nail.sweep.folder import Folder
-from nail.sweep.store import read_csv
+from nail.sweep.store import open_folder, read_csv
+from nail.training.config import run_id
 
 SMALL = "--task poison-chain --A 3 --H 2 --batch 4 --n-validation 4 --lr 0.1 --warmup 0 --eval-every 2".split()
 FIRST = ["train", *SMALL, "--method=loglossbc", "--steps=4"]
@@ -86,6 +88,9 @@ def test_a_run_goes_on_from_the_folder_of_another(first, tmp_path, capsys):
     shutil.rmtree(before)
     third = [*FIRST, "--lr=0.2", f"--start={one}", f"--out={two}"]
     assert main(third) == 0
+    (chain,) = chains_from(str(one), [BASE], tmp_path)
+    bring(str(one), chain[-1:], open_folder(tmp_path / "brought"))
+    assert all(Folder.read(tmp_path / "brought").keeper(run_id(config)) for config in chain[:-1])
     shutil.rmtree(one)
     kept = (two / "rows.csv").read_bytes()
     assert [row["method"] for row in rows_of(two)] == ["loglossbc"] * 3 + ["dagger"] * 4 + ["loglossbc"] * 3
