@@ -18,7 +18,7 @@ SHORT = [*OPTIONS, "--steps=6"]
 SWEEP = ["sweep", "grid", *SHORT, "--vary=seed=0:4", "--runs-per-lot=2"]
 CONFIGS = grid(dataclasses.replace(BASE, steps=6), seed=range(4))
 FIRST = dataclasses.replace(CONFIGS[0], method="loglossbc")
-BEFORE = {"staged": ["train", *SHORT, "--method=loglossbc"]}
+BEFORE = {"staged": [["train", *SHORT, "--method=loglossbc"]]}
 """what is done in a folder before its command"""
 COMMANDS = {
     "finished": SWEEP,
@@ -86,6 +86,8 @@ CASES = [(kind, how) for kind in ("finished", "unfinished") for how in DAMAGES] 
     for how in ("emptied", "halved", "flipped amid", "another digit", "an empty object", "lost", "a folder")
 ]  # fmt: skip
 """folder and damage; each is tried on one file of every kind"""
+SOME = [("unfinished", "another digit"), ("failed", "an empty object"), ("staged", "halved")]
+"""those that are tried whenever tests are run"""
 
 
 def damage(out, path, how):

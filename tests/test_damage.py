@@ -22,6 +22,7 @@ from damaging import (
     CONFIGS,
     DAMAGES,
     EXPERT,
+    SOME,
     SWEEP,
     USER,
     damage,
@@ -29,7 +30,7 @@ from damaging import (
     kinds_in,
     table,
     toy,
-)
+)  # fmt: skip
 from sweeping import QUICK, Killed, dying, parts, prepared_once, rows_in
 
 from nail.checks import BadInput
@@ -63,9 +64,8 @@ def made(tmp_path_factory, cache):
             assert len(parts(out)) == 5
             assert list(out.glob("runs/*/state/*.npz"))
         elif kind not in known:
-            if kind in BEFORE:
-                main([*BEFORE[kind], "--out", str(out)])
-            main([*(EXPERT if kind == "expert" else COMMANDS[kind]), "--out", str(out)])
+            for command in (*BEFORE.get(kind, []), EXPERT if kind == "expert" else COMMANDS[kind]):
+                main([*command, "--out", str(out)])
         if kind not in known:
             sound = shutil.copytree(out, root / "sound")
             known[kind] = ends_of(sound, COMMANDS[kind], out, root) if kind in COMMANDS else []
@@ -90,9 +90,7 @@ def try_damage(made, tmp_path, capsys, kind, how):
         shutil.rmtree(out)
 
 
-@pytest.mark.parametrize(
-    ("kind", "how"), [("unfinished", "another digit"), ("failed", "an empty object"), ("staged", "halved")]
-)
+@pytest.mark.parametrize(("kind", "how"), SOME)
 def test_some_damage(made, tmp_path, capsys, kind, how):
     try_damage(made, tmp_path, capsys, kind, how)
 

@@ -87,7 +87,7 @@ def test_three_processes_at_every_command(tmp_path):
         ["sweep", "merge", one, two, "--out", together["merge"]],
         [*SWEEP, "--out", broken],
         ["sweep", "status", broken],
-        [*BEFORE["staged"], "--out", together["first"]],
+        [*BEFORE["staged"][0], "--out", together["first"]],
         [*staged, "--start", together["first"], "--out", together["staged"]],
     ]
     ended = race(tmp_path / "race", commands)
@@ -98,7 +98,7 @@ def test_three_processes_at_every_command(tmp_path):
         assert main([*COMMANDS[kind], "--out", str(tmp_path / kind)]) == 0
         assert table(read_csv(together[out] / name)) == table(read_csv(tmp_path / kind / name))
     own = [str(tmp_path / name) for name in ("own first", "own staged")]
-    assert main([*BEFORE["staged"], "--out", own[0]]) == 0
+    assert main([*BEFORE["staged"][0], "--out", own[0]]) == 0
     assert main([*staged, "--start", own[0], "--out", own[1]]) == 0
     assert table(read_csv(together["staged"] / "rows.csv")) == table(read_csv(tmp_path / "own staged" / "rows.csv"))
     assert main([*EXPERT, "--out", str(tmp_path / "own")]) == 0

@@ -1,28 +1,26 @@
-"""Stages: runs that begin with the final parameters of others; what they compute, and what faults leave of them."""
+"""Stages: runs that begin with the final parameters of others; what they compute, and what is refused."""
 
 import dataclasses
 import functools
 import json
-import shutil
-import signal
-import sys
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 from programs import equal, one
-from sweeping import BASE, QUICK, SOURCE, Killed, dying, lots_of, parts, prepared_once, start, table, times
+from staging import CHAINS, FIRST, RUNS, SECOND, SHORT, THIRD, finished, lot_of
+from sweeping import QUICK, Killed, dying, parts, prepared_once, table, times
 
 from nail.checks import BadInput
-from nail.sweep import engine, program
+from nail.sweep import program
 from nail.sweep.engine import sweep
 from nail.sweep.folder import Folder
 from nail.sweep.grid import grid, shard
 from nail.sweep.lot import Lot
 from nail.sweep.merge import merge
 from nail.sweep.plan import asked, load_params
-from nail.sweep.run import RunsFailed, rows_of, run
+from nail.sweep.run import run
 from nail.sweep.stages import flat, stages
 from nail.sweep.starts import known_runs, refuse_other_network
 from nail.sweep.status import status
@@ -34,29 +32,8 @@ from nail.training.problem import make_setup, numbers_of
 from nail.training.train import make_train
 from nail.training.update import update
 
-SHORT = dataclasses.replace(BASE, steps=4)
-FIRST = grid(dataclasses.replace(SHORT, method="loglossbc"), seed=range(3))
-SECOND = grid(dataclasses.replace(SHORT, steps=6), seed=range(3))
-THIRD = grid(dataclasses.replace(SHORT, method="loglossbc", lr=0.2), seed=range(3))
-CHAINS = tuple(zip(FIRST, SECOND, THIRD, strict=True))
-"""three stages, of which the first and the last share a program"""
-RUNS = flat(CHAINS)
 DECODER = TrainConfig(
     p=2, m=2, width=8, heads=2, batch=4, steps=3, warmup=0, lr=1e-2, eval_every=2, n_validation=2, init_std=0.3
-)
-WORKER = (
-    SOURCE
-    + """
-import json, os
-from pathlib import Path
-from sweeping import QUICK, dying
-from test_stages import CHAINS
-from nail.sweep.engine import sweep
-from nail.sweep.store import open_folder
-with dying({die_at}, lambda: os.kill(os.getpid(), 9)):
-    outcome = sweep(CHAINS, open_folder(Path(sys.argv[1])), QUICK)
-print(json.dumps(outcome.lots))
-"""
 )
 
 
@@ -71,12 +48,6 @@ def out(tmp_path):
     return open_folder(tmp_path / "out")
 
 
-def finished(out, configs=CHAINS, **options):
-    outcome = sweep(configs, out, dataclasses.replace(QUICK, **options))
-    assert not outcome.failures
-    return outcome.rows
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, cache):
     """A folder of chains that nothing happened to."""
@@ -88,10 +59,6 @@ def whole(tmp_path_factory, cache):
 @pytest.fixture(scope="module")
 def unbroken(whole):
     return table(finished(whole))
-
-
-def lot_of(out, config):
-    return Folder.read(out).owner[run_id(config)].lot
 
 
 def test_fresh_runs_keep_their_ids_and_programs():
@@ -200,142 +167,6 @@ def test_chains_share_their_first_stages(out, unbroken):
     assert not lot_of(out, stages(*CHAINS[0])[2]).has(params=True)
 
 
-@pytest.mark.slow
-def test_killed_before_each_file(tmp_path):
-    """Plans, parameters, row parts, checkpoints of each stage: the same call goes on, and ends with the same table."""
-    at, chains = 0, CHAINS[:1]
-    expected = table(finished(open_folder(tmp_path / "expected"), chains))
-    while True:
-        at += 1
-        out = open_folder(tmp_path / str(at))
-        try:
-            with dying(at) as calls:
-                finished(out, chains)
-        except Killed:
-            assert len(calls) == at
-            before = times(path for path in parts(out) if path.parents[1].name not in unfinished(out))
-            assert table(finished(out, chains)) == expected
-            assert before.items() <= times(parts(out)).items()
-            assert not list(out.glob("runs/*/state/*"))
-        else:
-            break
-    # three stages of a plan, rows, checkpoints after all but the last of them, two with parameters; and what was asked
-    assert at - 1 == 1 + 3 + (3 + 4 + 3) + (2 + 3 + 2) + 2
-
-
-def unfinished(out):
-    return {seen.lot.folder.name for seen in Folder.read(out).lots if seen.parts < seen.lot.n_segments}
-
-
-def test_killed_again_and_again(out, unbroken):
-    """What is done is not repeated."""
-    kept = {}
-    for at in (3, 9, 4, 14, 8, 11, 6):
-        with dying(at), pytest.raises(Killed):
-            finished(out)
-        assert kept.items() <= times(parts(out)).items()
-        kept = times(path for path in parts(out) if path.parents[1].name not in unfinished(out))
-    assert kept
-    assert table(finished(out)) == unbroken
-    assert kept.items() <= times(parts(out)).items()
-
-
-def test_two_processes_one_of_them_killed(tmp_path, unbroken):
-    """kill -9 between two stages; then two processes at once finish: no lot twice, and the table of one process."""
-    worker = [sys.executable, "-c"]
-    killed = start([*worker, WORKER.format(die_at=24), str(tmp_path)])
-    killed.communicate(timeout=120)
-    assert killed.returncode == -signal.SIGKILL
-    done = {seen.lot.folder.name for seen in Folder.read(tmp_path).lots} - unfinished(tmp_path)
-    assert done
-    other = start([*worker, WORKER.format(die_at=0), str(tmp_path)])
-    worked = [*sweep(CHAINS, open_folder(tmp_path), QUICK).lots, *lots_of(other)]
-    assert len(worked) == len(set(worked))
-    assert not done & set(worked)
-    assert table(finished(tmp_path)) == unbroken
-
-
-@pytest.mark.parametrize("how", ["emptied", "cut", "flipped", "lost", "a folder"])
-def test_damaged_parameters_are_computed_again(whole, tmp_path, how, capsys):
-    """Of a first stage, when another stage wants them: it is told, and the rows are those without damage."""
-    fresh = [(first, third) for first, _, third in CHAINS]
-    expected = table(finished(shutil.copytree(whole, tmp_path / "sound"), fresh))
-    out = shutil.copytree(whole, tmp_path / "out")
-    path = lot_of(out, FIRST[0]).folder / "params.npz"
-    content = path.read_bytes()
-    if how in ("lost", "a folder"):
-        path.unlink()
-    if how == "a folder":
-        path.mkdir()
-    if how in ("emptied", "cut", "flipped"):
-        middle = len(content) // 2
-        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-        path.write_bytes({"emptied": b"", "cut": content[:-9], "flipped": flipped}[how])
-    assert (status(out).done, status(out).missing) == (9, 0)
-    capsys.readouterr()
-    assert table(finished(out, fresh)) == expected
-    assert ("params.npz.damaged and computed again" in capsys.readouterr().err) == (how != "lost")
-    assert path.read_bytes() == content
-
-
-def test_damage_between_two_stages_is_a_sentence(out, monkeypatch):
-    """It comes after the folder was looked at: nothing is computed from it, and the same call mends it."""
-    real = engine.Starts.params
-
-    def params(self, lot):
-        for keeper in self.keepers.values():
-            path = keeper.folder / "params.npz"
-            path.write_bytes(path.read_bytes()[:-1])
-        return real(self, lot)
-
-    monkeypatch.setattr(engine.Starts, "params", params)
-    with pytest.raises(BadInput, match=r"params\.npz is not as it was written"):
-        finished(out)
-    monkeypatch.undo()
-    assert len(finished(out)) == 3 * (3 + 4 + 3)
-
-
-def test_a_lot_brings_the_starts_of_all_its_runs(out):
-    """Two stages of one lot, whose starts have a lot each, were planned and then killed; one of them is asked for."""
-    chains = [(FIRST[0], SECOND[0]), (SECOND[1], SECOND[1])]
-    with dying(1 + 3 + 1), pytest.raises(Killed):  # asked, three lots
-        finished(out, chains)
-    assert sorted(len(seen.lot.ids) for seen in Folder.read(out).lots) == [1, 1, 2]
-    alone = stages(*chains[0])[1]
-    assert len(finished(out, [alone])) == 4
-    assert status(out).done == 4
-
-
-def test_a_start_that_was_not_kept_is_computed_again(out, unbroken, capsys):
-    """It is told, and its rows stay; a start in the folder need not be asked for again."""
-    finished(out, FIRST)
-    assert not lot_of(out, FIRST[0]).has(params=True)
-    rows = [path.read_bytes() for path in parts(out)]
-    links = [stages(*chain[:2])[1] for chain in CHAINS]
-    assert len(finished(out, links)) == 3 * 4
-    assert "3 runs that others start from are done without final parameters" in capsys.readouterr().err
-    assert rows == [path.read_bytes() for path in parts(out) if path.read_bytes() in rows]
-    assert table(finished(out)) == unbroken
-
-
-def test_a_stage_fails_with_its_start(out, unbroken, capsys):
-    """And what starts from it; the other chains are done. Both are tried again together."""
-    wild = dataclasses.replace(FIRST[0], lr=1e38, seed=9)
-    chains = [*CHAINS, (wild, SECOND[0], THIRD[0])]
-    with pytest.raises(RunsFailed, match=r"3 of 12 runs failed; the first is loglossbc, seed 9, .* not finite"):
-        rows_of(chains, out, checkpoint_seconds=0.0, runs_per_lot=2)
-    said = capsys.readouterr().err
-    assert f"start {run_id(wild)} failed: the run {run_id(wild)}, which it starts from, failed" in said
-    assert (status(out).done, status(out).failed, status(out).waiting) == (9, 3, 0)
-    assert table(finished(out)) == unbroken
-    worked = sweep(chains, out, dataclasses.replace(QUICK, retry_failed=True))
-    assert len(worked.failures) == len(worked.lots) == 3
-    assert sweep(chains, out, QUICK).lots == []
-    alone = stages(wild, SECOND[1])[1]
-    (failure,) = sweep([alone], out, QUICK).failures
-    assert failure.error.endswith("which it starts from, failed")
-
-
 def test_status_counts_runs_that_wait(out):
     """Of the missing: those whose start is not done."""
     with dying(1 + 6 + 3), pytest.raises(Killed):  # asked, six lots, amid the rows of the first
@@ -414,6 +245,7 @@ def test_a_table_of_chains(tmp_path):
     assert chains_in(rows[rows.start == ""].drop(columns="start")).unique().tolist() == ["loglossbc"]
     pd.testing.assert_frame_equal(run(SECOND[0], tmp_path / "out"), read_rows(tmp_path / "out"))
     assert "start" not in read_rows(tmp_path / "out")
+    assert typed([{"run": "a", "start": "012345678901"}]).start.tolist() == ["012345678901"]
 
 
 def test_what_a_folder_knows_of_its_runs(out):
