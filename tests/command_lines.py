@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nail.cli import main as entry
 from nail.cli.bench import plans, steps, sweeps
+from nail.cli.lm_command import LmEvaluate, LmTrain
 from nail.cli.nstar_command import n_star_for
 from nail.cli.parse import with_config
 from nail.cli.sweep_command import SUBCOMMANDS, Grid
@@ -56,12 +57,15 @@ class Absurd(BaseException):
 
 def _kinds():
     """All commands, with the options of each task."""
-    found = {(name,): kind for name, kind in entry.commands([]).items() if name not in ("sweep", "theory", "n-star")}
+    found = {
+        (name,): kind for name, kind in entry.commands([]).items() if name not in ("sweep", "theory", "n-star", "lm")
+    }
     for task in TASKS:
         for name in ("train", "expert"):
             found[name, "--task", task] = entry.commands([name, "--task", task])[name]
         found["sweep", "grid", "--task", task] = with_config(Grid, config_class(task))
     found |= {("sweep", name): kind for name, kind in SUBCOMMANDS.items() if name != "grid"}
+    found |= {("lm", "train"): LmTrain, ("lm", "evaluate"): LmEvaluate}
     found |= {("theory", row.name): question(row) for row in QUANTITIES}
     for name, row in TASKS.items():
         if row.instance:

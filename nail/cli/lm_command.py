@@ -99,8 +99,14 @@ class LmEvaluate:
         )
 
 
-Lm = (
-    Annotated[LmTrain, tyro.conf.subcommand("train")]
-    | Annotated[LmEvaluate, tyro.conf.subcommand("evaluate")]
-)  # fmt: skip
-"""`nail lm` …"""
+@dataclass(frozen=True)
+class Lm:
+    """Language models through an engine (the extra `lm`): train a student from a noisy expert, evaluate a model."""
+
+    what: (
+        Annotated[LmTrain, tyro.conf.subcommand("train", prefix_name=False)]
+        | Annotated[LmEvaluate, tyro.conf.subcommand("evaluate", prefix_name=False)]
+    )
+
+    def run(self) -> None:
+        self.what.run()
