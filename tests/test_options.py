@@ -200,3 +200,9 @@ def test_a_bad_command_line_is_one_sentence_and_exit_code_2(line, capsys, tmp_pa
     assert printed.err.startswith(f"nail: {sentence}")
     assert printed.err.count("\n") == 1
     assert not printed.out
+
+
+@pytest.mark.parametrize("task", [name for name, row in TASKS.items() if hasattr(row.options, "n_actions")])
+def test_the_number_of_actions_is_the_environments(task):
+    options = TASKS[task].options()
+    assert TASKS[task].environment(options, 0, 8).n_actions == options.n_actions

@@ -7,7 +7,7 @@ environment is made: the command line is built from these rows.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from nail.checks import MAX_ENTRIES, MAX_TREE, require, require_known
 from nail.registry import Options, Table
@@ -69,6 +69,8 @@ class ModAddOptions(Options):
 class S5Options(Options):
     """Options of the composition of permutations."""
 
+    n_actions: ClassVar[int] = 8
+    """A."""
     m: int = 21
     """permutations to compose, 1 ≤ m ≤ 1024; prompt and chain have 7m tokens each"""
     recovery: str = "follow"
@@ -86,6 +88,8 @@ class S5Options(Options):
 class DefClassOptions(Options):
     """Options of classification by definitions in the prompt."""
 
+    n_actions: ClassVar[int] = 26
+    """A."""
     epsilon: float = 0.02
     """share ε of prompts whose definitions are a random assignment and not the usual ones, 0 ≤ ε ≤ 1"""
     eta_new: float = 0.3
