@@ -21,6 +21,7 @@ from nail.cli.sweep_command import SUBCOMMANDS, Grid
 from nail.cli.theory_command import QUANTITIES, question
 from nail.counting import nstar
 from nail.counting.learners import level_methods
+from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.figures import experiment
 from nail.methods import trained_methods
@@ -41,7 +42,7 @@ PATHS = ["out", "a/b/c", "", ".", "..", "file", "file/x", "made", "full", "figur
          "x" * 300, "a/" * 3000, "é", "-x", "\udcff", "figures/report.html", "nowhere", "nul\0"]  # fmt: skip
 NAMES = [
     *TASKS, *(row.name for row in trained_methods()), *level_methods(), *experiment.names(), "all", "cpu", "smoke",
-    "paper", "uniform", "temperature", "oracle", "full", "mc", "parallel", "float32", "bfloat16", "on", "off", "lowest",
+    "paper", *NOISES, "oracle", "full", "mc", "parallel", "float32", "bfloat16", "on", "off", "lowest",
     "dominated", "tensorboard", "wandb", "queries", "episodes", "local", "follow", "poison-chain", "sweep", "tabular",
 ]  # fmt: skip
 POSITIONAL, SUPPRESSED = (typing.get_args(kind[int])[1] for kind in (tyro.conf.Positional, tyro.conf.Suppress))
@@ -148,15 +149,23 @@ def reached(*_, **__):
     raise Reached
 
 
+def lengths_of(config):
+    """Tokens of a chain (a prompt has as many), and of the vocabulary, by hand."""
+    return {
+        "modadd": lambda: (config.m, config.p + 1), "s5": lambda: (7 * config.m, 8), "defclass": lambda: (13, 26)
+    }[config.task]()  # fmt: skip
+
+
 def _training(there, out, configs, *_):
     """In the place of compiling: the largest arrays of a run, by hand, are to fit into this machine's memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for config in configs:
-        if config.task == "modadd":
-            positions, width = 2 * config.m, config.width
-            parameters = 12 * config.layers * width**2 + width * (positions + config.p + 1)
-            scores = config.batch * config.heads * config.m * positions
-            needed = 12 * parameters + 4 * max(scores, config.batch * config.m * (config.p + 1 + 4 * width))
+        if hasattr(config, "width"):
+            chain, actions = lengths_of(config)
+            positions, width = 2 * chain, config.width
+            parameters = 12 * config.layers * width**2 + width * (positions + actions)
+            scores = config.batch * config.heads * chain * positions
+            needed = 12 * parameters + 4 * max(scores, config.batch * chain * (actions + 4 * width))
         else:
             needed = 4 * config.H * config.A * (3 + config.batch)
         if config.method == "dagger":
