@@ -72,5 +72,5 @@ def test_a_diagnosis_is_in_the_rows_and_changes_nothing_else(tmp_path):
     nail.run([plain, watched], tmp_path)
     rows = nail.read_rows(tmp_path)
     for name in Diagnosis._fields:
-        assert [len(cell.split()) for cell in rows[rows.diagnose][name]] == [4, 4, 4]
-        assert (rows[~rows.diagnose][name] == "").all()
+        assert [len(cell.split()) for cell in rows[rows.diagnose == "True"][name]] == [4, 4, 4]
+        assert (rows[rows.diagnose == ""][name] == "").all()

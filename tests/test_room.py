@@ -63,8 +63,8 @@ def test_a_limit_of_the_process_or_the_container_counts(tmp_path, monkeypatch):
 def test_status_writes_nothing(tmp_path, monkeypatch):
     """A sweep that is not done, in a folder where no lock can be taken; a lock that a process holds is seen."""
     out = open_folder(tmp_path / "out")
-    ask(out, {run: vars(config) for run, config in zip(IDS, CONFIGS, strict=True)})
-    lot = Lot.new(out, {IDS[0]: vars(BASE)}, source_hash()).write()
+    ask(out, {run: config.stored for run, config in zip(IDS, CONFIGS, strict=True)})
+    lot = Lot.new(out, {IDS[0]: BASE.stored}, source_hash()).write()
     before = sorted(out.rglob("*"))
     assert (status(out).missing, status(out).running) == (len(IDS), 0)
     assert sorted(out.rglob("*")) == before

@@ -294,7 +294,7 @@ def test_status_of_a_sweep_at_work(out):
     (lot,) = lots_in(out)
     for k in range(8, SEGMENTS):
         lot.part(k).unlink()
-    ask(out, dict(zip(IDS, map(vars, CONFIGS), strict=True)))
+    ask(out, {run: config.stored for run, config in zip(IDS, CONFIGS, strict=True)})
     assert (status(out).done, status(out).running, status(out).missing) == (0, 0, 4)
     with lot.lock:
         found = status(out)
@@ -317,7 +317,7 @@ def test_status_does_not_wait_for_a_pipe_in_the_place_of_a_lock(out):
 
 
 def test_a_folder_of_another_configuration_is_refused(out):
-    ask(out, dict(zip(IDS, map(vars, CONFIGS), strict=True)))
+    ask(out, {run: config.stored for run, config in zip(IDS, CONFIGS, strict=True)})
     refuse_other_configurations(out, (dataclasses.replace(BASE, seed=17),))
     with pytest.raises(BadInput, match=r"eta is 0\.3 there and 0\.1 here"):
         refuse_other_configurations(out, (dataclasses.replace(BASE, eta=0.1),))
