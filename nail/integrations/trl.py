@@ -2,8 +2,8 @@
 
 On one greedy rollout of the student, at each prefix, (1−β)·(−log p(y)) + β·R(a), with y ~ t = softmax(z_E/T),
 R(a) = −exp(log p(a) − log q(a))·sg(log t(a) − log q(a)), a ~ q = sg(p): the losses of `nail.training.losses` in torch.
-The sum over all generated tokens of an update, stop tokens included, is divided by their number. Generation, accumulation,
-several devices, PEFT and vLLM are TRL's. `DistillationTrainer._compute_loss` is private to TRL: the version is exact.
+The sum over all generated tokens of an update, stop tokens included, is divided by their number (docs/theory.md §2).
+Generation, accumulation, several devices, PEFT, vLLM are TRL's. Its `_compute_loss` is private: the version is exact.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ except ImportError as missing:
 
 @dataclass
 class NailConfig(DistillationConfig):
-    """TRL's `DistillationConfig`, in which β mixes forward and reverse KL and rollouts are greedy unless said otherwise.
+    """TRL's `DistillationConfig`, in which β mixes forward and reverse KL, and rollouts are greedy by default.
 
     Raises `BadInput` for a value out of range. `temperature` counts only where rollouts are sampled
     (`generation_kwargs={"do_sample": True}`); in the loss the student's law is p at temperature 1.
@@ -49,7 +49,7 @@ class NailConfig(DistillationConfig):
 
 
 class NailTrainer(DistillationTrainer):
-    """NAIL, or NAIL-F at β = 0 and NAIL-R at β = 1: `NailTrainer(student, teacher_model=expert, args=NailConfig(…), …)`.
+    """NAIL, or NAIL-F at β = 0 and NAIL-R at β = 1: `NailTrainer(student, expert, NailConfig(…), …)`.
 
     All else is as in TRL's `DistillationTrainer`; `args` may not be left out.
     """
@@ -111,7 +111,7 @@ def picked(logp, uniforms):
 
 @dataclass(frozen=True)
 class Head:
-    """Hidden states (positions, width) → logits in float32, as TRL computes them for the families of models it knows."""
+    """Hidden states (positions, width) → logits in float32, as TRL computes them for the families that it knows."""
 
     weight: Any
     bias: Any

@@ -1,4 +1,4 @@
-"""NAIL as a trainer of TRL's, on tiny random models: `make test-trl` names this file; `make test` collects test_*.py only."""
+"""NAIL as a trainer of TRL's, on tiny random models: `make test-trl` names this file, `make test` does not."""
 
 import subprocess
 import sys
@@ -63,7 +63,7 @@ def batch_of(made):
 
 
 def laws(made, batch, temperature):
-    """(logits of the student, logits ÷ T of the expert) at all counted tokens, all at once, by the models' own heads."""
+    """(logits of the student, logits ÷ T of the expert) at all counted tokens at once, by the models' own heads."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     real = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     new, kept = batch["completion_ids"].shape[1], batch["completion_mask"].bool()
