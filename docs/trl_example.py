@@ -1,6 +1,6 @@
-"""NAIL with TRL: python docs/trl_example.py STUDENT EXPERT QUESTIONS.jsonl OUT (folders of models, JSON lines with "question").
+"""NAIL with TRL: python docs/trl_example.py STUDENT EXPERT QUESTIONS.jsonl OUT.
 
-Settings are those of docs/language_models.md §2, with T = 4.
+STUDENT and EXPERT are folders of models; settings are those of docs/language_models.md §2, with T = 4.
 """
 
 import sys
