@@ -207,6 +207,7 @@ def test_tokens_are_picked_with_their_probabilities():
     found = picked(law.log().repeat_interleave(n, 0), u).reshape(4, n)
     share = torch.stack([(found == a).double().mean(1) for a in range(3)], 1)
     assert ((share - law).abs() <= 5 * (law * (1 - law) / n).sqrt()).all()
+    assert picked(law.log(), torch.zeros(4, dtype=torch.float64)).tolist() == [0, 1, 0, 0]
     assert picked(law.log(), torch.full((4,), 1 - 2**-53, dtype=torch.float64)).tolist() == [2, 1, 2, 1]
 
 
