@@ -7,7 +7,7 @@ PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure all-figures map test test-slow test-lm lint clean
+.PHONY: figure all-figures map test test-slow test-lm test-trl lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
@@ -44,6 +44,20 @@ $(LM_READY): pyproject.toml
 	-$(LM_VENV)/bin/python -m pip install --quiet --no-deps peft==0.21.2 accelerate==1.15.0 psutil
 	@touch $@
 
+TRL_VENV ?= .venv-trl
+TRL_READY = $(TRL_VENV)/.ready
+
+# the trainer in PyTorch, in an environment of its own, with torch's wheel for CPUs where it can be had; nothing is
+# downloaded by the tests, and TRL reports nothing home
+test-trl: $(TRL_READY)
+	HF_HUB_OFFLINE=1 $(TRL_VENV)/bin/python -m pytest -p no:xdist -W default --disable-warnings tests/trl/trl_*.py
+
+$(TRL_READY): pyproject.toml
+	$(PYTHON) -m venv $(TRL_VENV)
+	-$(TRL_VENV)/bin/python -m pip install --quiet torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+	$(TRL_VENV)/bin/python -m pip install --quiet --editable ".[test,trl]"
+	@touch $@
+
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "nail needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -52,4 +66,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LM_VENV) build *.egg-info
+	rm -rf $(VENV) $(LM_VENV) $(TRL_VENV) build *.egg-info

@@ -1,0 +1,1 @@
+"""Trainers of other frameworks, on the losses of this package."""
