@@ -1,7 +1,7 @@
 """NAIL with TRL: python docs/trl_example.py STUDENT EXPERT QUESTIONS.jsonl OUT.
 
-STUDENT and EXPERT are folders of models. Settings follow docs/language_models.md §2, with T = 4; what is not said here is
-as TRL has it (the cosine ends at 0, the weights are bfloat16 and need a device that has it).
+STUDENT and EXPERT are folders of models. Settings follow docs/language_models.md §2, with T = 4; what is not said
+here is as TRL has it (the cosine ends at 0, the weights are bfloat16 and need a device that has it).
 """
 
 import sys

@@ -51,6 +51,12 @@ class Method(NamedTuple):
     there; as they are, with a sampled term for the rest; as they are (docs/post_training.md §1)"""
     top_k_teacher: int | None = None
     """K of a method with such a support, where the configuration does not say; None: the support is all tokens"""
+    reward: Literal["unread", "standardised", "centred", "filter", "pairs"] = "unread"
+    """what the task's verifiable reward r of an episode does (docs/post_training.md §4): nothing, and the expert is
+    asked at every prefix; or nothing else is read than r: the log loss on what was played is weighted by r less its
+    group's mean, over the group's standard deviation or not; by r itself; or pairs of a group are compared (DPO)"""
+    group: int | None = None
+    """episodes of one prompt where the reward is read and the configuration does not say; None: it is unread"""
     aggregate: bool = False
     """whether updates of a network draw on all episodes so far instead of the newest batch (counts keep all anyway)"""
     rule: Rule | None = None
@@ -69,6 +75,19 @@ class Method(NamedTuple):
         """Whether a network can be trained by this row."""
         return self.decides == "fit"
 
+    @property
+    def signal(self) -> Literal["labels", "laws", "reward"]:
+        """What an update reads: the noisy expert's sampled tokens, also its probabilities, or the task's reward."""
+        if self.reward != "unread":
+            return "reward"
+        labels = self.divergence == "kl" and self.beta == 0 and self.support == "all"
+        return "labels" if labels else "laws"
+
+    @property
+    def asks(self) -> bool:
+        """Whether the noisy expert is asked for anything: as a signal, or to play."""
+        return self.signal != "reward" or self.driver != "student"
+
 
 def check_method(row: Any) -> Method:
     """`row` unchanged, or `BadInput` naming the first field that is not what `Method` says of it."""
@@ -81,6 +100,7 @@ def check_method(row: Any) -> Method:
     require(row.beta is None or 0 <= row.beta <= 1, f"beta of the method {row.name}", row.beta, "None or in [0, 1]")
     require(row.temperature >= 0, f"temperature of the method {row.name}", row.temperature, "at least 0")
     _check_support(row)
+    _check_reward(row)
     return row
 
 
@@ -93,6 +113,23 @@ def _check_support(row: Method) -> None:
     require(isinstance(row.top_k_teacher, int) and row.top_k_teacher >= 1, k, row.top_k_teacher, "an integer from 1 on")
     require(row.divergence == "kl", f"divergence of the method {row.name}", row.divergence, "kl on a local support")
     require(row.beta == 1, f"beta of the method {row.name}", row.beta, "1 on a local support: it is a reverse KL's")
+
+
+def _check_reward(row: Method) -> None:
+    """A reward has groups, and no other part of an objective beside it."""
+    group, unread = f"group of the method {row.name}", row.reward == "unread"
+    if unread:
+        require(row.group is None, group, row.group, "None where the reward is unread")
+        return
+    require(isinstance(row.group, int) and row.group >= 2, group, row.group, "an integer of at least 2")
+    for name in ("divergence", "beta", "support", "aggregate", "decides"):
+        plain, value = Method._field_defaults[name], getattr(row, name)
+        require(value == plain, f"{name} of the method {row.name}", value, f"{plain} where the reward is read")
+    alone = row.driver == "student" or (row.driver == "expert" and row.reward in ("filter", "pairs"))
+    require(alone, f"driver of the method {row.name}", row.driver,
+            "student where the reward is read (or expert, with filter or pairs)")  # fmt: skip
+    random = row.driver == "expert" or row.temperature > 0 or row.rule is not None
+    require(random, f"temperature of the method {row.name}", row.temperature, "above 0: a group's rollouts must differ")
 
 
 def expert_share(decay: Any, episodes: Any, per_round: Any) -> Any:
@@ -162,6 +199,26 @@ _ROWS: tuple[Method, ...] = (
     Method(
         "jsd-beta", "JSD-β", "student", divergence="jsd", beta=None,
         summary="greedy rollouts, generalised Jensen–Shannon divergence",
+    ),
+    Method(
+        "grpo", "GRPO", "student", temperature=1.0, reward="standardised", group=8,
+        summary="sampled rollouts, policy gradient of the reward, standardised within a prompt's group",
+    ),
+    Method(
+        "dr-grpo", "Dr. GRPO", "student", temperature=1.0, reward="centred", group=8,
+        summary="sampled rollouts, policy gradient of the reward less its mean within a prompt's group",
+    ),
+    Method(
+        "rft", "RFT, offline", "expert", reward="filter", group=8,
+        summary="log loss on those of the noisy expert's own chains that the reward accepts",
+    ),
+    Method(
+        "rft-online", "RFT, online", "student", temperature=1.0, reward="filter", group=8,
+        summary="log loss on those of the student's sampled chains that the reward accepts",
+    ),
+    Method(
+        "dpo", "DPO", "student", temperature=1.0, reward="pairs", group=8,
+        summary="sampled rollouts, preference of a prompt's right chains over its wrong ones",
     ),
     Method(
         "opd-channel", "OPD-F, channel-aware", "student", temperature=1.0, decides="channel",

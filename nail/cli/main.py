@@ -252,8 +252,7 @@ ENVIRONMENT = ("jax._src.config", "matplotlib", "tqdm.utils")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted, 141 nobody reads what is printed."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            # it was closed: nobody reads it
+        if getattr(sys, name) is None:  # it was closed
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     if hasattr(sys.stdout, "reconfigure"):
         # what a terminal cannot show is a question mark

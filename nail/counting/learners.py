@@ -124,10 +124,11 @@ def learner_of(method: Method) -> Learner:
 
     Losses are at their optimum given all data so far: frequencies of labels for the forward KL, or the clean law behind
     them where the channel is known, queried probabilities for the reverse one. Raises `BadInput` for what counts cannot
-    stand for: a Jensen–Shannon divergence, a β other than 0, 1 or None, a support that is not all tokens, a rollout
-    rule, a mixture with a sampled student, a reverse KL on the expert's own episodes.
+    stand for: a reward, a Jensen–Shannon divergence, a β other than 0, 1 or None, a support that is not all tokens, a
+    rollout rule, a mixture with a sampled student, a reverse KL on the expert's own episodes.
     """
     name = f"of the count-based learner {method.name}"
+    require(method.reward == "unread", f"reward {name}", method.reward, "unread")
     require(method.divergence == "kl", f"divergence {name}", method.divergence, "kl")
     require(method.beta in (0, 1, None), f"beta {name}", method.beta, "0, 1 or None")
     require(method.support == "all", f"support {name}", method.support, "all")

@@ -36,6 +36,9 @@ class Task(NamedTuple):
     """(options, seed) → the `nail.envs.instances.Instance` of a tabular task"""
     student: str = "transformer"
     """row of `nail.policies.students.STUDENTS`"""
+    rewards: tuple[str, ...] = ()
+    """rows of `nail.training.rewards.REWARDS` that its score can be verified by, the usual one first; none: a method
+    that reads a reward cannot be trained on it"""
     renamed: tuple[tuple[str, str], ...] = ()
     """names that users may expect, and what they are called here"""
 
@@ -226,24 +229,31 @@ def _tabular(instance: Callable[[Any, int], Any], options: Any, seed: int, n_val
 
 def tabular_task(
     name: str, summary: str, options: type, instance: Callable[[Any, int], Any],
-    renamed: tuple[tuple[str, str], ...] = (("p", "A"), ("m", "H")),
+    renamed: tuple[tuple[str, str], ...] = (("p", "A"), ("m", "H")), rewards: tuple[str, ...] = (),
 ) -> Task:  # fmt: skip
     """The task of a finite MDP, with a softmax table as student."""
-    return Task(name, summary, options, partial(_tabular, instance), instance, "table", renamed)
+    return Task(name, summary, options, partial(_tabular, instance), instance, "table", rewards, renamed)
 
+
+_CHAIN = ("answer", "chain")
+"""rewards of a chain of thought: its answer, or all of it"""
 
 TASKS = Table(
     "task",
     [
-        Task("modadd", "modular addition with a chain of thought", ModAddOptions, _modadd),
-        Task("s5", "permutations of five symbols, composed with a chain of thought", S5Options, _s5),
-        Task("defclass", "classification by definitions that stand in the prompt", DefClassOptions, _defclass),
-        tabular_task(
-            "poison-chain", "tabular: one wrong action leaves the path for good, and the expert is uniform there",
-            ChainOptions, _poison_chain,
+        Task("modadd", "modular addition with a chain of thought", ModAddOptions, _modadd, rewards=_CHAIN),
+        Task("s5", "permutations of five symbols, composed with a chain of thought", S5Options, _s5, rewards=_CHAIN),
+        Task(
+            "defclass", "classification by definitions that stand in the prompt", DefClassOptions, _defclass,
+            rewards=_CHAIN,
         ),
         tabular_task(
-            "hidden-path", "tabular: one secret path in a tree of prefixes; A^(H−1) ≤ 1024", TreeOptions, _hidden_path
+            "poison-chain", "tabular: one wrong action leaves the path for good, and the expert is uniform there",
+            ChainOptions, _poison_chain, rewards=("chain",),
+        ),
+        tabular_task(
+            "hidden-path", "tabular: one secret path in a tree of prefixes; A^(H−1) ≤ 1024", TreeOptions, _hidden_path,
+            rewards=("chain",),
         ),
         tabular_task("garnet", "tabular: a random MDP, some successors of each action", GarnetOptions, _garnet),
     ],

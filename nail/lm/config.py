@@ -89,6 +89,7 @@ def lm_methods() -> list[str]:
     return [
         row.name for row in trained_methods()
         if row.divergence == "kl" and row.driver != "mixture" and row.rule is None and not row.aggregate
+        and row.signal != "reward"
     ]  # fmt: skip
 
 

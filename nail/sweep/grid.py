@@ -9,7 +9,8 @@ from typing import Any
 
 from nail.checks import MAX_RUNS, BadInput, require
 from nail.sweep.stages import Runs, by_id, first_of, flat
-from nail.training.config import TrainConfig, group_key, kinds_of, refuse_unknown, run_id
+from nail.training.config import TrainConfig, group_key, refuse_unknown, run_id
+from nail.training.kinds import kinds_of
 from nail.training.ranges import check
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nail.methods import METHOD
 from nail.sweep.identity import provenance
 from nail.training.config import TrainConfig, run_id
 from nail.training.train import Metrics
@@ -12,14 +13,15 @@ def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -
     step = int(metrics.step[i])
     seen, met = metrics.evaluation, metrics.diagnosis
     fields = config.columns()
-    episodes = step * config.batch
+    episodes, row = step * config.batch, METHOD.find(config.method)
     return {
         "run": run_id(config),
         "method": fields.pop("method"),
         "seed": fields.pop("seed"),
         "step": step,
         "episodes": episodes,
-        "expert_queries": episodes * seen.position_accuracy.shape[-1],
+        "expert_queries": episodes * seen.position_accuracy.shape[-1] if row.asks else 0,
+        **({"verified_rollouts": episodes} if row.signal == "reward" else {}),
         "full_exact": float(seen.full_exact[i]),
         "answer_exact": float(seen.answer_exact[i]),
         "val_loss": float(seen.val_loss[i]),

@@ -12,7 +12,7 @@ BY_POSITION = (
 """columns whose cells hold numbers by position, with blanks between"""
 TEXT = (
     "run", "start", "method", *BY_POSITION, "mask_first", "git_revision", "source_hash", "device", "preset", "instance",
-    "noise",
+    "noise", "reward",
 )  # fmt: skip
 """columns that are text, whatever they look like (a hash of digits is no number)"""
 

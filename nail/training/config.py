@@ -7,26 +7,25 @@ import dataclasses
 import functools
 import hashlib
 import json
-import numbers
-import types
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nail.checks import BadInput, require, require_known
+from nail.checks import BadInput, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS, Task
 from nail.methods import METHOD
 from nail.policies.students import STUDENTS, Student
 from nail.registry import Options
+from nail.training.kinds import as_declared
 
 TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
-_LATER = {"top_k_teacher": None, "mask_first": "", "diagnose": False, "start": ""}
+_LATER = {
+    "top_k_teacher": None, "mask_first": "", "diagnose": False, "start": "", "reward": None, "group": None,
+    "dpo_beta": None,
+}  # fmt: skip
 """fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
 
@@ -71,6 +70,14 @@ class TrainConfig:
     mask_first: str = ""
     """tokens as numbers with blanks between, "0 3": the first position of an episode where each of them was played is
     left out of the objective's mean; default: none"""
+    reward: str | None = None
+    """for a method that reads a reward: answer (1 if the episode's answer is right, else 0) or chain (1 if all of it
+    is); default: the task's first"""
+    group: int | None = None
+    """for a method that reads a reward: episodes of one prompt, 2 ≤ group ≤ batch, which is a multiple of it; default:
+    the method's own (8)"""
+    dpo_beta: float | None = None
+    """for a method that compares pairs of a group: β of the preference, 1e-30 ≤ β ≤ 1e30; default: 0.1"""
     estimator: str = "mc"
     """objective from one sampled token per prefix (mc) or from the whole law (full)"""
     channel_aware: bool = False
@@ -130,7 +137,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Numbers become Python's own, those of a field with a fraction floats: equal runs have one id."""
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _as_declared(field, getattr(self, field.name)))
+            object.__setattr__(self, field.name, as_declared(field, getattr(self, field.name)))
 
     def __reduce__(self) -> Any:
         """Classes of configurations are made on demand: pickled by their fields."""
@@ -153,6 +160,22 @@ class TrainConfig:
         """K of the method's support, the configured one or else the method's own; None: the support is all tokens."""
         own = METHOD[self.method].top_k_teacher
         return own if self.top_k_teacher is None else self.top_k_teacher
+
+    @property
+    def reward_read(self) -> str | None:
+        """The reward of the method's episodes: the configured one, or else the task's first; None: none is read."""
+        rewards = self.definitions[0].rewards if METHOD[self.method].signal == "reward" else ()
+        return self.reward or next(iter(rewards), None)
+
+    @property
+    def group_size(self) -> int | None:
+        """Episodes of one prompt, the configured number or else the method's own; None: each has its own prompt."""
+        return METHOD[self.method].group if self.group is None else self.group
+
+    @property
+    def preference_beta(self) -> float:
+        """β of DPO."""
+        return 0.1 if self.dpo_beta is None else self.dpo_beta
 
     @property
     def masked_tokens(self) -> tuple[int, ...]:
@@ -184,6 +207,10 @@ class TrainConfig:
             known["rule_number"] = self.rollout_number
         if self.support_size is not None:
             known["top_k_teacher"] = self.support_size
+        if self.group_size is not None:
+            known |= {"reward": self.reward_read, "group": self.group_size}
+        if METHOD[self.method].reward == "pairs":
+            known["dpo_beta"] = self.preference_beta
         if hasattr(self, "initial_std"):
             known["init_std"] = self.initial_std
         return {**self.stored, **known}
@@ -210,31 +237,6 @@ def plain(config: TrainConfig) -> TrainConfig:
     """`config` as an instance of `config_class`, without what a subclass (a command) added."""
     names = [field.name for field in dataclasses.fields(config_class(config.task))]
     return TrainConfig(**{name: getattr(config, name) for name in names})
-
-
-_KINDS = {
-    int: (numbers.Integral, "an integer"), float: (numbers.Real, "a number"), str: (str, "a text"),
-    bool: ((bool, np.bool_), "true or false"),
-}  # fmt: skip
-"""type of a field → what is taken for it, in Python and in words"""
-
-
-def kinds_of(field: dataclasses.Field) -> list[Any]:
-    """The types of a field's values, as they were declared (a union gives several)."""
-    return list(typing.get_args(field.type)) if isinstance(field.type, types.UnionType) else [field.type]
-
-
-def _as_declared(field: dataclasses.Field, value: Any) -> Any:
-    """`value` as the field's type; raises `BadInput` if it is of another."""
-    kinds = kinds_of(field)
-    if not set(kinds) <= {*_KINDS, types.NoneType} or (value is None and types.NoneType in kinds):
-        return value
-    for kind in (kind for kind in kinds if kind in _KINDS):
-        taken, said = _KINDS[kind]
-        require(isinstance(value, taken) and (kind is bool or not isinstance(value, (bool, np.bool_))),
-                field.name, repr(value), said)  # fmt: skip
-        return kind(value)
-    return value
 
 
 def _rebuilt(fields: dict[str, Any]) -> TrainConfig:

@@ -19,19 +19,21 @@ from nail.envs.tasks import TASKS, Task, tabular_task
 from nail.methods import METHOD, Method, check_method
 from nail.policies.students import STUDENTS
 from nail.registry import Options
-from nail.training.config import TrainConfig, kinds_of
+from nail.training.config import TrainConfig
+from nail.training.kinds import kinds_of
 
 
 def add_task(
     name: str, summary: str, environment: Callable[[Any, int, int], Any], options: type = Options,
-    student: str = "transformer",
+    student: str = "transformer", rewards: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     """`TrainConfig(task=name, …)` then acts in `environment(options, bank seed, held-out contexts)`.
 
     `options` is a frozen dataclass with defaults, whose fields become fields of the configuration and options of the
     command line; a method `check()` may raise `BadInput`. `student` is transformer (a `TokenTask`: contexts are prompts
-    of `prompt_length` tokens; see `nail.envs.environment`) or table. The task is played once by `check_task` with its
-    default options. Raises `BadInput` for a name or a field that the package uses, options that are no frozen
+    of `prompt_length` tokens; see `nail.envs.environment`) or table. `rewards` names what a verifier may say of its
+    score (answer, chain; the usual one first), for methods that read a reward. The task is played once by `check_task`
+    with its default options. Raises `BadInput` for a name or a field that the package uses, options that are no frozen
     dataclass, or a task whose parts contradict each other.
 
         >>> from nail.envs.modadd import make_modadd
@@ -39,7 +41,7 @@ def add_task(
         >>> TrainConfig(task="parity").width
         512
     """
-    _add(Task(name, summary, options, environment, student=student))
+    _add(Task(name, summary, options, environment, student=student, rewards=rewards))
 
 
 def add_instance(name: str, summary: str, instance: Callable[[Any, int], Any], options: type = Options) -> None:

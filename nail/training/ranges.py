@@ -6,6 +6,7 @@ import numpy as np
 
 from nail.checks import LARGE, MAX_COUNT, SMALL, is_text, require, require_known
 from nail.envs.noises import NOISES
+from nail.envs.tasks import TASKS
 from nail.methods import METHOD, trained_methods
 from nail.training.config import TrainConfig, config_class
 
@@ -49,6 +50,7 @@ def check(config: TrainConfig) -> TrainConfig:
         _require_kept(config, name, most)
     require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
     _check_rule(config)
+    _check_reward(config)
     require(not config.start or RUN.fullmatch(config.start), "start", config.start,
             "12 hexadecimal digits, the id of a run (or left out)")  # fmt: skip
     check_tokens(config, getattr(config, "n_actions", None))
@@ -71,6 +73,30 @@ def _check_rule(config: TrainConfig) -> None:
         require(rule.least <= number <= rule.most, "rule_number", number, f"in [{rule.least:g}, {rule.most:g}]")
         require(config.temperature is None, "temperature", config.temperature,
                 f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
+
+
+def _check_reward(config: TrainConfig) -> None:
+    """What reads a reward has one that its task gives, and groups that fill the batch; what does not has neither."""
+    row, given = METHOD[config.method], config_class(config.task).definitions[0].rewards
+    if row.reward != "pairs":
+        require(config.dpo_beta is None, "dpo_beta", config.dpo_beta, f"left out: {row.name} compares no pairs")
+    elif config.dpo_beta is not None:
+        _require_kept(config, "dpo_beta", LARGE)
+    if row.signal != "reward":
+        for name in ("reward", "group"):
+            value = getattr(config, name)
+            require(value is None, name, value, f"left out: {row.name} reads no reward")
+        return
+    giving = ", ".join(task.name for task in TASKS.values() if task.rewards)
+    require(given, "task", config.task, f"one with a reward for {row.name} to read ({giving})")
+    if config.reward is not None:
+        require_known("reward", config.reward, given)
+    group = config.group_size
+    require(2 <= group <= config.batch, "group", group, f"an integer from 2 to the batch ({config.batch})")
+    require(config.batch % group == 0, "batch", config.batch, f"a multiple of the group ({group})")
+    require(row.driver == "expert" or config.sampled, "temperature", config.temperature,
+            "above 0: rollouts of a group must differ")  # fmt: skip
+    require(not config.channel_aware, "channel_aware", True, f"left out: {row.name} reads no label of the channel")
 
 
 def check_tokens(config: TrainConfig, n_actions: int | None) -> None:

@@ -67,7 +67,8 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
         params, moments = _starter(*decays)(start) if given else _initialiser(*decays, policy)(numbers.seed)
         buffer = jax.tree.map(lambda x: jnp.zeros((runs, *x.shape), x.dtype), buffer_shape(setup))
         step, count, bad = (jnp.full(runs, first, jnp.int32) for first in (0, 0, -1))
-        return place(TrainState(step, params, moments, buffer, jnp.zeros(runs), count, bad))
+        reference = jax.tree.map(jnp.copy, params) if setup.method.reward == "pairs" else None
+        return place(TrainState(step, params, moments, buffer, jnp.zeros(runs), count, bad, reference))
 
     def segment(state: TrainState, numbers: Numbers) -> tuple[TrainState, Metrics]:
         seen = evaluate(env, policy, state.params, config.decode == "parallel")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from nail.methods import expert_share
 from nail.noise import Corruption, over, sample
 from nail.policies.policy import Policy
-from nail.training import losses
+from nail.training import losses, rewards
 from nail.training.config import TrainConfig
 from nail.training.problem import Numbers, Setup, make_channel
 from nail.training.rollout import draw, rollout
@@ -30,6 +30,8 @@ class TrainState(NamedTuple):
     loss_count: Int[Array, ""]
     bad_step: Int[Array, ""]
     """first update whose loss was not finite, −1 while there is none"""
+    reference: Any = None
+    """parameters that the run began with, of a method that compares pairs"""
 
 
 class Buffer(NamedTuple):
@@ -52,6 +54,10 @@ class Visited(NamedTuple):
     """one draw from it"""
     known: Any = None
     """what the student's rollout computed at these prefixes; None where another played or the batch is another"""
+    rewards: Float[Array, " B"] | None = None
+    """of the episodes, in [0, 1]; None where they are not read"""
+    reference: Float[Array, " B"] | None = None
+    """log-probability of what was played, by the parameters that the run began with; None without pairs"""
 
 
 def buffer_shape(setup: Setup) -> Buffer | None:
@@ -66,11 +72,23 @@ def buffer_shape(setup: Setup) -> Buffer | None:
 
 
 def collect(
-    setup: Setup, channel: Corruption, numbers: Numbers, params: Any, step: Int[Array, ""], key: PRNGKeyArray
+    setup: Setup,
+    channel: Corruption,
+    numbers: Numbers,
+    params: Any,
+    step: Int[Array, ""],
+    key: PRNGKeyArray,
+    reference: Any = None,
 ) -> Visited:
-    """Roll out the batch of update `step` and ask the noisy expert at every visited prefix (B·H expert queries)."""
+    """Roll out the batch of update `step` and ask the noisy expert at every visited prefix (B·H expert queries).
+
+    A method that reads a reward plays each prompt `group` times, and has B episodes verified instead. `reference` are
+    the parameters that pairs are compared with (None: `params`, those of the first update).
+    """
     config, method, env, policy, expert = setup
     index = step.astype(jnp.uint32) * jnp.uint32(config.batch) + jnp.arange(config.batch, dtype=jnp.uint32)
+    if config.group_size is not None:
+        index = index // jnp.uint32(config.group_size)
     contexts = jax.vmap(env.train_context)(index)
     channel = over(channel, contexts)
     sampled = method.driver != "expert" and config.sampled
@@ -82,7 +100,30 @@ def collect(
         parallel=config.decode == "parallel", keep=method.driver != "expert" and not method.aggregate,
     )  # fmt: skip
     laws = channel.probs(expert.laws(contexts, rolled.observations))
-    return Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label), rolled.known)
+    visited = Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label), rolled.known)
+    return (
+        visited if method.signal != "reward" else _verified(setup, visited, params if reference is None else reference)
+    )
+
+
+def _verified(setup: Setup, visited: Visited, reference: Any) -> Visited:
+    """With the rewards of the episodes, and where pairs are compared what the reference thinks of them."""
+    config, contexts, actions = setup.config, visited.contexts, visited.actions
+    visited = visited._replace(rewards=rewards.verify(setup.env, config.reward_read, contexts, actions))
+    if setup.method.reward != "pairs":
+        return visited
+    logits, _ = setup.policy.forward(reference, contexts, visited.observations)
+    return visited._replace(reference=_chain(config, jax.nn.log_softmax(logits, axis=-1), actions))
+
+
+def _chain(config: TrainConfig, logp: Float[Array, "B H A"], actions: Int[Array, "B H"]) -> Float[Array, " B"]:
+    """log-probability of what was played, summed over the positions that `mask_first` leaves."""
+    played = -_over_prefixes(losses.forward_mc)(logp, actions)
+    return jnp.sum(played, axis=1, where=_counted(config, actions))
+
+
+def _counted(config: TrainConfig, actions: Int[Array, "B H"]) -> Bool[Array, "B H"]:
+    return jnp.ones(actions.shape, bool) if not config.mask_first else ~first_played(actions, config.masked_tokens)
 
 
 def dagger_share(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
@@ -113,16 +154,23 @@ def aggregate(
 def objective(
     setup: Setup, channel: Corruption, numbers: Numbers, params: Any, visited: Visited, key: PRNGKeyArray
 ) -> Float[Array, ""]:
-    """The method's loss, a mean over the batch and the H positions (those that `mask_first` leaves), in nats."""
+    """The method's loss, a mean over the batch and the H positions (those that `mask_first` leaves), in nats.
+
+    Where a reward is read: the log loss of what was played, weighted by episode (`rewards.weights`), or the mean over
+    the groups of `rewards.preference`, whose chains are sums over positions.
+    """
     config = setup.config
     logits, _ = setup.policy.forward(params, visited.contexts, visited.observations, visited.known)
     logp = jax.nn.log_softmax(logits, axis=-1)
+    if setup.method.reward == "pairs":
+        lifts = _chain(config, logp, visited.actions) - visited.reference
+        return rewards.preference(lifts, visited.rewards, config.group_size, config.preference_beta)
     if config.channel_aware:
         logp = losses.through_channel(logp, over(channel, visited.contexts))
     values = _at_prefixes(setup, numbers, logp, visited, key)
     if not config.mask_first:
         return values.mean()
-    counted = ~first_played(visited.actions, config.masked_tokens)
+    counted = _counted(config, visited.actions)
     return jnp.sum(values, where=counted) / jnp.maximum(jnp.sum(counted), 1)
 
 
@@ -137,6 +185,9 @@ def _at_prefixes(
 ) -> Float[Array, "B H"]:
     """The method's loss at each visited prefix, nats."""
     config, method = setup.config, setup.method
+    if method.signal == "reward":
+        weights = rewards.weights(method.reward, visited.rewards, config.group_size)
+        return weights[:, None] * _over_prefixes(losses.forward_mc)(logp, visited.actions)
     beta, full = numbers.beta if method.beta is None else method.beta, config.estimator == "full"
     if full and method.support == "all":
         divergence = losses.mixed_full if method.divergence == "kl" else losses.jsd_full
@@ -185,7 +236,8 @@ def update(setup: Setup, numbers: Numbers, state: TrainState) -> TrainState:
     key = jax.random.fold_in(jax.random.key(numbers.seed), step + 1)
     k_collect, k_pick, k_loss = jax.random.split(key, 3)
     channel = make_channel(setup, numbers)
-    visited, buffer = collect(setup, channel, numbers, state.params, step, k_collect), state.buffer
+    visited = collect(setup, channel, numbers, state.params, step, k_collect, state.reference)
+    buffer = state.buffer
     if buffer is not None:
         buffer, visited = aggregate(setup, channel, buffer, visited, step, k_pick)
     visited = stop_gradient(visited)
@@ -196,7 +248,8 @@ def update(setup: Setup, numbers: Numbers, state: TrainState) -> TrainState:
     rate = learning_rate(config, numbers.lr, step)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, direction))
     bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), step, state.bad_step)
-    return TrainState(step + 1, params, moments, buffer, state.loss_sum + loss, state.loss_count + 1, bad_step)
+    loss_sum, loss_count = state.loss_sum + loss, state.loss_count + 1
+    return TrainState(step + 1, params, moments, buffer, loss_sum, loss_count, bad_step, state.reference)
 
 
 def initial_params(policy: Policy, seed: Int[Array, ""]) -> Any:

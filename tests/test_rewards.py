@@ -1,0 +1,114 @@
+"""Reward and preference rows against enumeration, 3 actions and 2 steps (docs/post_training.md §4)."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nail.checks import BadInput
+from nail.training import rewards
+from nail.training.config import TrainConfig
+from nail.training.problem import make_channel, make_setup, numbers_of
+from nail.training.ranges import check
+from nail.training.train import make_train
+from nail.training.update import Visited, objective, update
+
+A, H = 3, 2
+CONFIG = TrainConfig(
+    task="poison-chain", A=A, H=H, method="grpo", batch=2, group=2, steps=4, eval_every=2, warmup=0, lr=0.1,
+    n_validation=4,
+)  # fmt: skip
+CHAINS = np.array(list(itertools.product(range(A), repeat=H)))
+
+
+def enumerated(method):
+    """(Σ over ordered pairs of chains of P·gradient of the package's objective, ∇E[r]), in float64."""
+    config = dataclasses.replace(CONFIG, method=method)
+    with jax.enable_x64(True):
+        setup, numbers = make_setup(config), jax.tree.map(lambda x: x[0], numbers_of((config,)))
+        channel, env = make_channel(setup, numbers), setup.env
+        shape = jax.eval_shape(setup.policy.init, jax.random.key(0)).shape
+        logits = jnp.asarray(np.random.default_rng(0).normal(size=shape))
+        context = env.train_context(jnp.uint32(0))
+        chains = jnp.asarray(CHAINS, jnp.int32)
+        seen = jax.vmap(lambda a: env.observations(context, a))(chains)
+        r = rewards.verify(env, "chain", jax.tree.map(lambda x: jnp.stack([x] * len(CHAINS)), context), chains)
+
+        def chances(logits):
+            logp = jax.nn.log_softmax(logits)[jnp.arange(H), seen]
+            return jnp.exp(jnp.take_along_axis(logp, chains[..., None], -1)[..., 0].sum(-1))
+
+        def one(i, j):
+            pick, both = jnp.stack([i, j]), jax.tree.map(lambda x: jnp.stack([x, x]), context)
+            laws = jnp.full((2, H, A), 1 / A)
+            visited = Visited(both, seen[pick], chains[pick], laws, chains[pick], rewards=r[pick])
+            return jax.grad(lambda z: objective(setup, channel, numbers, z, visited, jax.random.key(0)))(logits)
+
+        i, j = map(jnp.ravel, jnp.indices((len(CHAINS), len(CHAINS))))
+        p = chances(logits)
+        mean = jnp.tensordot(p[i] * p[j], jax.jit(jax.vmap(one))(i, j), 1)
+        return np.asarray(mean), np.asarray(jax.grad(lambda z: chances(z) @ r)(logits))
+
+
+@pytest.mark.parametrize(("method", "factor"), [("grpo", 1.0), ("dr-grpo", 0.5), ("rft-online", 1.0)])
+def test_mean_gradients_are_policy_gradients(method, factor):
+    """−∇E[r]/H times 1 − 1/G for Dr. GRPO (G = 2), twice that for GRPO (the standard deviation is ½ where rewards
+    differ), and as it is for −E[r log p]."""
+    mean, slope = enumerated(method)
+    assert np.abs(slope).max() > 1e-3
+    np.testing.assert_allclose(mean, -factor * slope / H, atol=1e-7)
+
+
+def test_weights_of_groups():
+    r = jnp.array([1.0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
+    centred, scaled = (np.asarray(rewards.weights(kind, r, 4)) for kind in ("centred", "standardised"))
+    np.testing.assert_allclose(centred, [0.75, -0.25, -0.25, -0.25] + [0] * 8, atol=1e-7)
+    np.testing.assert_allclose(scaled[:4], centred[:4] / np.sqrt(3 / 16), rtol=1e-6)
+    assert not scaled[4:].any()
+    np.testing.assert_array_equal(rewards.weights("filter", r, 4), r)
+
+
+def test_preferences_are_the_formula():
+    """Groups of (w, l, l) and of equal rewards: the mean over two pairs, and 0."""
+    d, r = np.array([0.3, -1.0, 2.0, 1.0, 2.0, 3.0]), np.array([1.0, 0, 0, 1, 1, 1])
+    expected = np.mean([np.log1p(np.exp(-0.7 * (0.3 - other))) for other in (-1.0, 2.0)]) / 2
+    assert float(rewards.preference(jnp.asarray(d), jnp.asarray(r), 3, 0.7)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["grpo", "dr-grpo", "rft", "rft-online", "dpo"])
+def test_rows_train_and_dpo_keeps_what_it_began_with(method):
+    config = dataclasses.replace(CONFIG, method=method, batch=64, group=8)
+    program, numbers = make_train(config), numbers_of((config,) * jax.local_device_count())
+    start = 0.5 * jnp.ones_like(program.init(numbers).params)
+    state = program.init(numbers, start.at[..., 0].add(0.1))
+    first = np.asarray(state.params)
+    one = jax.tree.map(lambda x: x[0], numbers)
+    setup = make_setup(config)
+    state = jax.jit(lambda s: update(setup, one, update(setup, one, s)))(jax.tree.map(lambda x: x[0], state))
+    assert np.abs(np.asarray(state.params) - first[0]).max() > 1e-3
+    assert (state.reference is not None) == (method == "dpo")
+    if method == "dpo":
+        np.testing.assert_array_equal(state.reference, first[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"task": "garnet", "method": "grpo"}, "task must be one with a reward for grpo to read"),
+        ({"method": "grpo", "group": 1}, "group must be an integer from 2 to the batch"),
+        ({"method": "grpo", "group": 128}, "group must be an integer from 2 to the batch"),
+        ({"method": "grpo", "group": 7}, "batch must be a multiple of the group"),
+        ({"method": "dpo", "dpo_beta": 0.0}, "dpo_beta must be"),
+        ({"method": "grpo", "dpo_beta": 0.1}, "dpo_beta must be left out"),
+        ({"group": 8}, "group must be left out"),
+        ({"reward": "chain"}, "reward must be left out"),
+        ({"method": "grpo", "temperature": 0.0}, "temperature must be above 0"),
+        ({"method": "grpo", "channel_aware": True}, "channel_aware must be left out"),
+    ],
+)
+def test_bad_input_is_one_sentence(fields, said):
+    with pytest.raises(BadInput, match=said):
+        check(TrainConfig(**fields))
