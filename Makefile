@@ -29,6 +29,8 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+# where pip is to take torch from, for example --index-url URL of an index with the smaller wheels without CUDA
+TORCH_FROM ?=
 LM_VENV ?= .venv-lm
 LM_READY = $(LM_VENV)/.ready
 
@@ -40,21 +42,21 @@ test-lm: $(LM_READY)
 $(LM_READY): pyproject.toml
 	$(PYTHON) -m venv $(LM_VENV)
 	$(LM_VENV)/bin/python -m pip install --quiet --editable ".[test,lm]"
-	-$(LM_VENV)/bin/python -m pip install --quiet torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+	-$(LM_VENV)/bin/python -m pip install --quiet torch==2.13.0 $(TORCH_FROM)
 	-$(LM_VENV)/bin/python -m pip install --quiet --no-deps peft==0.21.2 accelerate==1.15.0 psutil
 	@touch $@
 
 TRL_VENV ?= .venv-trl
 TRL_READY = $(TRL_VENV)/.ready
 
-# the trainer in PyTorch, in an environment of its own, with torch's wheel for CPUs where it can be had; nothing is
+# the trainer in PyTorch, in an environment of its own, with torch from where TORCH_FROM says; nothing is
 # downloaded by the tests, and TRL reports nothing home
 test-trl: $(TRL_READY)
 	HF_HUB_OFFLINE=1 $(TRL_VENV)/bin/python -m pytest -p no:xdist -W default --disable-warnings tests/trl/trl_*.py
 
 $(TRL_READY): pyproject.toml
 	$(PYTHON) -m venv $(TRL_VENV)
-	-$(TRL_VENV)/bin/python -m pip install --quiet torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+	-$(TRL_VENV)/bin/python -m pip install --quiet torch==2.13.0 $(TORCH_FROM)
 	$(TRL_VENV)/bin/python -m pip install --quiet --editable ".[test,trl]"
 	@touch $@
 
