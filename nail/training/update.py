@@ -72,14 +72,9 @@ def buffer_shape(setup: Setup) -> Buffer | None:
 
 
 def collect(
-    setup: Setup,
-    channel: Corruption,
-    numbers: Numbers,
-    params: Any,
-    step: Int[Array, ""],
-    key: PRNGKeyArray,
+    setup: Setup, channel: Corruption, numbers: Numbers, params: Any, step: Int[Array, ""], key: PRNGKeyArray,
     reference: Any = None,
-) -> Visited:
+) -> Visited:  # fmt: skip
     """Roll out the batch of update `step` and ask the noisy expert at every visited prefix (B·H expert queries).
 
     A method that reads a reward plays each prompt `group` times, and has B episodes verified instead. `reference` are
@@ -101,9 +96,9 @@ def collect(
     )  # fmt: skip
     laws = channel.probs(expert.laws(contexts, rolled.observations))
     visited = Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label), rolled.known)
-    return (
-        visited if method.signal != "reward" else _verified(setup, visited, params if reference is None else reference)
-    )
+    if method.signal != "reward":
+        return visited
+    return _verified(setup, visited, params if reference is None else reference)
 
 
 def _verified(setup: Setup, visited: Visited, reference: Any) -> Visited:
