@@ -14,13 +14,16 @@ from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
 from nail.training.ranges import check
 from nail.training.train import make_train
-from nail.training.update import Visited, objective, update
+from nail.training.update import Visited, collect, objective, update
 
 A, H = 3, 2
 CONFIG = TrainConfig(
     task="poison-chain", A=A, H=H, method="grpo", batch=2, group=2, steps=4, eval_every=2, warmup=0, lr=0.1,
     n_validation=4,
 )  # fmt: skip
+MODADD = TrainConfig(
+    p=3, m=4, width=8, heads=2, layers=1, init_std=0.5, batch=8, steps=20, n_validation=4, method="dpo", group=4
+)
 CHAINS = np.array(list(itertools.product(range(A), repeat=H)))
 
 
@@ -60,6 +63,46 @@ def test_mean_gradients_are_policy_gradients(method, factor):
     mean, slope = enumerated(method)
     assert np.abs(slope).max() > 1e-3
     np.testing.assert_allclose(mean, -factor * slope / H, atol=1e-7)
+
+
+def test_an_answer_is_the_last_token_and_a_chain_all_of_them():
+    env = make_setup(dataclasses.replace(MODADD, method="grpo")).env
+    context = env.train_context(jnp.uint32(0))
+    right = env.clean_actions(context)
+    chains = jnp.stack([right, right.at[0].set((right[0] + 1) % 3), right.at[-1].set((right[-1] + 1) % 3)])
+    contexts = jnp.stack([context] * 3)
+    assert rewards.verify(env, "answer", contexts, chains).tolist() == [1, 1, 0]
+    assert rewards.verify(env, "chain", contexts, chains).tolist() == [1, 0, 0]
+
+
+def visited_by(method, params, reference=None, step=5):
+    """What update `step` of a method collects."""
+    config = dataclasses.replace(MODADD, method=method)
+    setup, numbers = make_setup(config), jax.tree.map(lambda x: x[0], numbers_of((config,)))
+    channel, step = make_channel(setup, numbers), jnp.int32(step)
+    return collect(setup, channel, numbers, params, step, jax.random.key(1), reference)
+
+
+def test_a_group_has_one_prompt_and_rollouts_of_its_own():
+    params = make_setup(MODADD).policy.init(jax.random.key(0))
+    visited = visited_by("grpo", params)
+    prompts = visited.contexts.reshape(2, 4, -1)
+    assert (prompts == prompts[:, :1]).all()
+    assert (prompts[0] != prompts[1]).any()
+    for played in visited.actions.reshape(2, 4, -1):
+        assert len(np.unique(played, axis=0)) > 1
+
+
+def test_pairs_are_compared_with_the_reference():
+    """Its log-probability of the chains that the student played, and not the student's own."""
+    policy = make_setup(MODADD).policy
+    params, other = (policy.init(jax.random.key(i)) for i in range(2))
+    visited = visited_by("dpo", params, other)
+    logits, _ = policy.forward(other, visited.contexts, visited.observations)
+    logp = jax.nn.log_softmax(logits)
+    expected = jnp.take_along_axis(logp, visited.actions[..., None], -1)[..., 0].sum(-1)
+    np.testing.assert_allclose(visited.reference, expected, rtol=1e-5)
+    assert not np.allclose(visited.reference, visited_by("dpo", params).reference, rtol=1e-3)
 
 
 def test_weights_of_groups():
