@@ -14,7 +14,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.par
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
+
+# drawn examples are the same ones each time
+settings.register_profile("nail", deadline=None, derandomize=True, database=None)
+settings.load_profile("nail")
 
 install_import_hook("nail", "beartype.beartype")
 

@@ -1,7 +1,9 @@
 """More machines, tried with two processes of this one: jax.distributed, and submitit's local executor."""
 
 import contextlib
+import os
 import socket
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +89,22 @@ def test_submitit_runs_commands(tmp_path):
     found = cluster.executor("local", tmp_path, 5, None, {})
     jobs = cluster.submit(found, [["--help"]], ["theory", "--help"], {})
     assert ["n-star" in job.result() for job in jobs] == [True, False]
+
+
+HANDLERS = """
+import logging, os, sys
+from nail.sweep.cluster import executor
+closed = []
+handler = logging.StreamHandler()
+handler.close = lambda: closed.append(handler)
+executor("local", sys.argv[1], 5, None, {})
+assert "submitit" in sys.modules and not closed and os.environ["SUBMITIT_LOG_LEVEL"] == "DEBUG"
+"""
+
+
+def test_submitit_leaves_the_log_of_others_alone(tmp_path):
+    environment = {**os.environ, "SUBMITIT_LOG_LEVEL": "DEBUG"}
+    subprocess.run([sys.executable, "-c", HANDLERS, str(tmp_path)], check=True, env=environment)
 
 
 def test_an_array_job_and_a_merge_that_depends_on_it():

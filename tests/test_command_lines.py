@@ -45,7 +45,7 @@ def property_of(examples):
     """The test of so many command lines."""
 
     @settings(
-        max_examples=examples, deadline=None, database=None,
+        max_examples=examples,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )  # fmt: skip
     @given(words=command_lines(), terminal=st.booleans())

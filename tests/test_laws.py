@@ -12,7 +12,7 @@ from nail.envs.mdp import occupancy
 from nail.noise import Huber
 from nail.theory import bounds, exact
 
-settings.register_profile("laws", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("laws", settings.get_profile("nail"), max_examples=60)
 settings.load_profile("laws")
 
 ETA = st.floats(0.0, 0.99)

@@ -83,7 +83,7 @@ def test_bad_grids_are_refused(axes):
 
 
 @given(st.permutations(range(12)), st.integers(1, 15))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_shares_partition_a_sweep_whatever_its_order(order, count):
     """Disjoint, together the whole, balanced, also in each program, and the same for any order of the runs."""
     configs = grid(BASE, H=(2, 3), seed=range(6))
@@ -97,7 +97,7 @@ def test_shares_partition_a_sweep_whatever_its_order(order, count):
 
 
 @given(st.integers(1, 300), st.integers(1, 8), st.integers(1, 40), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_lots_fit_and_waste_little(runs, devices, per_device, one_by_one):
     """A multiple of the devices, no more than fits, never more rounds (or, batched, lots) than need be."""
     most = devices * per_device

@@ -4,9 +4,12 @@ No run crosses a host, so a host needs to know its share only. Nothing is comput
 a process that has done its share helps with the rest, which also takes over the share of a host that died.
 """
 
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from nail.checks import BadInput, require
@@ -41,12 +44,26 @@ def own_share_first(configs: Sequence[TrainConfig], process: int, processes: int
     return [shard(configs, process + 1, processes), tuple(configs)]
 
 
-def executor(cluster: str, folder: Path, minutes: int, partition: str | None, options: dict[str, str]) -> Any:
-    """A submitit executor; raises `BadInput` if submitit or Slurm is not there."""
+def _submitit() -> ModuleType:
+    """The module submitit; raises `BadInput` without it.
+
+    Its set-up of the log, when it is imported, closes the handlers of all other libraries; so it is left out.
+    """
+    level = os.environ.get("SUBMITIT_LOG_LEVEL")
+    os.environ["SUBMITIT_LOG_LEVEL"] = "NOCONFIG"
     try:
-        import submitit
+        return importlib.import_module("submitit")
     except ImportError as error:
         raise BadInput("slurm needs submitit, which is not installed: pip install 'nail[slurm]'") from error
+    finally:
+        del os.environ["SUBMITIT_LOG_LEVEL"]
+        if level is not None:
+            os.environ["SUBMITIT_LOG_LEVEL"] = level
+
+
+def executor(cluster: str, folder: Path, minutes: int, partition: str | None, options: dict[str, str]) -> Any:
+    """A submitit executor; raises `BadInput` if submitit or Slurm is not there."""
+    submitit = _submitit()
     require(minutes >= 1, "time", minutes, "minutes, at least 1")
     try:
         found = submitit.AutoExecutor(folder, cluster=cluster)
