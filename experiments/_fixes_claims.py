@@ -62,7 +62,21 @@ def _nucleus_claims(rows: pd.DataFrame, name: str) -> list[Claim]:
             + "; ".join(f"mass {x:g}: {each_seed(column)}" for x, column in zip(masses, times.T, strict=True)),
             p < LEVEL,
         ),
+        _threshold_claim(rows, name),
     ]  # fmt: skip
+
+
+def _threshold_claim(rows: pd.DataFrame, name: str) -> Claim:
+    """The masses next to the threshold: below it rollouts of a fitted student are greedy, above it they are not."""
+    row, accuracies = next(rows.itertuples()), _accuracies(rows)
+    threshold = 1 - row.eta + row.eta / row.p
+    below, above = max(x for x in accuracies if x <= threshold), min(x for x in accuracies if x > threshold)
+    return Claim(
+        f"{name}: past the threshold 1−η+η/p = {threshold:.3g} accuracy falls, from mass {below:g} to mass {above:g} "
+        "(every seed)", NUCLEI, f"one seed that is as good at mass {above:g} (median over the last quarter)",
+        _measured({mass: accuracies[mass] for mass in (below, above)}),
+        bool((accuracies[below] > accuracies[above]).all()),
+    )  # fmt: skip
 
 
 def _accuracies(rows: pd.DataFrame) -> dict[float, Float[np.ndarray, " seeds"]]:

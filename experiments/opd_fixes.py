@@ -27,11 +27,11 @@ from ._training import BASE, SEEDS, figure_of_runs, late
 SIZE = {
     "smoke": dataclasses.replace(BASE["smoke"], diagnose=True),
     "cpu": dataclasses.replace(
-        BASE["cpu"], p=5, m=6, batch=16, steps=1_200, eval_every=120, n_validation=300, diagnose=True
+        BASE["cpu"], p=5, m=6, batch=16, steps=1_000, eval_every=100, n_validation=300, diagnose=True
     ),
 }
 """preset → what its runs have in common, first stages too"""
-TEACHER = {"smoke": (2, 3), "cpu": (2, 4)}
+TEACHER = {"smoke": (2, 3), "cpu": (2, 4, 5)}
 """preset → numbers K of LSM"""
 ONE_K = {"smoke": 2, "cpu": 4}
 """preset → K without renormalisation, and under the echo"""
@@ -116,22 +116,25 @@ def draw(table: pd.DataFrame) -> Figure:
         _draw_accuracy(axes, none[none.begun == begun])
         axes.set_title(begun, pad=14)
     one = none[(none.objective == SAMPLED) & (none.begun == SCRATCH)]
-    _draw_positions(advantage, one, "advantage_mean", "log q − log π (nats)", by="rule_number", low="advantage_low")
-    advantage.set_title(f"{SAMPLED}, {SCRATCH}: mean, 5 % quantile dashed")
-    _draw_positions(negative, one, "advantage_negative", "share of log q − log π < 0", by="rule_number")
+    means, lows, shares = (one[one.metric == name] for name in PLACES[:3])
+    _draw_positions(advantage, means, lows, "log q − log π (nats)", by="rule_number")
+    advantage.set_title(f"{SAMPLED}, {SCRATCH} (5 % quantile dashed)")
+    _draw_positions(negative, shares, None, "share of log q − log π < 0", by="rule_number")
     negative.set_title(f"{SAMPLED}, {SCRATCH}")
-    wide = none[(none.rule_number == 1) & ~none.objective.isin([SAMPLED, FULL])]
-    _draw_positions(mass, wide, "off_support", "mass off the support", by=["objective", "begun"])
+    off = none[(none.rule_number == 1) & ~none.objective.isin([SAMPLED, FULL]) & (none.metric == "off_support")]
+    fresh, staged = (off[off.begun == begun] for begun in (SCRATCH, OFFLINE))
+    _draw_positions(mass, fresh, staged, "mass off the support", by="objective")
     mass.axhline(LEAST, color="#666666", linewidth=0.9, linestyle=":")
-    mass.set_title("sampled rollouts (1 − 1/e dotted)")
-    _draw_positions(repeats, echo, "repeated", "share of repeated tokens", by=["objective", "rule_number"])
+    mass.set_title(f"sampled rollouts ({OFFLINE} dashed)")
+    repeated = echo[echo.metric == "repeated"]
+    _draw_positions(repeats, repeated, None, "share of repeated tokens", by=["objective", "rule_number"])
     repeats.set_title(f"expert that echoes, {SCRATCH}")
     row = next(table.itertuples())
     note(
         figure, f"modular addition, p = {row.p}, m = {row.m}, η = {row.eta:g}; {row.n_seeds:g} seeds; accuracy: median "
         "over the last quarter of the budget, a point each seed, lines through\nmedians of seeds; by position: mean "
         "over seeds at the end, each method's own rollouts; mass: of the nucleus; an offline start is the end of "
-        "a\nrun of LogLossBC",
+        "a\nrun of LogLossBC; dotted: 1 − 1/e",
     )  # fmt: skip
     return figure
 
@@ -155,18 +158,19 @@ def _draw_accuracy(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_positions(
-    axes: Axes, table: pd.DataFrame, metric: str, label: str, by: str | list[str], low: str = ""
+    axes: Axes, table: pd.DataFrame, dashed: pd.DataFrame | None, label: str, by: str | list[str]
 ) -> None:
-    """A diagnostic against the position, a line for each `by`; dashed that of `low`."""
-    parts = list(table[table.metric.isin([metric, low])].groupby(by, sort=False))
+    """A diagnostic against the position, a line for each `by`; dashed, in the same colours, that of another table."""
+    parts = list(table.groupby(by, sort=False))
+    others = {} if dashed is None else dict(iter(dashed.groupby(by, sort=False)))
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(1, len(parts))))
     for (name, part), colour in zip(parts, colours, strict=True):
         words = ", ".join(
             x if isinstance(x, str) else f"mass {x:g}" for x in (name if isinstance(name, tuple) else [name])
         )
-        middle, below = (part[part.metric == which] for which in (metric, low))
-        axes.plot(middle.position, middle.value, color=colour, marker=".", label=words)
-        axes.plot(below.position, below.value, color=colour, linestyle="--", linewidth=0.9)
+        axes.plot(part.position, part.value, color=colour, marker=".", label=words)
+        if name in others:
+            axes.plot(others[name].position, others[name].value, color=colour, linestyle="--", linewidth=0.9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("position")
     axes.set_ylabel(label)
@@ -178,7 +182,7 @@ EXPERIMENT = figure_of_runs(
     "local support matching and nucleus rollouts: which repairs of on-policy distillation learn the clean expert",
     {
         "smoke": "90 runs of 40 updates, about a minute on two cores",
-        "cpu": "190 runs of 1,200 updates, about 6 minutes on two cores",
+        "cpu": "220 runs of 1,000 updates, about 6 minutes on two cores",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip
