@@ -1,12 +1,12 @@
 """Local supports and nuclei: which repairs of on-policy distillation learn the clean expert.
 
 docs/post_training.md §1.6: objectives × masses p of the nucleus that rollouts are sampled from, in modular addition at
-high noise, from scratch. Beside them LSM without its renormalisation, and two objectives under an expert that echoes
-after a mistake. What students' rollouts meet is read by position off the rows (`TrainConfig.diagnose`).
+high noise, from scratch and from the end of an offline run. Beside them LSM without its renormalisation, and two
+objectives under an expert that echoes after a mistake. What students' rollouts meet is read by position off the rows
+(`TrainConfig.diagnose`).
 """
 
 import dataclasses
-import math
 
 import matplotlib
 import numpy as np
@@ -18,63 +18,69 @@ from matplotlib.ticker import MaxNLocator
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import CASES, TEXT_WIDTH, note
-from nail.figures.stats import trend_test
 from nail.sweep.grid import grid
-from nail.training.config import TrainConfig
+from nail.sweep.stages import Runs
 
-from ._training import BASE, LEVEL, SEEDS, SOLVED, UNSOLVED, each_seed, figure_of_runs, late, per_seed, times_by
+from ._fixes_claims import FULL, LEAST, OFFLINE, SAMPLED, SCRATCH, claims_of
+from ._training import BASE, SEEDS, figure_of_runs, late
 
 SIZE = {
     "smoke": dataclasses.replace(BASE["smoke"], diagnose=True),
-    "cpu": dataclasses.replace(BASE["cpu"], batch=16, steps=4_000, eval_every=400, diagnose=True),
+    "cpu": dataclasses.replace(
+        BASE["cpu"], p=5, m=6, batch=16, steps=1_000, eval_every=100, n_validation=300, diagnose=True
+    ),
 }
-"""preset → what its runs have in common (at this size an update of 16 episodes takes a run about as far as one of 64,
-in a quarter of the time); runs that start elsewhere than from scratch are another one of these"""
-TEACHER = {"smoke": (2, 3), "cpu": (2, 4, 7)}
+"""preset → what its runs have in common, first stages too"""
+TEACHER = {"smoke": (2, 3), "cpu": (2, 4, 5)}
 """preset → numbers K of LSM"""
 ONE_K = {"smoke": 2, "cpu": 4}
 """preset → K without renormalisation, and under the echo"""
 MASSES = {"smoke": (1.0, 0.5, 0.0), "cpu": (1.0, 0.9, 0.7, 0.5, 0.0)}
-NARROW, WIDE = 0.5, 0.9
-"""masses up to which, and from which on, rollouts of a student equal to the noisy law are greedy, and are not"""
-LEAST = 1 - 1 / math.e
-"""mass that leaves the support at the minimum without renormalisation, where the support holds all of the expert's"""
-BY = ["objective", "recovery", "rule_number", "p", "m", "eta"]
-SAMPLED, FULL = "sampled token", "full law"
+LOCAL = (1.0, 0.5, 0.0)
+"""masses of the nucleus for LSM"""
+BY = ["begun", "objective", "recovery", "rule_number", "p", "m", "eta"]
 PLACES = ("advantage_mean", "advantage_low", "advantage_negative", "off_support", "repeated")
 """columns by position"""
 
 
-def runs(preset: str) -> tuple[TrainConfig, ...]:
-    """Objectives × nuclei × seeds; LSM without renormalisation from sampled rollouts; two objectives with the echo."""
-    base, one_k = SIZE[preset], ONE_K[preset]
+def runs(preset: str) -> Runs:
+    """Objectives × nuclei × seeds, fresh and as second stages after LogLossBC of their seed; LSM without
+    renormalisation from sampled rollouts; two objectives with the echo."""
+    base, one_k, seeds = SIZE[preset], ONE_K[preset], SEEDS[preset]
     sampled = dataclasses.replace(base, method="opd-r-top-p")
     local = dataclasses.replace(base, method="lsm")
-    axes = {"rule_number": MASSES[preset], "seed": SEEDS[preset]}
+    first = dataclasses.replace(base, method="loglossbc")
+    crossed = (
+        *grid(sampled, estimator=("mc", "full"), rule_number=MASSES[preset], seed=seeds),
+        *grid(local, top_k_teacher=TEACHER[preset], rule_number=LOCAL, seed=seeds),
+    )
     bare = dataclasses.replace(base, method="lsm-unrenormalised", top_k_teacher=one_k, rule_number=1.0)
-    echoed = [dataclasses.replace(start, recovery="echo") for start in (sampled, local)]
-    ends = {**axes, "rule_number": (1.0, 0.0)}
+    echoed = (dataclasses.replace(sampled, recovery="echo"), dataclasses.replace(local, recovery="echo"))
+    ends = {"rule_number": (1.0, 0.0), "seed": seeds}
     return (
-        *grid(sampled, estimator=("mc", "full"), **axes),
-        *grid(local, top_k_teacher=TEACHER[preset], **axes),
-        *grid(bare, seed=SEEDS[preset]),
+        *crossed,
+        *((dataclasses.replace(first, seed=config.seed), config) for config in crossed),
+        *grid(bare, seed=seeds),
         *grid(echoed[0], **ends),
         *grid(dataclasses.replace(echoed[1], top_k_teacher=one_k), **ends),
     )
 
 
 def prepared(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the objective in words, and the mass off the support and the share of repeated tokens as means over the
-    positions (a first token repeats nothing)."""
+    """Rows but those of first stages, with what they began with and the objective in words, and the mass off the
+    support and the share of repeated tokens as means over the positions (a first token repeats nothing)."""
 
     def words(row) -> str:
         if row.method == "opd-r-top-p":
             return {"mc": SAMPLED, "full": FULL}[row.estimator]
         return f"{'LSM' if row.method == 'lsm' else 'unrenormalised'}, K = {row.top_k_teacher:g}"
 
+    rows = rows[~rows.run.isin(rows.start)]
     off, repeats = (np.array([numbers(cell) for cell in rows[name]]) for name in ("off_support", "repeated"))
-    objective = [words(row) for row in rows.itertuples()]
-    return rows.assign(objective=objective, off=off.mean(1), first_off=off[:, 0], repeats=repeats[:, 1:].mean(1))
+    return rows.assign(
+        objective=[words(row) for row in rows.itertuples()], begun=[OFFLINE if run else SCRATCH for run in rows.start],
+        off=off.mean(1), first_off=off[:, 0], repeats=repeats[:, 1:].mean(1),
+    )  # fmt: skip
 
 
 def numbers(cell: str) -> Float[np.ndarray, " H"]:
@@ -98,133 +104,37 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """What docs/post_training.md §1.6 expects, each with its numbers."""
-    rows = prepared(rows)
-    settings = dict(iter(rows.groupby(["recovery", "objective"])))
-    found = []
-    for objective in (SAMPLED, FULL):
-        found += _nucleus_claims(settings["none", objective], objective)
-    local = {objective: part for (recovery, objective), part in settings.items()
-             if recovery == "none" and objective.startswith("LSM")}  # fmt: skip
-    for objective, part in local.items():
-        found.append(_solves(part, objective, 0.0, "docs/post_training.md §1.2"))
-    two = local["LSM, K = 2"]
-    found += [_does_not_solve(two, "LSM, K = 2", 1.0, "docs/post_training.md §1.2"), _leak_claim(two)]
-    found += [_collapse_claim(part, objective) for (_, objective), part in settings.items() if "unren" in objective]
-    for (recovery, objective), part in settings.items():
-        if recovery == "echo":
-            found += _echo_claims(part, objective)
-    return found
-
-
-def _nucleus_claims(rows: pd.DataFrame, objective: str) -> list[Claim]:
-    """The prediction of docs/post_training.md §1.3, from both of its sides, and the order between."""
-    masses, times = times_by(rows, "rule_number")
-    p = trend_test(times, masses, np.random.default_rng(0))
-    source = "docs/post_training.md §1.3"
-    return [
-        _solves(rows, objective, NARROW, source), _does_not_solve(rows, objective, WIDE, source),
-        Claim(
-            f"{objective}: the wider the nucleus, the later the task is solved (Page's test, masses permuted within "
-            f"seeds, p < {LEVEL:g})", source, f"p ≥ {LEVEL:g}",
-            f"p = {p:.2g}; thousand episodes per seed: "
-            + "; ".join(f"mass {x:g}: {each_seed(column)}" for x, column in zip(masses, times.T, strict=True)),
-            p < LEVEL,
-        ),
-    ]  # fmt: skip
-
-
-def _accuracies(rows: pd.DataFrame) -> dict[float, Float[np.ndarray, " seeds"]]:
-    """Mass of the nucleus → full-chain accuracy per seed over the last quarter."""
-    return {mass: late(chosen, "full_exact") for mass, chosen in rows.groupby("rule_number")}
-
-
-def _measured(accuracies: dict[float, np.ndarray]) -> str:
-    return "full-chain accuracy per seed: " + "; ".join(f"mass {x:g}: {per_seed(v)}" for x, v in accuracies.items())
-
-
-def _solves(rows: pd.DataFrame, objective: str, most: float, source: str) -> Claim:
-    accuracies = _accuracies(rows[rows.rule_number <= most])
-    return Claim(
-        f"{objective}: rollouts from nuclei of mass at most {most:g} solve the task (full chain ≥ {SOLVED}, every "
-        "seed)", source, f"one seed below {SOLVED} over the last quarter (median of its evaluations)",
-        _measured(accuracies),
-        all((values >= SOLVED).all() for values in accuracies.values()),
-    )  # fmt: skip
-
-
-def _does_not_solve(rows: pd.DataFrame, objective: str, least: float, source: str) -> Claim:
-    accuracies = _accuracies(rows[rows.rule_number >= least])
-    return Claim(
-        f"{objective}: rollouts from nuclei of mass {least:g} or more do not solve the task (full chain < {UNSOLVED}, "
-        "every seed)", source, f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)",
-        _measured(accuracies), all((values < UNSOLVED).all() for values in accuracies.values()),
-    )  # fmt: skip
-
-
-def _leak_claim(rows: pd.DataFrame) -> Claim:
-    row = next(rows.itertuples())
-    own = row.eta * (row.p - 2) / row.p
-    mass = late(rows[rows.rule_number == 1.0], "first_off")
-    return Claim(
-        "LSM, K = 2, sampled rollouts: more mass stays off the support than the expert has there (first position, "
-        "every seed)", "docs/post_training.md §1.2",
-        f"one seed with a mass of {own:.3g} or less at the first position (median over the last quarter)",
-        f"mass per seed: {per_seed(mass)}; the expert's: {own:.3g}", bool((mass > own).all()),
-    )  # fmt: skip
-
-
-def _collapse_claim(rows: pd.DataFrame, objective: str) -> Claim:
-    mass = late(rows, "off")
-    return Claim(
-        f"{objective}: at least {LEAST:.3g} of the mass leaves the support (every seed)", "docs/post_training.md §1.2",
-        "one seed with less (mean over positions, median over the last quarter)", f"mass per seed: {per_seed(mass)}",
-        bool((mass >= LEAST).all()),
-    )  # fmt: skip
-
-
-def _echo_claims(rows: pd.DataFrame, objective: str) -> list[Claim]:
-    """Sampled rollouts learn to repeat, whatever the objective; greedy ones stay where there is nothing to echo."""
-    sampled, greedy = (rows[rows.rule_number == mass] for mass in (1.0, 0.0))
-    before, after = sampled[sampled.step == 0].repeats.to_numpy(), late(sampled, "repeats")
-    mended, accuracy = late(greedy, "repeats"), late(greedy, "full_exact")
-    source = "docs/post_training.md §1.4"
-    return [
-        Claim(
-            f"echo, {objective}: under sampled rollouts repetition rises (every seed)", source,
-            "one seed whose share of repeated tokens over the last quarter is not above that before training",
-            f"share per seed before: {per_seed(before)}; after: {per_seed(after)}", bool((after > before).all()),
-        ),
-        Claim(
-            f"echo, {objective}: greedy rollouts mend it (they solve the task and repeat less, every seed)", source,
-            f"one seed with greedy rollouts whose full-chain accuracy over the last quarter is below {SOLVED}, or that "
-            "repeats as often as with sampled ones",
-            f"share of repeated tokens per seed: {per_seed(mended)}, sampled: {per_seed(after)}; full-chain accuracy: "
-            f"{per_seed(accuracy)}", bool(((accuracy >= SOLVED) & (mended < after)).all()),
-        ),
-    ]  # fmt: skip
+    return claims_of(prepared(rows))
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Accuracy against the nucleus with the predicted threshold; by position what rollouts meet."""
-    figure = Figure(figsize=(TEXT_WIDTH, 5.0), layout="constrained")
-    (accuracy, advantage), (mass, repeats) = figure.subplots(2, 2)
+    """Accuracy against the nucleus with the predicted threshold, for both starts; by position what rollouts meet."""
+    figure = Figure(figsize=(TEXT_WIDTH, 7.2), layout="constrained")
+    (scratch, offline), (advantage, negative), (mass, repeats) = figure.subplots(3, 2)
     none, echo = (table[table.recovery == recovery] for recovery in ("none", "echo"))
-    _draw_accuracy(accuracy, none)
-    _draw_positions(
-        advantage, none[none.objective == SAMPLED], "advantage_mean", "mean of log q − log π (nats)", by="rule_number"
-    )
-    advantage.set_title(f"{SAMPLED}, by mass of the nucleus")
-    wide = none[(none.rule_number == 1) & ~none.objective.isin([SAMPLED, FULL])]
-    _draw_positions(mass, wide, "off_support", "mass off the support")
+    for axes, begun in ((scratch, SCRATCH), (offline, OFFLINE)):
+        _draw_accuracy(axes, none[none.begun == begun])
+        axes.set_title(begun, pad=14)
+    one = none[(none.objective == SAMPLED) & (none.begun == SCRATCH)]
+    means, lows, shares = (one[one.metric == name] for name in PLACES[:3])
+    _draw_positions(advantage, means, lows, "log q − log π (nats)", by="rule_number")
+    advantage.set_title(f"{SAMPLED}, {SCRATCH} (5 % quantile dashed)")
+    _draw_positions(negative, shares, None, "share of log q − log π < 0", by="rule_number")
+    negative.set_title(f"{SAMPLED}, {SCRATCH}")
+    off = none[(none.rule_number == 1) & ~none.objective.isin([SAMPLED, FULL]) & (none.metric == "off_support")]
+    fresh, staged = (off[off.begun == begun] for begun in (SCRATCH, OFFLINE))
+    _draw_positions(mass, fresh, staged, "mass off the support", by="objective")
     mass.axhline(LEAST, color="#666666", linewidth=0.9, linestyle=":")
-    mass.set_title("sampled rollouts (1 − 1/e dotted)")
-    _draw_positions(repeats, echo, "repeated", "share of repeated tokens", by=["objective", "rule_number"])
-    repeats.set_title("expert that echoes, by mass of the nucleus")
+    mass.set_title(f"sampled rollouts ({OFFLINE} dashed)")
+    repeated = echo[echo.metric == "repeated"]
+    _draw_positions(repeats, repeated, None, "share of repeated tokens", by=["objective", "rule_number"])
+    repeats.set_title(f"expert that echoes, {SCRATCH}")
     row = next(table.itertuples())
     note(
         figure, f"modular addition, p = {row.p}, m = {row.m}, η = {row.eta:g}; {row.n_seeds:g} seeds; accuracy: median "
-        "over the last quarter of the budget, lines through medians;\nby position: mean over seeds at the end, each "
-        "method's own rollouts",
+        "over the last quarter of the budget, a point each seed, lines through\nmedians of seeds; by position: mean "
+        "over seeds at the end, each method's own rollouts; mass: of the nucleus; an offline start is the end of "
+        "a\nrun of LogLossBC; dotted: 1 − 1/e",
     )  # fmt: skip
     return figure
 
@@ -248,16 +158,19 @@ def _draw_accuracy(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_positions(
-    axes: Axes, table: pd.DataFrame, metric: str, label: str, by: str | list[str] = "objective"
+    axes: Axes, table: pd.DataFrame, dashed: pd.DataFrame | None, label: str, by: str | list[str]
 ) -> None:
-    """A diagnostic against the position, a line for each `by`."""
-    parts = list(table[table.metric == metric].groupby(by, sort=False))
+    """A diagnostic against the position, a line for each `by`; dashed, in the same colours, that of another table."""
+    parts = list(table.groupby(by, sort=False))
+    others = {} if dashed is None else dict(iter(dashed.groupby(by, sort=False)))
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(1, len(parts))))
     for (name, part), colour in zip(parts, colours, strict=True):
         words = ", ".join(
             x if isinstance(x, str) else f"mass {x:g}" for x in (name if isinstance(name, tuple) else [name])
         )
         axes.plot(part.position, part.value, color=colour, marker=".", label=words)
+        if name in others:
+            axes.plot(others[name].position, others[name].value, color=colour, linestyle="--", linewidth=0.9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("position")
     axes.set_ylabel(label)
@@ -268,8 +181,8 @@ EXPERIMENT = figure_of_runs(
     "opd_fixes",
     "local support matching and nucleus rollouts: which repairs of on-policy distillation learn the clean expert",
     {
-        "smoke": "51 runs of 40 updates, about a minute on two cores",
-        "cpu": "150 runs of 4,000 updates, about 9 minutes on two cores, estimated from a part of them",
+        "smoke": "90 runs of 40 updates, about a minute on two cores",
+        "cpu": "220 runs of 1,000 updates, about 6 minutes on two cores",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip
