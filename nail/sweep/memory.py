@@ -105,14 +105,17 @@ def require_room(config: TrainConfig) -> None:
 
 
 def least_bytes(config: TrainConfig) -> int:
-    """Bytes that a run takes at least, from shapes alone: parameters with their gradient and two moments, DAgger's data
-    set, and what the forward pass of one batch leaves for its gradient (the results of its matrix products)."""
+    """Bytes that a run takes at least, from shapes alone: parameters with their gradient and two moments, those that
+    pairs are compared with, DAgger's data set, and what the forward pass of one batch leaves for its gradient (the
+    results of its matrix products)."""
     task, student = type(config).definitions
     options = [field.name for kind in (task.options, student.options) for field in dataclasses.fields(kind)]
     key = (task, student, config.batch, *(getattr(config, name) for name in options))
     if key not in _PASSES:
         _PASSES[key] = _pass_bytes(config)
-    return _PASSES[key] + (data_bytes(config) if METHOD.find(config.method).aggregate else 0)
+    (params, kept), row = _PASSES[key], METHOD.find(config.method)
+    copies = 5 if row.reward == "pairs" else 4
+    return copies * params + kept + (data_bytes(config) if row.aggregate else 0)
 
 
 def data_bytes(config: TrainConfig) -> int:
@@ -120,12 +123,12 @@ def data_bytes(config: TrainConfig) -> int:
     return sum(map(_bytes, jax.tree.leaves(buffer_shape(make_setup(config)))))
 
 
-_PASSES: dict[Any, int] = {}
+_PASSES: dict[Any, tuple[int, int]] = {}
 """what a run's memory follows from → `_pass_bytes` of it, which takes a trace"""
 
 
-def _pass_bytes(config: TrainConfig) -> int:
-    """Bytes of `least_bytes` but for the data set."""
+def _pass_bytes(config: TrainConfig) -> tuple[int, int]:
+    """Bytes of (the parameters once, what a forward pass leaves)."""
     setup = make_setup(config)
     env, policy = setup.env, setup.policy
 
@@ -138,7 +141,7 @@ def _pass_bytes(config: TrainConfig) -> int:
     index = jax.ShapeDtypeStruct((config.batch,), jnp.uint32)
     trace = jax.make_jaxpr(forward)(params, index)
     kept = sum(map(_bytes, trace.out_avals)) + _products(trace.jaxpr)
-    return 4 * sum(map(_bytes, jax.tree.leaves(params))) + kept
+    return sum(map(_bytes, jax.tree.leaves(params))), kept
 
 
 def memory_there() -> int:
