@@ -97,12 +97,15 @@ class DefClassOptions(Options):
     """share ε of prompts whose definitions are a random assignment and not the usual ones, 0 ≤ ε ≤ 1"""
     eta_new: float = 0.3
     """with noise canonical: rate at which other definitions are read as the usual ones, 0 ≤ eta_new < 1"""
+    negated: float = 0.0
+    """share of prompts in which one definition is negated, by NOT in place of "|", 0 ≤ negated ≤ 1"""
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
         require(0 <= self.epsilon <= 1, "epsilon", self.epsilon, "in [0, 1]")
         require(0 <= self.eta_new < 1, "eta_new", self.eta_new, "in [0, 1)")
         require(self.eta_new <= 1 - 2**-24, "eta_new", self.eta_new, "below 1 when it is rounded to 32 bits")
+        require(0 <= self.negated <= 1, "negated", self.negated, "in [0, 1]")
 
 
 def _require_horizon(horizon: int) -> None:
@@ -192,7 +195,7 @@ def _s5(options: Any, seed: int, n_validation: int) -> Any:
 def _defclass(options: Any, seed: int, n_validation: int) -> Any:
     from nail.envs.defclass import make_defclass
 
-    return make_defclass(options.epsilon, options.eta_new, seed, n_validation)
+    return make_defclass(options.epsilon, options.eta_new, seed, n_validation, options.negated)
 
 
 def _secret(options: Any, seed: int) -> Any:

@@ -24,7 +24,7 @@ TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperatu
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 _LATER = {
     "top_k_teacher": None, "mask_first": "", "diagnose": False, "start": "", "reward": None, "group": None,
-    "dpo_beta": None,
+    "dpo_beta": None, "negated": 0.0,
 }  # fmt: skip
 """fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
