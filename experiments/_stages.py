@@ -22,7 +22,9 @@ CPU = TrainConfig(
     lr=3e-3, warmup=100, batch=32, steps=500, eval_every=500, n_validation=512, steer=True,
 )  # fmt: skip
 SIZE = {
-    "smoke": dataclasses.replace(CPU, width=16, heads=2, batch=16, steps=20, eval_every=20, warmup=5, n_validation=50),
+    "smoke": dataclasses.replace(
+        CPU, width=16, heads=2, layers=1, batch=16, steps=20, eval_every=20, warmup=5, n_validation=50
+    ),
     "cpu": CPU,
 }
 """preset → what all stages have in common"""

@@ -9,7 +9,9 @@ from nail_experiments._stages import BEST, CHAINS, NAMES, ORDERS, SEEDS, gain, p
 from nail_experiments.stages import analyse, draw
 from refuting import unturned, verdicts
 
+from nail.cli.main import main
 from nail.sweep.stages import flat
+from nail.sweep.table import read_rows
 from nail.training.config import run_id
 
 USUAL = {"answer_exact": 0.96, "usual_exact": 1.0, "perturbed_exact": 0.4, "steerability": 0.2, "follow_rate": 0.1,
@@ -137,3 +139,13 @@ def test_stages_differ_in_their_prompts_and_teachers_alone():
         ("opd-f", 0.02, 0.3), ("nail-f", 1.0, 0.3),
     ]  # fmt: skip
     assert stage(base, "OPD(ε = 1, η_new = 0.6)").eta_new == 0.6
+
+
+@pytest.mark.slow
+def test_the_figure_at_its_smallest(tmp_path, capsys):
+    """Each chain has rows of both seeds with a steerability, and the figure is drawn."""
+    assert main(["figure", "stages", "--preset", "smoke", "--out", str(tmp_path)]) == 0
+    rows = prepared(read_rows(tmp_path / "stages_rows.csv"))
+    assert set(CHAINS) <= set(rows.chain)
+    assert rows.steerability.between(-1, 1).all()
+    assert {path.suffix for path in tmp_path.glob("stages*")} == {".png", ".pdf", ".csv"}
