@@ -14,6 +14,7 @@ ORDER = (
     "theory_sampling", "theory_noise", "theory_unknown_noise", "theory_compounding", "theory_rare_action",
     "theory_drivers", "theory_general_bound", "theory_garnet", "estimator_variance",
     "opd_fixes",
+    "stages",
 )  # fmt: skip
 """in which the figures are read; others come after them"""
 

@@ -49,6 +49,9 @@ def check(config: TrainConfig) -> TrainConfig:
     for name, most in (("expert_temperature", LARGE), ("lr", 1e38), ("clip", LARGE)):
         _require_kept(config, name, most)
     require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
+    if config.steer:
+        steered = ", ".join(row.name for row in TASKS.values() if row.steering)
+        require(task.steering, "steer", True, f"left out: {task.name} has no perturbations ({steered} has)")
     _check_rule(config)
     _check_reward(config)
     require(not config.start or RUN.fullmatch(config.start), "start", config.start,

@@ -19,6 +19,8 @@ from nail.training.diagnose import Diagnosis, diagnose
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import Numbers, make_setup
 from nail.training.ranges import check, check_tokens
+from nail.training.steerability import Labels
+from nail.training.steering import labelled
 from nail.training.update import TrainState, buffer_shape, initial_params, optimiser, update
 
 
@@ -31,6 +33,7 @@ class Metrics(NamedTuple):
     """mean objective of the updates since the previous evaluation, nats; NaN before the first update"""
     bad_step: Int[Array, ""]
     diagnosis: Diagnosis | None = None
+    labels: Labels | None = None
 
 
 class Train(NamedTuple):
@@ -73,7 +76,8 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     def segment(state: TrainState, numbers: Numbers) -> tuple[TrainState, Metrics]:
         seen = evaluate(env, policy, state.params, config.decode == "parallel")
         met = diagnose(setup, numbers, state.params) if config.diagnose else None
-        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met)
+        steered = labelled(setup, state.params) if config.steer else None
+        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met, steered)
         state = state._replace(loss_sum=jnp.float32(0), loss_count=jnp.int32(0))
         todo = jnp.minimum(config.eval_every, config.steps - state.step)
         return jax.lax.fori_loop(0, todo, lambda _, state: update(setup, numbers, state), state), row

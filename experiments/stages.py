@@ -1,0 +1,216 @@
+"""Labels, on-policy labels, reward: what the stages of post-training, and their order, do to a student.
+
+docs/steering.md §2: chains of stages on `defclass`, each stage with the same number of updates, from prompts most of
+whose definitions are the usual ones. Accuracy, steerability and over-selection are those of the last row of a chain.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nail.figures.experiment import Claim
+from nail.figures.plotting import TEXT_WIDTH, note
+
+from ._stages import (
+    BEST,
+    CHAINS,
+    COSTS,
+    HOW,
+    METHOD,
+    MISLED,
+    NAMES,
+    ORDERS,
+    OTHERS,
+    WRONG,
+    WRONGED,
+    at,
+    gain,
+    in_words,
+    mean_interval,
+    prepared,
+    runs,
+    teacher,
+    words,
+)  # fmt: skip
+from ._training import figure_of_runs, per_seed
+
+SOURCE = "docs/steering.md §2.3"
+
+
+def analyse(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each chain and metric: mean over seeds with Student's interval (kind "mean"), each seed (kind "seed"), and the
+    chain's cost."""
+    rows = prepared(rows)
+    found = []
+    for chain, part in rows.groupby("chain", sort=False):
+        cost = {name: part[name].iloc[0] for name in COSTS}
+        for metric in NAMES:
+            values = at(rows, chain, metric)
+            found.append({"chain": chain, "kind": "mean", "metric": metric, "n_seeds": len(values), **cost,
+                          **dict(zip(("value", "low", "high"), mean_interval(values), strict=True))})  # fmt: skip
+            found += [{"chain": chain, "kind": "seed", "metric": metric, "value": value, **cost} for value in values]
+    return pd.DataFrame(found)
+
+
+def claims(rows: pd.DataFrame) -> list[Claim]:
+    """What docs/steering.md §2.3 expects, each with its numbers."""
+    rows = prepared(rows)
+    return [
+        _hides(rows),
+        *(_improves(rows, f"SFT > {name}") for name in ("OPD", "NAIL")),
+        *(_inherits(rows, chain) for chain in WRONGED),
+        _beats_teacher(rows),
+        *(_beyond(rows, chain) for chain in (BEST, f"{BEST}{OTHERS}")),
+        _alone(rows),
+        *(_best(rows, metric) for metric in ("answer_exact", "steerability")),
+        *(_diverse(rows, name) for name in METHOD),
+        _offline_suffices(rows),
+    ]
+
+
+def _hides(rows: pd.DataFrame) -> Claim:
+    accuracy, found = at(rows, "SFT", "answer_exact"), at(rows, "SFT", "steerability")
+    return Claim(
+        "accuracy hides a loss of steerability: SFT has an accuracy of 0.95 or more and a steerability of 0.5 or less "
+        "(every seed)", SOURCE, "one seed with an accuracy below 0.95 or a steerability above 0.5",
+        f"accuracy per seed: {per_seed(accuracy)}; steerability: {per_seed(found)}",
+        bool(((accuracy >= 0.95) & (found <= 0.5)).all()),
+    )  # fmt: skip
+
+
+def _improves(rows: pd.DataFrame, chain: str) -> Claim:
+    found = [gain(rows, chain, "SFT > SFT", metric) for metric in ("answer_exact", "steerability")]
+    return Claim(
+        f"{chain} improves accuracy and steerability over SFT > SFT, at equal updates", SOURCE,
+        f"an interval of a gain ({HOW}) that is not above 0", words(found), all(each.above for each in found),
+    )  # fmt: skip
+
+
+def _inherits(rows: pd.DataFrame, chain: str) -> Claim:
+    values = at(rows, chain, "perturbed_exact")
+    return Claim(
+        f"{chain}: where the mode of the teacher is wrong the student inherits it (η_new = {WRONG:g}, accuracy on "
+        "perturbed definitions of 0.5 or less, every seed)", SOURCE, "one seed above 0.5",
+        f"accuracy on perturbed definitions per seed: {per_seed(values)}; the teacher's: {teacher(rows, chain):.3f}",
+        bool((values <= 0.5).all()),
+    )  # fmt: skip
+
+
+def _beats_teacher(rows: pd.DataFrame) -> Claim:
+    chain = f"SFT > NAIL{OTHERS}"
+    values, own = at(rows, chain, "perturbed_exact"), teacher(rows, chain)
+    found = mean_interval(values - own)
+    return Claim(
+        f"{chain}: where the mode of the teacher is right the student is better than its teacher's samples", SOURCE,
+        f"an interval of the mean gain ({HOW}) that is not above 0",
+        f"accuracy on perturbed definitions per seed: {per_seed(values)}; the teacher's: {own:.3f}; gain "
+        f"{in_words(found)}", bool(found.low > 0),
+    )  # fmt: skip
+
+
+def _beyond(rows: pd.DataFrame, chain: str) -> Claim:
+    found = [gain(rows, chain, "SFT > OPD > OPD", m) for m in ("perturbed_exact", "over_selection", "steerability")]
+    return Claim(
+        f"{chain} goes beyond SFT > OPD > OPD: more accurate on perturbed definitions, the majority is chosen less "
+        "often where it is wrong, steerability does not fall", SOURCE,
+        f"an interval ({HOW}) of the gain in accuracy not above 0, of over-selection not below 0, or of steerability "
+        "below 0", words(found), found[0].above and found[1].below and not found[2].below,
+    )  # fmt: skip
+
+
+def _alone(rows: pd.DataFrame) -> Claim:
+    found = gain(rows, "RL > RL", "SFT > RL", "answer_exact")
+    return Claim(
+        "RL alone is worse than SFT > RL, at equal updates", SOURCE,
+        f"an interval of its gain in accuracy ({HOW}) that is not below 0", words([found]), found.below,
+    )  # fmt: skip
+
+
+def _best(rows: pd.DataFrame, metric: str) -> Claim:
+    found = [gain(rows, order, BEST, metric) for order in ORDERS if order != BEST]
+    return Claim(
+        f"{BEST} is the best of the six orders in {NAMES[metric]}", SOURCE,
+        f"another order whose interval of a gain over it ({HOW}) is above 0", words(found),
+        not any(each.above for each in found),
+    )  # fmt: skip
+
+
+def _diverse(rows: pd.DataFrame, name: str) -> Claim:
+    found = gain(rows, f"SFT > {name}{OTHERS}", f"SFT > {name}", "steerability")
+    return Claim(
+        f"it is the diversity of definitions that restores steerability: SFT > {name} is more steerable after prompts "
+        "with ε = 1 than after prompts like those of SFT", SOURCE,
+        f"an interval of the gain ({HOW}) that is not above 0", words([found]), found.above,
+    )  # fmt: skip
+
+
+def _offline_suffices(rows: pd.DataFrame) -> Claim:
+    found = [
+        gain(rows, f"SFT > {name}{OTHERS}", f"SFT > SFT{OTHERS}", "steerability") for name in ("OPD", "NAIL", "RL")
+    ]
+    return Claim(
+        "with diverse definitions offline labels restore as much steerability as on-policy labels or reward", SOURCE,
+        f"an interval of a gain of OPD, NAIL or RL over SFT, all with ε = 1 ({HOW}), that is above 0", words(found),
+        not any(each.above for each in found),
+    )  # fmt: skip
+
+
+SHOWN = ("answer_exact", "perturbed_exact", "steerability", "over_selection")
+"""metrics with a panel of their own"""
+GROUPS = {MISLED: "#D55E00", OTHERS: "#009E73", "": "#0072B2"}
+"""what the last stage's prompts are → colour"""
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """A line for each chain: its metrics with intervals over seeds, and what it cost."""
+    shown = [chain for chain in CHAINS if chain in set(table.chain)]
+    figure = Figure(figsize=(TEXT_WIDTH, 1.2 + 0.19 * len(shown)), layout="constrained")
+    panels = figure.subplots(1, len(SHOWN) + 1, sharey=True)
+    for axes, metric in zip(panels, SHOWN, strict=False):
+        _draw_metric(axes, table[table.metric == metric], shown)
+        axes.set_title(NAMES[metric].replace(" on ", "\non "))
+        axes.set_xlim(-0.05, 1.05)
+    _draw_costs(panels[-1], table, shown)
+    panels[0].set_yticks(range(len(shown)), [chain.replace(" > ", " → ") for chain in shown])
+    panels[0].invert_yaxis()
+    seeds = table[table.kind == "mean"].n_seeds.max()
+    note(
+        figure, f"mean of {seeds:g} seeds with Student's 95 % interval, dots: seeds; accuracy: at the last stage's own "
+        "prompts; colours: what\nthose are (blue: ε = 0.02, green: ε = 1, orange: ε = 1 and a teacher whose mode is "
+        "wrong there)",
+    )  # fmt: skip
+    return figure
+
+
+def _draw_metric(axes: Axes, table: pd.DataFrame, shown: list[str]) -> None:
+    """Mean, interval and seeds of one metric."""
+    for place, chain in enumerate(shown):
+        colour = next(colour for mark, colour in GROUPS.items() if chain.endswith(mark))
+        part = table[table.chain == chain]
+        mean, seeds = part[part.kind == "mean"].iloc[0], part[part.kind == "seed"].value
+        axes.hlines(place, max(mean.low, 0), min(mean.high, 1), color=colour, linewidth=1.2)
+        axes.plot(mean.value, place, "o", color=colour, markersize=4)
+        axes.plot(seeds, [place] * len(seeds), ".", color=colour, markersize=2.5, alpha=0.5)
+
+
+def _draw_costs(axes: Axes, table: pd.DataFrame, shown: list[str]) -> None:
+    """Bars of teacher queries and verified rollouts, thousands."""
+    cost = table.drop_duplicates("chain").set_index("chain").loc[shown]
+    places = np.arange(len(shown))
+    axes.barh(places - 0.18, cost.queries / 1000, 0.34, color="#888888", label="teacher's labels")
+    axes.barh(places + 0.18, cost.rollouts / 1000, 0.34, color="#CC79A7", label="verified rollouts")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_title("cost (thousands)")
+    axes.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, -0.12))
+
+
+EXPERIMENT = figure_of_runs(
+    "stages",
+    "labels, on-policy labels, reward: what the stages of post-training and their order do to a student's steerability",
+    {
+        "smoke": "52 runs of 20 updates, about two minutes on two cores",
+        "cpu": "130 runs of 500 updates, about 6 minutes on two cores",
+    },
+    runs, analyse, claims, draw,
+)  # fmt: skip
