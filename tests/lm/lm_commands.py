@@ -158,12 +158,12 @@ def test_adapters_are_evaluated_on_their_model(finished, folders, tmp_path):
 
 def test_each_pass_takes_every_prompt_once():
     prompts = [[i] for i in range(1, 11)]
-    taken = [training.batch_of(prompts, 1, 4, 0, step).tokens.ravel().tolist() for step in range(5)]
-    flat = [token for row in taken for token in row]
+    taken = [training.batch_of(prompts, 4, 0, step) for step in range(5)]
+    flat = [token for batch in taken for [token] in batch]
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(1, 11))
     assert flat[:10] != flat[10:]
-    assert training.batch_of(prompts, 1, 4, 1, 0).tokens.ravel().tolist() != taken[0]
-    assert len(training.batch_of(prompts, 1, 25, 0, 0).tokens) == 25
+    assert training.batch_of(prompts, 4, 1, 0) != taken[0]
+    assert len(training.batch_of(prompts, 25, 0, 0)) == 25
 
 
 def test_a_folder_holds_one_run(finished, folders, capsys):

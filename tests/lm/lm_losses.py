@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import adapted, config_of, nothing, prompts_of
+from tiny import adapted, config_of, keys, nothing, prompts_of
 
 from nail.lm.model import head, hidden_states, logits_of
 from nail.lm.objective import Batch, exact_divergence, likelihood_scores, method_scores
+from nail.lm.parallel import divided, everywhere, one_device
 from nail.lm.rollout import Rollout, rollout
-from nail.lm.update import begin, make_update, settled, with_end
+from nail.lm.update import begin, make_update, with_end
 from nail.methods import METHOD
 from nail.training import losses
 
@@ -25,7 +26,7 @@ def pair(folders):
     student, expert, prompts = adapted(folders[0]), nothing(folders[1]), prompts_of(folders[0])
     go = jax.jit(functools.partial(rollout, student, new=7, temperature=1.0, stops=STOPS))
     tokens, real = map(jnp.asarray, prompts)
-    played = go(student.weights(), tokens, real, jax.random.key(0))
+    played = go(student.weights(), tokens, real, keys(3))
     return student, expert, Batch(tokens, real, *played)
 
 
@@ -66,8 +67,7 @@ def test_the_cut_into_chunks_changes_no_draw(pair):
     student, expert, batch = pair
     given = (METHOD["nail-beta"], student, expert, student.trained, student.fixed, expert.weights(), batch)
     found = [
-        float(method_scores(*given, jax.random.key(3), beta=0.5, temperature=2.0, chunk=chunk).total)
-        for chunk in (4, 64)
+        float(method_scores(*given, keys(3, 3), beta=0.5, temperature=2.0, chunk=chunk).total) for chunk in (4, 64)
     ]
     np.testing.assert_allclose(*found, rtol=1e-5)
 
@@ -95,7 +95,7 @@ def test_logits_of_the_whole_batch_are_never_held(pair):
 
     def chunked(w):
         return method_scores(METHOD["nail-beta"], student, expert, w, student.fixed, expert.weights(), wide,
-                             jax.random.key(0), beta=0.5, temperature=1.0, chunk=chunk).total  # fmt: skip
+                             keys(len(wide.tokens)), beta=0.5, temperature=1.0, chunk=chunk).total  # fmt: skip
 
     def plain(w):
         return jax.nn.log_softmax(plain_laws(student, (w, student.fixed), wide)).sum()
@@ -121,13 +121,13 @@ def test_the_loss_is_unbiased_for_the_exact_divergence(pair, beta, temperature):
     ).total
 
     @jax.jit
-    def draw(key):
+    def draw(keys):
         return method_scores(
-            METHOD["nail-beta"], student, expert, student.trained, student.fixed, expert.weights(), batch, key,
+            METHOD["nail-beta"], student, expert, student.trained, student.fixed, expert.weights(), batch, keys,
             beta=beta, temperature=temperature, chunk=32,
         ).total  # fmt: skip
 
-    found = np.array([draw(key) for key in jax.random.split(jax.random.key(7), 600)])
+    found = np.array([draw(key) for key in jax.random.split(jax.random.key(7), (600, 3))])
     wanted = float(exact) + (entropy if beta == 0 else 0.0)
     assert abs(found.mean() - wanted) < 5 * found.std() / np.sqrt(len(found))
     assert found.std() > 0
@@ -143,7 +143,7 @@ def test_the_row_says_whose_action_the_score_function_takes(pair):
 
     def loss(name, seed):
         given = (METHOD[name], student, expert, student.trained, student.fixed, expert.weights(), batch)
-        return float(method_scores(*given, jax.random.key(seed), beta=0.5, temperature=2.0, chunk=16).total)
+        return float(method_scores(*given, keys(3, seed), beta=0.5, temperature=2.0, chunk=16).total)
 
     np.testing.assert_allclose([loss("opd-r", 0), loss("opd-r", 1)], wanted, rtol=1e-4)
     assert abs(loss("nail-r", 0) - loss("nail-r", 1)) > 0.1
@@ -160,12 +160,18 @@ def test_a_completion_of_the_expert_ends_with_the_end_of_the_turn():
     ]
 
 
+def placed(student, expert, prompts, mesh=None):
+    """What an update takes beside the state."""
+    mesh = mesh or one_device()
+    return (*everywhere((student.fixed, expert.weights()), mesh), *divided(tuple(prompts), mesh))
+
+
 def trained_by(student, expert, config, prompts, updates):
     update = make_update(config, student, expert, STOPS)
     state = begin(config, student)
-    fixed, theirs = settled((student.fixed, expert.weights()))
+    given = placed(student, expert, prompts)
     for _ in range(updates):
-        state = update(state, fixed, theirs, *settled(tuple(prompts)))
+        state = update(state, *given)
     return state
 
 
@@ -173,7 +179,7 @@ def divergence(student, expert, trained, prompts, beta):
     """Exact divergence a prefix, in nats, along the student's own greedy completions."""
     weights = student.weights(trained)
     given = tuple(map(jnp.asarray, prompts))
-    played = rollout(student, weights, *given, jax.random.key(0), new=8, temperature=0.0, stops=STOPS)
+    played = rollout(student, weights, *given, keys(len(given[0])), new=8, temperature=0.0, stops=STOPS)
     found = exact_divergence(
         student, expert, weights, expert.weights(), Batch(*given, *played), beta=beta, temperature=1.0, chunk=64
     )
@@ -201,14 +207,14 @@ def test_micro_batches_share_one_normaliser(folders):
     expert, prompts = nothing(folders[1]), prompts_of(folders[0], 4)
     config = config_of(*folders, method="loglossbc", expert_temperature=1e-3)
     given = tuple(map(jnp.asarray, prompts))
-    free = rollout(expert, expert.weights(), *given, jax.random.key(0), new=8, temperature=0.0, stops=(181,))
+    free = rollout(expert, expert.weights(), *given, keys(len(given[0])), new=8, temperature=0.0, stops=(181,))
     stops = (int(free.tokens[0, 1]), 5)
     states = []
     for micro in (4, 1):
         changed = dataclasses.replace(config, micro=micro)
         update = make_update(changed, adapted(folders[0]), expert, stops)
         student = adapted(folders[0])
-        states.append(update(begin(changed, student), *settled((student.fixed, expert.weights(), *given))))
+        states.append(update(begin(changed, student), *placed(student, expert, prompts)))
     np.testing.assert_allclose(states[0].loss_sum, states[1].loss_sum, rtol=1e-5)
     assert int(states[0].queries) < 4 * 9
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), states[0].moments, states[1].moments)
@@ -225,7 +231,7 @@ def test_other_rows_learn_too(folders, name):
     def forward_kl(trained):
         weights = student.weights(trained)
         player, its = (expert, expert.weights()) if config.row.driver == "expert" else (student, weights)
-        played = rollout(player, its, *given, jax.random.key(9), new=8, temperature=1.0, stops=STOPS)
+        played = rollout(player, its, *given, keys(4, 9), new=8, temperature=1.0, stops=STOPS)
         found = exact_divergence(
             student, expert, weights, expert.weights(), Batch(*given, *played), beta=0.0, temperature=1.0, chunk=64
         )

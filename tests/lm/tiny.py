@@ -8,6 +8,7 @@ from nail.lm.chat import load_tokenizer, pad_left, prompt_tokens, room
 from nail.lm.config import LmConfig
 from nail.lm.lora import with_lora
 from nail.lm.model import frozen, head, hidden_states, load, logits_of, whole
+from nail.lm.parallel import row_keys
 from nail.lm.problems import problems
 
 
@@ -28,6 +29,11 @@ def nothing(folder):
 
 def adapted(folder, rank=8):
     return with_lora(load(folder, jnp.float32), folder.sizes, rank, 2.0 * rank, jax.random.key(0))
+
+
+def keys(n, seed=0):
+    """A key for each of n rows."""
+    return row_keys(jax.random.key(seed), jnp.arange(n))
 
 
 def logits(model, tokens, real, weights=None):
