@@ -50,7 +50,7 @@ def team(devices: int | None = None, batch: int | None = None, micro: int = 1) -
         total = processes * used
         require(batch % total == 0, "batch", batch, f"a multiple of the number of devices ({total})")
         share = batch // total
-        require(_fits(batch, total, micro), "micro", micro, f"a divisor of the {share} prompts of a device, or more")
+        require(_fits(batch, total, micro), "micro", micro, f"a divisor of a device's {share} prompts, or more")
     places = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.array([place for i, place in enumerate(places) if i % here < used]), (ROWS,))
 

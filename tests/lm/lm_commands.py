@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from tiny import config_of
+from tiny import config_of, left_in, train_command
 
 from nail.cli.main import main
 from nail.lm import train as training
@@ -20,27 +20,10 @@ from nail.lm.rows import ENGINE
 from nail.sweep.store import read_csv
 
 
-def train_command(student, expert, out, /, **given):
-    """The command line of a small run."""
-    options = {
-        "student": student.path, "expert": expert.path, "prompts": student.path.parent / "train.jsonl",
-        "test": student.path.parent / "test.jsonl", "method": "nail-beta", "steps": 6, "batch": 4, "micro": 2,
-        "new-tokens": 8, "lr": 1e-2, "lora-rank": 4, "lora-alpha": 8, "kind": "float32", "chunk": 32, "eval-every": 3,
-        "eval-tokens": 8, "eval-batch": 4, "checkpoint-every": 1, "out": out, **given,
-    }  # fmt: skip
-    return ["lm", "train", *(f"--{name}={value}" for name, value in options.items())]
-
-
 def evaluation(student):
     """Options of an evaluation by other batches than in training, where a last batch is filled up."""
     options = {"test": student.path.parent / "test.jsonl", "kind": "float32", "new-tokens": 8, "batch": 6}
     return [f"--{name}={value}" for name, value in options.items()]
-
-
-def left_in(out):
-    """Rows without what the clock says, and the bytes of what was trained."""
-    trained = {path.name: path.read_bytes() for path in (out / "trained").iterdir()}
-    return (out / "rows.csv").read_text(), trained
 
 
 @pytest.fixture(scope="module")

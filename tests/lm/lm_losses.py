@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import adapted, config_of, keys, nothing, prompts_of
+from tiny import adapted, config_of, keys, nothing, placed, plain_logits, prompts_of, shaken
 
-from nail.lm.model import head, hidden_states, logits_of
 from nail.lm.objective import Batch, exact_divergence, likelihood_scores, method_scores
-from nail.lm.parallel import divided, everywhere, one_device
 from nail.lm.rollout import Rollout, rollout
 from nail.lm.update import begin, make_update, with_end
 from nail.methods import METHOD
@@ -30,26 +28,13 @@ def pair(folders):
     return student, expert, Batch(tokens, real, *played)
 
 
-def shaken(student):
-    """Trained weights away from the start, so that all of them have a gradient."""
-    return jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(1), x.shape), student.trained)
-
-
-def plain_laws(model, weights, batch):
-    """Logits at the prefixes of a batch, all at once, from the whole sequence."""
-    tokens = jnp.concatenate([batch.prompts, batch.tokens], 1)
-    real = jnp.concatenate([batch.real, batch.counted], 1)
-    found = logits_of(hidden_states(model, weights, tokens, real), head(model, weights))
-    return found[:, batch.prompts.shape[1] - 1 : -1]
-
-
 def test_chunks_change_neither_the_loss_nor_its_gradient(pair):
     """−Σ log p of the completions by a plain formula, and by chunks of 4, of 7, and of more than there are."""
     student, _, batch = pair
     trained = shaken(student)
 
     def plain(w):
-        logp = jax.nn.log_softmax(plain_laws(student, (w, student.fixed), batch))
+        logp = jax.nn.log_softmax(plain_logits(student, (w, student.fixed), batch))
         chosen = jnp.take_along_axis(logp, batch.tokens[..., None], -1)[..., 0]
         return -jnp.where(batch.counted, chosen, 0).sum()
 
@@ -98,7 +83,7 @@ def test_logits_of_the_whole_batch_are_never_held(pair):
                              keys(len(wide.tokens)), beta=0.5, temperature=1.0, chunk=chunk).total  # fmt: skip
 
     def plain(w):
-        return jax.nn.log_softmax(plain_laws(student, (w, student.fixed), wide)).sum()
+        return jax.nn.log_softmax(plain_logits(student, (w, student.fixed), wide)).sum()
 
     found = widest(jax.make_jaxpr(jax.grad(chunked))(student.trained).jaxpr, vocabulary)
     assert chunk <= found <= max(chunk, width)
@@ -113,7 +98,7 @@ def test_the_loss_is_unbiased_for_the_exact_divergence(pair, beta, temperature):
     F has mean KL(t‖p) + H(t), R has mean KL(p‖t), with t = softmax(z_E/T), T = 1 and 4.
     """
     student, expert, batch = pair
-    noisy = np.asarray(plain_laws(expert, expert.weights(), batch)) / temperature
+    noisy = np.asarray(plain_logits(expert, expert.weights(), batch)) / temperature
     t = np.asarray(jax.nn.softmax(noisy), np.float64)
     entropy = -(t * np.log(t)).sum(-1)[np.asarray(batch.counted)].sum()
     exact = exact_divergence(
@@ -136,8 +121,8 @@ def test_the_loss_is_unbiased_for_the_exact_divergence(pair, beta, temperature):
 def test_the_row_says_whose_action_the_score_function_takes(pair):
     """opd-r takes the rollout's tokens: its loss is a formula of them, and has no draw of its own."""
     student, expert, batch = pair
-    theirs = jax.nn.softmax(plain_laws(expert, expert.weights(), batch) / 2.0)
-    logp = jax.nn.log_softmax(plain_laws(student, student.weights(), batch))
+    theirs = jax.nn.softmax(plain_logits(expert, expert.weights(), batch) / 2.0)
+    logp = jax.nn.log_softmax(plain_logits(student, student.weights(), batch))
     each = jax.vmap(jax.vmap(losses.reverse_mc))(logp, theirs, batch.tokens)
     wanted = float(jnp.where(batch.counted, each, 0).sum())
 
@@ -158,12 +143,6 @@ def test_a_completion_of_the_expert_ends_with_the_end_of_the_turn():
         [7, 5],
         [5],
     ]
-
-
-def placed(student, expert, prompts, mesh=None):
-    """What an update takes beside the state."""
-    mesh = mesh or one_device()
-    return (*everywhere((student.fixed, expert.weights()), mesh), *divided(tuple(prompts), mesh))
 
 
 def trained_by(student, expert, config, prompts, updates):
