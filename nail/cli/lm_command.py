@@ -12,6 +12,7 @@ from nail.cli.parse import Out
 from nail.cli.programs import set_up_jax
 from nail.lm.config import KINDS, LmConfig, check, run_id
 from nail.lm.extra import require_extra
+from nail.lm.folders import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +20,20 @@ class LmTrain(LmConfig):
     """Train a student from a noisy expert; writes DIR/rows.csv and DIR/trained, resumes where a kill left off."""
 
     out: Out = Path("out")
+    devices: int | None = None
+    """devices of each process that share the batch ≥ 1; default: all, or as many as divide it"""
+    distributed: bool = False
+    """this is one of several processes of a jax.distributed job, each with its share of the batch"""
+    coordinator: str | None = None
+    """host:port of process 0; default: JAX asks the cluster, and so for the next two"""
+    processes: int | None = None
+    """number of processes, 1 ≤ processes ≤ 10,000"""
+    process: int | None = None
+    """index of this one, 0 ≤ process < processes; process 0 reads and writes the folder"""
 
     def run(self) -> None:
         require_extra()
+        require(self.devices is None or self.devices >= 1, "devices", self.devices, "an integer of at least 1")
         config = check(LmConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(LmConfig)}))
         from nail.lm.folders import read_folder, require_same_vocabulary, require_tokenizer_fits
         from nail.lm.questions import read_questions
@@ -32,20 +44,32 @@ class LmTrain(LmConfig):
         read_questions(self.prompts)
         if self.test is not None:
             read_questions(self.test, answered=True)
+        set_up_jax(begin=not self.distributed)
+        if self.distributed:
+            from nail.sweep.cluster import join
+            from nail.training.devices import require_devices
+
+            join(self.coordinator, self.processes, self.process)
+            require_devices()
+        self._train(config, student, expert)
+
+    def _train(self, config: LmConfig, student: Folder, expert: Folder) -> None:
+        """What follows when all processes are there: any of them that finds something wrong stops all."""
+        from nail.lm.parallel import is_first, require_agreement, team, together
+        from nail.lm.train import claim, set_up, train
         from nail.sweep.store import open_folder
 
-        out = open_folder(self.out)
-        set_up_jax()
-        from nail.lm.train import claim, set_up, train
-
         run = run_id(config)
-        claim(out, run)
-        last = train(set_up(config, student, expert, run), out)[-1]
+        require_agreement(f"{run} {self.devices} {config.checkpoint_every}")
+        mesh = together(lambda: team(self.devices, config.batch, config.micro))
+        together(lambda: is_first() and claim(open_folder(self.out), run))
+        last = train(together(lambda: set_up(config, student, expert, run, mesh)), self.out)[-1]
         said = f", accuracy {last['accuracy']:.3f} on {last['test_questions']} questions" if self.test else ""
-        print(
-            f"{config.method} seed {config.seed}: {last['episodes']:,} episodes, "
-            f"{last['expert_queries']:,} expert queries{said}; {out / 'trained'}"
-        )
+        if is_first():
+            print(
+                f"{config.method} seed {config.seed}: {last['episodes']:,} episodes, "
+                f"{last['expert_queries']:,} expert queries{said}; {self.out / 'trained'}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +92,8 @@ class LmEvaluate:
     """numbers of the model: bfloat16 or float32"""
     seed: int = 0
     """of samples, 0 ≤ seed < 2^31"""
+    devices: int | None = None
+    """devices that share a batch ≥ 1; default: all"""
     out: Annotated[Path | None, tyro.conf.arg(help="folder to write rows.csv to")] = None
 
     def run(self) -> None:
@@ -76,6 +102,7 @@ class LmEvaluate:
         require(0 <= self.temperature <= LARGE, "temperature", self.temperature, f"in [0, {LARGE:g}]")
         for name in ("new_tokens", "batch"):
             require(1 <= getattr(self, name) <= MAX_COUNT, name, getattr(self, name), f"an integer in 1..{MAX_COUNT}")
+        require(self.devices is None or self.devices >= 1, "devices", self.devices, "an integer of at least 1")
         require(0 <= self.seed < 2**31, "seed", self.seed, "an integer of at least 0 and below 2^31")
         from nail.lm.folders import read_folder, require_tokenizer_fits
         from nail.lm.questions import read_questions

@@ -37,7 +37,7 @@ class LmConfig:
     batch: int = 64
     """prompts of an update ≥ 1"""
     micro: int = 16
-    """prompts of which a gradient is taken at a time; divides batch"""
+    """prompts of which a device takes a gradient at a time; divides batch, and what a device has of it"""
     new_tokens: int = 1024
     """most tokens of a completion ≥ 1"""
     lr: float = 1e-4

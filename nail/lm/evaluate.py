@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from nail.lm.answers import extracted, same, truth, wilson_interval
 from nail.lm.chat import completion_text, pad_left, prompt_tokens, room
 from nail.lm.model import Model, Weights
 from nail.lm.objective import Batch, likelihood_scores
+from nail.lm.parallel import ALL, EACH, ROWS, added_up, divided, on_each, one_device, own, row_keys, share_of
 from nail.lm.questions import Question
 from nail.lm.rollout import rollout
 
@@ -60,38 +61,50 @@ def ask(tokenizer: Any, questions: Sequence[Question], stops: tuple[int, ...]) -
 
 def make_evaluate(
     model: Model, stops: tuple[int, ...], tokenizer: Any, asked: Asked, *, new: int, batch: int,
-    temperature: float = 0.0, seed: int = 0,
-) -> Callable[[tuple[Weights, Weights]], Evaluation]:  # fmt: skip
-    """weights → evaluation, on all questions; a short last batch is filled up with the first question."""
-    play = jax.jit(partial(rollout, model, new=new, temperature=temperature, stops=stops))
-    score = jax.jit(lambda weights, rows: likelihood_scores(model, *weights, rows, chunk=CHUNK))
-    long, longest = room(asked.prompts), room(asked.answers)
+    temperature: float = 0.0, seed: int = 0, mesh: Mesh | None = None,
+) -> Callable[..., Evaluation]:  # fmt: skip
+    """weights → evaluation, on all questions, divided over the devices of `mesh` (none given: the first alone).
+
+    A short last batch is filled up with the first question. A question's sample depends on its place and `seed` only.
+    """
+    mesh = mesh or one_device()
+    plays = partial(rollout, model, new=new, temperature=temperature, stops=stops)
+
+    def play(weights: Any, prompts: Any, real: Any, places: Any) -> Any:
+        return plays(weights, prompts, real, row_keys(jax.random.key(seed), places))
+
+    def score(weights: Any, rows: Batch) -> Any:
+        return jax.lax.psum(likelihood_scores(model, *weights, rows, chunk=CHUNK), ROWS)
+
+    play, score = on_each(play, mesh, (ALL, EACH, EACH, EACH), EACH), on_each(score, mesh, (ALL, EACH), ALL)
+    long, longest, n = room(asked.prompts), room(asked.answers), len(asked.truths)
+    size = -(-batch // mesh.size) * mesh.size
 
     def evaluate(weights: tuple[Weights, Weights], watch: Callable[[int], Any] = lambda done: None) -> Evaluation:
-        right = unanswered = unfinished = 0
-        total = count = length = 0.0
-        n = len(asked.truths)
-        for start in range(0, n, batch):
-            here = range(start, min(n, start + batch))
-            filled = [*here, *[0] * (batch - len(here))]
-            prompts = pad_left([asked.prompts[i] for i in filled], long)
-            key = jax.random.fold_in(jax.random.key(seed), start)
-            played = jax.device_get(play(weights, prompts.tokens, prompts.real, key))
-            for row, i in enumerate(here):
-                tokens = played.tokens[row][played.counted[row]].tolist()
-                answer = extracted(completion_text(tokenizer, tokens, stops))
-                right += same(answer, asked.truths[i])
-                unanswered += answer is None
-                unfinished += tokens[-1] not in stops
-                length += len(tokens)
-            tokens, counted = _padded_right([asked.answers[i] for i in filled], longest, len(here))
-            found = score(weights, Batch(*map(jnp.asarray, (*prompts, tokens, counted))))
+        counts, total, count = np.zeros(4, int), 0.0, 0.0
+        for start in range(0, n, size):
+            mine = share_of(range(start, start + size), mesh)
+            filled = [i if i < n else 0 for i in mine]
+            prompts = divided(pad_left([asked.prompts[i] for i in filled], long), mesh)
+            played = play(weights, *prompts, divided(np.array(mine, np.int32), mesh))
+            for i, tokens, counted in zip(mine, own(played.tokens), own(played.counted), strict=True):
+                if i < n:
+                    counts += _seen(tokenizer, tokens[counted].tolist(), stops, asked.truths[i])
+            answers = _padded_right([asked.answers[i] for i in filled], longest, sum(i < n for i in mine))
+            found = score(weights, Batch(*prompts, *divided(answers, mesh)))
             total, count = total + float(found.total), count + float(found.count)
-            watch(len(here))
+            watch(min(n, start + size) - start)
+        right, unanswered, unfinished, length = map(int, added_up(counts))
         share = wilson_interval(right, n)
         return Evaluation(*map(float, share), n, unanswered, unfinished, total / count, length / n)
 
     return evaluate
+
+
+def _seen(tokenizer: Any, tokens: list[int], stops: tuple[int, ...], true: str) -> tuple[int, int, int, int]:
+    """Of a completion: whether it is right, has no answer, was cut; its length."""
+    answer = extracted(completion_text(tokenizer, tokens, stops))
+    return int(same(answer, true)), int(answer is None), int(tokens[-1] not in stops), len(tokens)
 
 
 def _padded_right(rows: Sequence[Sequence[int]], length: int, kept: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from nail.lm.model import Model, Weights, head, hidden_states, logits_of
 from nail.methods import Method
@@ -43,15 +43,16 @@ def visited_states(model: Model, weights: tuple[Weights, Weights], batch: Batch)
 
 
 def over_chunks(
-    score: Callable[..., Float[Array, " chunk"]], chunk: int, key: PRNGKeyArray, counted: Bool[Array, " n"], *rows: Any
-) -> Scores:
+    score: Callable[..., Float[Array, " chunk"]], chunk: int, keys: Key[Array, " n"], counted: Bool[Array, " n"],
+    *rows: Any,
+) -> Scores:  # fmt: skip
     """Σ over counted rows of `score(keys, *rows)`, `chunk` rows at a time.
 
-    Each chunk is computed anew for its gradient. Each row has a key of its own: how rows are cut changes no number.
+    Each chunk is computed anew for its gradient. Each row has a key of its own: how rows are cut changes no draw.
     """
     n = counted.shape[0]
     short = -n % chunk
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n + short))
+    keys = keys[jnp.minimum(jnp.arange(n + short), n - 1)]
 
     def cut(x: Array) -> Array:
         return jnp.pad(x, ((0, short), *((0, 0),) * (x.ndim - 1))).reshape(-1, chunk, *x.shape[1:])
@@ -68,9 +69,12 @@ def over_chunks(
 
 def method_scores(
     method: Method, student: Model, expert: Model, trained: Weights, fixed: Weights, theirs: tuple[Weights, Weights],
-    batch: Batch, key: PRNGKeyArray, *, beta: Any, temperature: Any, chunk: int,
+    batch: Batch, keys: Key[Array, " batch"], *, beta: Any, temperature: Any, chunk: int,
 ) -> Scores:  # fmt: skip
-    """Loss of a method's row on a batch that the student played: `temperature` is the expert's (its logits ÷ T)."""
+    """Loss of a method's row on a batch that the student played: `temperature` is the expert's (its logits ÷ T).
+
+    Each row of the batch has a key, each of its positions one made from it.
+    """
     share = beta if method.beta is None else method.beta
     ours = (trained, fixed)
     mine, matrix = visited_states(student, ours, batch), head(student, ours)
@@ -86,7 +90,7 @@ def method_scores(
             logp, jax.nn.softmax(noisy, axis=-1), labels, actions
         )
 
-    return over_chunks(score, chunk, key, *_flat(batch.counted, mine, seen, batch.tokens))
+    return over_chunks(score, chunk, *_flat(_token_keys(keys, batch), batch.counted, mine, seen, batch.tokens))
 
 
 def likelihood_scores(model: Model, trained: Weights, fixed: Weights, batch: Batch, *, chunk: int) -> Scores:
@@ -97,7 +101,7 @@ def likelihood_scores(model: Model, trained: Weights, fixed: Weights, batch: Bat
     def score(keys: Key[Array, " chunk"], h: Any, played: Any) -> Float[Array, " chunk"]:
         return jax.vmap(losses.forward_mc)(jax.nn.log_softmax(logits_of(h, matrix), axis=-1), played)
 
-    return over_chunks(score, chunk, jax.random.key(0), *_flat(batch.counted, mine, batch.tokens))
+    return over_chunks(score, chunk, *_flat(_no_keys(batch), batch.counted, mine, batch.tokens))
 
 
 def exact_divergence(
@@ -113,12 +117,23 @@ def exact_divergence(
         laws = jax.nn.softmax(logits_of(e, their_matrix) / temperature, axis=-1)
         return jax.vmap(lambda lp, t: losses.mixed_full(lp, t, beta))(logp, laws)
 
-    return over_chunks(score, chunk, jax.random.key(0), *_flat(batch.counted, mine, seen))
+    return over_chunks(score, chunk, *_flat(_no_keys(batch), batch.counted, mine, seen))
 
 
 def drawn(keys: Key[Array, " chunk"], logits: Float[Array, "chunk tokens"]) -> Int[Array, " chunk"]:
     """One token of softmax(logits) for each row, by a key of its own."""
     return jax.vmap(jax.random.categorical)(keys, logits)
+
+
+def _token_keys(keys: Key[Array, " batch"], batch: Batch) -> Key[Array, "batch new"]:
+    """A key for each new token, from that of its row."""
+    places = jnp.arange(batch.tokens.shape[1])
+    return jax.vmap(lambda key: jax.vmap(lambda i: jax.random.fold_in(key, i))(places))(keys)
+
+
+def _no_keys(batch: Batch) -> Key[Array, "batch new"]:
+    """For scores that draw nothing."""
+    return jnp.broadcast_to(jax.random.key(0), batch.tokens.shape)
 
 
 def _flat(*arrays: Array) -> tuple[Array, ...]:

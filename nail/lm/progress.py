@@ -3,15 +3,19 @@
 import time
 from typing import Any
 
+import jax
 from tqdm import tqdm
 
 
 class Progress:
-    """A bar of `steps` updates of which `done` are there already."""
+    """A bar of `steps` updates of which `done` are there already; of several processes the first shows it."""
 
     def __init__(self, steps: int, done: int, name: str):
         self._steps, self._first, self._start = steps, done, None
-        self._bar = tqdm(total=steps, initial=done, desc=name, unit="update", dynamic_ncols=True, leave=False)
+        self._bar = tqdm(
+            total=steps, initial=done, desc=name, unit="update", dynamic_ncols=True, leave=False,
+            disable=jax.process_index() > 0,
+        )  # fmt: skip
 
     def __enter__(self) -> "Progress":
         return self

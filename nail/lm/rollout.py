@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from nail.lm.model import Model, Weights, body, head, logits_of, positions_of
 
@@ -33,20 +33,25 @@ def empty_cache(model: Model, batch: int, length: int) -> dict[str, dict[str, Ar
     return {f"layer_{i}": {**blank, "end_index": jnp.zeros(batch, jnp.int32)} for i in range(model.sizes.num_layers)}
 
 
-def picked(logits: Float[Array, "batch tokens"], temperature: float, key: PRNGKeyArray) -> Int[Array, " batch"]:
-    """argmax of logits + T·Gumbel: greedy at T = 0, a draw from softmax(logits/T) else."""
+def picked(
+    logits: Float[Array, "batch tokens"], temperature: float, keys: Key[Array, " batch"]
+) -> Int[Array, " batch"]:
+    """argmax of logits + T·Gumbel: greedy at T = 0, a draw from softmax(logits/T) else, by a key of each row's own."""
     if temperature == 0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
-    return jnp.argmax(logits + temperature * jax.random.gumbel(key, logits.shape), -1).astype(jnp.int32)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
+    return jnp.argmax(logits + temperature * noise, -1).astype(jnp.int32)
 
 
 def rollout(
     model: Model, weights: tuple[Weights, Weights], prompts: Int[Array, "batch length"],
-    real: Bool[Array, "batch length"], key: PRNGKeyArray, *, new: int, temperature: float, stops: tuple[int, ...],
+    real: Bool[Array, "batch length"], keys: Key[Array, " batch"], *, new: int, temperature: float,
+    stops: tuple[int, ...],
 ) -> Rollout:  # fmt: skip
     """At most `new` tokens after each prompt, until one of `stops`; prompts are padded on their left (`real`).
 
-    The loop ends when all rows have. To be compiled: `new`, `temperature` and `stops` are static.
+    What is drawn for a row depends on its own key alone. The loop ends when all rows have. To be compiled: `new`,
+    `temperature` and `stops` are static.
     """
     batch, length = prompts.shape
     total = length + new
@@ -62,7 +67,7 @@ def rollout(
 
     def one(carry: _Carry) -> _Carry:
         logits = logits_of(carry.hidden, matrix)
-        chosen = picked(logits, temperature, jax.random.fold_in(key, carry.step))
+        chosen = picked(logits, temperature, jax.vmap(lambda key: jax.random.fold_in(key, carry.step))(keys))
         chosen = jnp.where(carry.ended, 0, chosen)
         tokens = jax.lax.dynamic_update_slice(carry.tokens, chosen[:, None], (0, carry.step))
         ended = carry.ended | jnp.isin(chosen, jnp.asarray(stops))

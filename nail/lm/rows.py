@@ -22,9 +22,12 @@ def origin() -> dict[str, str]:
 
 
 def make_row(
-    config: LmConfig, run: str, step: int, queries: int, loss: float | None, found: Evaluation | None
+    config: LmConfig, run: str, step: int, queries: int, loss: float | None, found: Evaluation | None, devices: int
 ) -> dict[str, Any]:
-    """The row after `step` updates; `queries` counts visited prefixes, and cells of what was not measured are empty."""
+    """The row after `step` updates; `queries` counts visited prefixes, and cells of what was not measured are empty.
+
+    `devices` shared the batch: with another number of them the same run differs by rounding.
+    """
     fields = config.columns()
     measured = EMPTY if found is None else found.columns()
     return {
@@ -37,5 +40,6 @@ def make_row(
         "train_loss": "" if loss is None else loss,
         **measured,
         **fields,
+        "devices": devices,
         **origin(),
     }

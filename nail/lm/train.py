@@ -1,7 +1,8 @@
 """A run on language models from begin to end: checkpoints, exact resume, evaluations, rows, the trained model.
 
 A checkpoint is one sealed file with the state and the rows so far, replaced whole: a run that is killed at any moment
-goes on from the last one, and ends bit for bit as if nothing had happened. A folder holds one run.
+goes on from the last one, and ends bit for bit as if nothing had happened. A folder holds one run. Of several
+processes the first reads and writes the folder, and tells the others what it found.
 """
 
 import contextlib
@@ -16,18 +17,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from nail.checks import BadInput
-from nail.lm.chat import Prompts, load_tokenizer, pad_left, prompt_tokens, room
+from nail.lm.chat import load_tokenizer, pad_left, prompt_tokens, room
 from nail.lm.config import LmConfig
 from nail.lm.evaluate import Evaluation, ask, make_evaluate
 from nail.lm.folders import Folder
 from nail.lm.lora import peft_tensors, with_lora, write_adapter
 from nail.lm.model import Model, frozen, load, whole
+from nail.lm.parallel import divided, everywhere, is_first, one_device, share_of, together, told
 from nail.lm.progress import Progress
 from nail.lm.questions import read_questions
 from nail.lm.rows import make_row
-from nail.lm.update import State, begin, evaluated, make_update, settled
+from nail.lm.update import State, begin, evaluated, make_update
 from nail.lm.weights import hub_tensors, write_trained
 from nail.sweep.seal import read_arrays, set_aside, write_arrays
 from nail.sweep.store import Damaged, write_rows, write_text
@@ -48,10 +51,15 @@ class Setup(NamedTuple):
     expert: Model
     prompts: tuple[list[int], ...]
     evaluate: Callable[..., Evaluation] | None
+    mesh: Mesh
 
 
-def set_up(config: LmConfig, student: Folder, expert: Folder, run: str) -> Setup:
-    """Tokens of the prompts, both models and the evaluation, from files that were checked."""
+def set_up(config: LmConfig, student: Folder, expert: Folder, run: str, mesh: Mesh | None = None) -> Setup:
+    """Tokens of the prompts, both models and the evaluation, from files that were checked; for the devices of `mesh`.
+
+    None given: for the first.
+    """
+    mesh = mesh or one_device()
     tokenizer = load_tokenizer(student, "student")
     prompts = tuple(prompt_tokens(tokenizer, q.question) for q in read_questions(config.prompts))
     asked = ask(tokenizer, read_questions(config.test, answered=True), student.stops) if config.test else None
@@ -62,46 +70,59 @@ def set_up(config: LmConfig, student: Folder, expert: Folder, run: str) -> Setup
         ours = with_lora(module, student.sizes, config.lora_rank, config.lora_alpha, key)
     else:
         ours = whole(module, student.sizes)
+    ours = ours._replace(fixed=everywhere(ours.fixed, mesh))
     theirs = frozen(load(expert, kind), expert.sizes)
+    theirs = theirs._replace(fixed=everywhere(theirs.fixed, mesh))
     evaluate = asked and make_evaluate(
-        ours, student.stops, tokenizer, asked, new=config.eval_tokens, batch=config.eval_batch
+        ours, student.stops, tokenizer, asked, new=config.eval_tokens, batch=config.eval_batch, mesh=mesh
     )
-    return Setup(config, student, run, ours, theirs, prompts, evaluate)
+    return Setup(config, student, run, ours, theirs, prompts, evaluate, mesh)
 
 
-def batch_of(prompts: Sequence[list[int]], length: int, batch: int, seed: int, step: int) -> Prompts:
+def batch_of(prompts: Sequence[list[int]], batch: int, seed: int, step: int) -> list[list[int]]:
     """Prompts of update `step`: the next of a permutation of all, another one for each pass."""
     n, at = len(prompts), range(step * batch, (step + 1) * batch)
     orders = {p: np.random.default_rng([seed, p]).permutation(n) for p in range(at[0] // n, at[-1] // n + 1)}
-    chosen = [prompts[orders[i // n][i % n]] for i in at]
-    return pad_left(chosen, length)
+    return [prompts[orders[i // n][i % n]] for i in at]
 
 
 def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
     """Compute what is missing of a run in a folder, and leave rows.csv and the trained model there; its rows."""
-    config = setup.config
-    claim(out, setup.run)
-    with alone(out):
+    config, mesh = setup.config, setup.mesh
+    with contextlib.ExitStack() as stack:
+        take(setup.run, out, stack)
         state, rows = resume(setup, out)
         length = room(setup.prompts)
-        update = make_update(config, setup.student, setup.expert, setup.folder.stops)
-        fixed, theirs = settled((setup.student.fixed, setup.expert.weights()))
-        with Progress(config.steps, int(state.step), f"{config.method} seed {config.seed}") as bar:
-            for step in range(int(state.step), config.steps):
-                if not rows:
-                    state, rows = measured(setup, state, rows)
-                prompts = batch_of(setup.prompts, length, config.batch, config.seed, step)
-                state = update(state, fixed, theirs, *settled(prompts))
-                done = step + 1
-                if done % config.eval_every == 0 or done == config.steps:
-                    state, rows = measured(setup, state, rows)
-                    save(setup, out, state, rows)
-                elif done % config.checkpoint_every == 0:
-                    save(setup, out, state, rows)
-                bar.show(done, rows)
-        write_rows(out, rows)
-        keep(setup, out / TRAINED, state)
+        update = make_update(config, setup.student, setup.expert, setup.folder.stops, mesh)
+        bar = stack.enter_context(Progress(config.steps, int(state.step), f"{config.method} seed {config.seed}"))
+        for step in range(int(state.step), config.steps):
+            if not rows:
+                state, rows = measured(setup, state, rows)
+            asked = batch_of(setup.prompts, config.batch, config.seed, step)
+            prompts = divided(pad_left(share_of(asked, mesh), length), mesh)
+            state = update(state, setup.student.fixed, setup.expert.weights(), *prompts)
+            done = step + 1
+            if done % config.eval_every == 0 or done == config.steps:
+                state, rows = measured(setup, state, rows)
+                save(setup, out, state, rows)
+            elif done % config.checkpoint_every == 0:
+                save(setup, out, state, rows)
+            bar.show(done, rows)
+        if is_first():
+            write_rows(out, rows)
+            keep(setup, out / TRAINED, state)
     return rows
+
+
+def take(run: str, out: Path, stack: contextlib.ExitStack) -> None:
+    """Have the first process make the folder this run's and hold it; `BadInput` in all of them if it cannot."""
+
+    def first() -> None:
+        if is_first():
+            claim(out, run)
+            stack.enter_context(alone(out))
+
+    together(first)
 
 
 def measured(setup: Setup, state: State, rows: list[dict[str, Any]]) -> tuple[State, list[dict[str, Any]]]:
@@ -111,8 +132,8 @@ def measured(setup: Setup, state: State, rows: list[dict[str, Any]]) -> tuple[St
         raise ArithmeticError(f"the loss of {setup.config.method} is not finite before update {int(state.step)}")
     found = setup.evaluate(setup.student.weights(state.trained)) if setup.evaluate else None
     queries = (rows[-1]["expert_queries"] if rows else 0) + int(state.queries)
-    row = make_row(setup.config, setup.run, int(state.step), queries, loss if rows else None, found)
-    return evaluated(state), [*rows, row]
+    row = make_row(setup.config, setup.run, int(state.step), queries, loss if rows else None, found, setup.mesh.size)
+    return evaluated(state, setup.mesh), [*rows, row]
 
 
 @contextlib.contextmanager
@@ -142,17 +163,36 @@ def claim(out: Path, run: str) -> None:
 
 
 def save(setup: Setup, out: Path, state: State, rows: list[dict[str, Any]]) -> None:
-    """Write the checkpoint, then the table of its rows."""
-    arrays = named(state) | {"rows": np.frombuffer(json.dumps(rows).encode(), np.uint8)}
-    write_arrays(out / CHECKPOINT, arrays, setup.run)
-    write_rows(out, rows)
+    """Write the checkpoint, then the table of its rows; only the first process does."""
+    if is_first():
+        arrays = named(state) | {"rows": np.frombuffer(json.dumps(rows).encode(), np.uint8)}
+        write_arrays(out / CHECKPOINT, arrays, setup.run)
+        write_rows(out, rows)
 
 
 def resume(setup: Setup, out: Path) -> tuple[State, list[dict[str, Any]]]:
-    """The state and the rows of the folder's checkpoint, or those of the start; a damaged one is set aside."""
-    fresh, path = begin(setup.config, setup.student), out / CHECKPOINT
-    if not path.exists():
+    """The state and the rows of the folder's checkpoint, as the first process reads it, or those of the start."""
+    fresh = begin(setup.config, setup.student, setup.mesh)
+    found, rows = stored(setup, out, fresh) if is_first() else (None, [])
+    step, rows = json.loads(told(json.dumps([found and int(found[".step"]), rows]).encode()))
+    if step is None:
         return fresh, []
+    if is_first():
+        print(f"nail: goes on after update {step}", file=sys.stderr)
+
+    def same(at: str, leaf: jax.Array) -> jax.Array:
+        content = np.ascontiguousarray(found[at]).tobytes() if found else b""
+        return everywhere(np.frombuffer(told(content), leaf.dtype).reshape(leaf.shape), setup.mesh)
+
+    leaves = [same(at, leaf) for at, leaf in named(fresh).items()]
+    return jax.tree.unflatten(jax.tree.structure(fresh), leaves), rows
+
+
+def stored(setup: Setup, out: Path, fresh: State) -> tuple[dict[str, np.ndarray] | None, list[dict[str, Any]]]:
+    """(arrays, rows) of the folder's checkpoint, if it has one like `fresh`; a damaged one is set aside."""
+    path = out / CHECKPOINT
+    if not path.exists():
+        return None, []
     try:
         found = read_arrays(path, setup.run)
         rows = json.loads(found.pop("rows").tobytes())
@@ -161,10 +201,8 @@ def resume(setup: Setup, out: Path) -> tuple[State, list[dict[str, Any]]]:
             raise Damaged(f"{path} holds arrays of other shapes than are wanted")
     except Damaged as damage:
         set_aside(path, damage)
-        return fresh, []
-    leaves = settled([found[name] for name in wanted])
-    print(f"nail: goes on after update {int(found['.step'])}", file=sys.stderr)
-    return jax.tree.unflatten(jax.tree.structure(fresh), leaves), rows
+        return None, []
+    return found, rows
 
 
 def named(state: State) -> dict[str, Any]:

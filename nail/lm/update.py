@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from nail.lm.config import LmConfig
 from nail.lm.model import Model, Weights
 from nail.lm.objective import Batch, likelihood_scores, method_scores
 from nail.lm.optimiser import optimiser
+from nail.lm.parallel import ALL, EACH, ROWS, everywhere, on_each, one_device, own_rows, row_keys
 from nail.lm.rollout import Rollout, rollout
 
 
@@ -29,22 +31,19 @@ class State(NamedTuple):
     loss_count: Float[Array, ""]
 
 
-def begin(config: LmConfig, student: Model) -> State:
-    """The state before the first update."""
+def begin(config: LmConfig, student: Model, mesh: Mesh | None = None) -> State:
+    """The state before the first update, on the devices of `mesh` (none given: on the first)."""
     moments = tool(config).init(student.trained)
     sums = (np.int32(0), np.float32(0), np.float32(0))
     # copies: an update takes the memory of the state before it
-    return settled(State(np.int32(0), jax.tree.map(jnp.copy, student.trained), moments, *sums))
+    fresh = State(np.int32(0), jax.tree.map(jnp.copy, student.trained), moments, *sums)
+    return everywhere(fresh, mesh or one_device())
 
 
-def settled(tree: Any) -> Any:
-    """Arrays that are bound to the first device, as those that an update returns are: its program is compiled once."""
-    return jax.device_put(tree, jax.local_devices()[0])
-
-
-def evaluated(state: State) -> State:
+def evaluated(state: State, mesh: Mesh | None = None) -> State:
     """The state after an evaluation, from which sums begin anew."""
-    return settled(state._replace(queries=np.int32(0), loss_sum=np.float32(0), loss_count=np.float32(0)))
+    sums = everywhere((np.int32(0), np.float32(0), np.float32(0)), mesh or one_device())
+    return state._replace(queries=sums[0], loss_sum=sums[1], loss_count=sums[2])
 
 
 def tool(config: LmConfig) -> optax.GradientTransformation:
@@ -55,16 +54,16 @@ def tool(config: LmConfig) -> optax.GradientTransformation:
 def collect(
     config: LmConfig, student: Model, expert: Model, stops: tuple[int, ...], weights: tuple[Weights, Weights],
     theirs: tuple[Weights, Weights], prompts: Int[Array, "batch length"], real: Bool[Array, "batch length"],
-    key: PRNGKeyArray,
+    keys: Key[Array, " batch"],
 ) -> Batch:  # fmt: skip
     """Completions of an update, by the row's driver: the student at the row's temperature, or the noisy expert."""
     row = config.row
     plays = partial(rollout, new=config.new_tokens, stops=stops)
     if row.driver == "expert":
-        played = plays(expert, theirs, prompts, real, key, temperature=config.expert_temperature)
+        played = plays(expert, theirs, prompts, real, keys, temperature=config.expert_temperature)
         played = with_end(played, stops)
     else:
-        played = plays(student, weights, prompts, real, key, temperature=row.temperature)
+        played = plays(student, weights, prompts, real, keys, temperature=row.temperature)
     return Batch(prompts, real, *played)
 
 
@@ -79,39 +78,47 @@ def with_end(played: Rollout, stops: tuple[int, ...]) -> Rollout:
     return Rollout(jnp.where(places == at[:, None], stops[-1], tokens), places <= at[:, None])
 
 
-def make_update(config: LmConfig, student: Model, expert: Model, stops: tuple[int, ...]) -> Any:
-    """(state, fixed weights, expert's weights, prompts, real) → state after one more update, compiled."""
-    row, optimise = config.row, tool(config)
+def make_update(
+    config: LmConfig, student: Model, expert: Model, stops: tuple[int, ...], mesh: Mesh | None = None
+) -> Any:
+    """(state, fixed weights, expert's weights, prompts, real) → state after one more update, compiled.
 
-    def scores(trained: Weights, fixed: Weights, theirs: Any, batch: Batch, key: PRNGKeyArray) -> Any:
+    Each device of `mesh` (none given: the first alone) plays and differentiates its own rows of the batch, at most
+    `micro` at a time, with keys of their places in the whole batch; losses and gradients are added up over all devices.
+    """
+    row, optimise, mesh = config.row, tool(config), mesh or one_device()
+    share = config.batch // mesh.size
+    micro = min(config.micro, share)
+
+    def scores(trained: Weights, fixed: Weights, theirs: Any, batch: Batch, keys: Any) -> Any:
         if row.driver == "expert":
             return likelihood_scores(student, trained, fixed, batch, chunk=config.chunk)
         return method_scores(
-            row, student, expert, trained, fixed, theirs, batch, key,
+            row, student, expert, trained, fixed, theirs, batch, keys,
             beta=config.beta, temperature=config.expert_temperature, chunk=config.chunk,
         )  # fmt: skip
 
-    def gradient(trained: Weights, fixed: Weights, theirs: Any, batch: Batch, key: PRNGKeyArray) -> Any:
-        """(loss, gradient) of the update: sums over micro-batches, divided by the counted tokens of all of them."""
-        count = jnp.maximum(batch.counted.sum().astype(jnp.float32), 1)
-        parts = config.batch // config.micro
-        cut = jax.tree.map(lambda x: x.reshape(parts, config.micro, *x.shape[1:]), batch)
+    def gradient(trained: Weights, fixed: Weights, theirs: Any, batch: Batch, keys: Any, count: Any) -> Any:
+        """(loss, gradient) of a device's rows: sums over micro-batches, divided by `count`, the update's tokens."""
+        cut = jax.tree.map(lambda x: x.reshape(share // micro, micro, *x.shape[1:]), (batch, keys))
 
         def one(carry: Any, part: Any) -> tuple[Any, None]:
-            mine, key = part
-            value, slope = jax.value_and_grad(lambda w: scores(w, fixed, theirs, mine, key).total / count)(trained)
+            value, slope = jax.value_and_grad(lambda w: scores(w, fixed, theirs, *part).total / count)(trained)
             return jax.tree.map(jnp.add, carry, (value, slope)), None
 
         zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
-        return jax.lax.scan(one, zero, (cut, jax.random.split(key, parts)))[0]
+        return jax.lax.scan(one, zero, cut)[0]
 
     def update(state: State, fixed: Weights, theirs: Any, prompts: Any, real: Any) -> State:
-        k_play, k_loss = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step + 1))
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step + 1)
+        k_play, k_loss = (row_keys(k, own_rows(share)) for k in jax.random.split(key))
         batch = collect(config, student, expert, stops, (state.trained, fixed), theirs, prompts, real, k_play)
-        loss, slope = gradient(state.trained, fixed, theirs, batch, k_loss)
+        count = jax.lax.psum(batch.counted.sum(dtype=jnp.int32), ROWS)
+        tokens = jnp.maximum(count.astype(jnp.float32), 1)
+        loss, slope = jax.lax.psum(gradient(state.trained, fixed, theirs, batch, k_loss, tokens), ROWS)
         change, moments = optimise.update(slope, state.moments, state.trained)
         trained = optax.apply_updates(state.trained, change)
-        queries = state.queries + batch.counted.sum(dtype=jnp.int32)
+        queries = state.queries + count
         return State(state.step + 1, trained, moments, queries, state.loss_sum + loss, state.loss_count + 1)
 
-    return jax.jit(update, donate_argnums=0)
+    return on_each(update, mesh, (ALL, ALL, ALL, EACH, EACH), ALL, donate_argnums=0)

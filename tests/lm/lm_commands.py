@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from tiny import config_of
+from tiny import config_of, left_in, train_command
 
 from nail.cli.main import main
 from nail.lm import train as training
@@ -20,27 +20,10 @@ from nail.lm.rows import ENGINE
 from nail.sweep.store import read_csv
 
 
-def train_command(student, expert, out, /, **given):
-    """The command line of a small run."""
-    options = {
-        "student": student.path, "expert": expert.path, "prompts": student.path.parent / "train.jsonl",
-        "test": student.path.parent / "test.jsonl", "method": "nail-beta", "steps": 6, "batch": 4, "micro": 2,
-        "new-tokens": 8, "lr": 1e-2, "lora-rank": 4, "lora-alpha": 8, "kind": "float32", "chunk": 32, "eval-every": 3,
-        "eval-tokens": 8, "eval-batch": 4, "checkpoint-every": 1, "out": out, **given,
-    }  # fmt: skip
-    return ["lm", "train", *(f"--{name}={value}" for name, value in options.items())]
-
-
 def evaluation(student):
     """Options of an evaluation by other batches than in training, where a last batch is filled up."""
     options = {"test": student.path.parent / "test.jsonl", "kind": "float32", "new-tokens": 8, "batch": 6}
     return [f"--{name}={value}" for name, value in options.items()]
-
-
-def left_in(out):
-    """Rows without what the clock says, and the bytes of what was trained."""
-    trained = {path.name: path.read_bytes() for path in (out / "trained").iterdir()}
-    return (out / "rows.csv").read_text(), trained
 
 
 @pytest.fixture(scope="module")
@@ -158,12 +141,12 @@ def test_adapters_are_evaluated_on_their_model(finished, folders, tmp_path):
 
 def test_each_pass_takes_every_prompt_once():
     prompts = [[i] for i in range(1, 11)]
-    taken = [training.batch_of(prompts, 1, 4, 0, step).tokens.ravel().tolist() for step in range(5)]
-    flat = [token for row in taken for token in row]
+    taken = [training.batch_of(prompts, 4, 0, step) for step in range(5)]
+    flat = [token for batch in taken for [token] in batch]
     assert sorted(flat[:10]) == sorted(flat[10:]) == list(range(1, 11))
     assert flat[:10] != flat[10:]
-    assert training.batch_of(prompts, 1, 4, 1, 0).tokens.ravel().tolist() != taken[0]
-    assert len(training.batch_of(prompts, 1, 25, 0, 0).tokens) == 25
+    assert training.batch_of(prompts, 4, 1, 0) != taken[0]
+    assert len(training.batch_of(prompts, 25, 0, 0)) == 25
 
 
 def test_a_folder_holds_one_run(finished, folders, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file
-from tiny import adapted, all_weights, logits, nothing, prompts_of
+from tiny import adapted, all_weights, keys, logits, nothing, prompts_of
 
 from nail.checks import BadInput
 from nail.lm.adapters import merged
@@ -23,7 +23,7 @@ from nail.lm.weights import hub_tensors, write_trained
 
 def played(model, prompts, new, temperature=0.0, stops=(1, 5), seed=0):
     go = jax.jit(functools.partial(rollout, model, new=new, temperature=temperature, stops=stops))
-    return jax.device_get(go(model.weights(), *map(jnp.asarray, prompts), jax.random.key(seed)))
+    return jax.device_get(go(model.weights(), *map(jnp.asarray, prompts), keys(len(prompts.tokens), seed)))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def test_greedy_rollouts_are_argmax_of_the_models_own_logits(deep):
 def test_sampled_rollouts_are_draws_of_the_tempered_law():
     """Frequencies of 20,000 draws at T = 4: χ² of 6 tokens below its quantile 1 − 1e-6 (36), with a fixed seed."""
     z, temperature, n = jnp.array([0.0, 1.0, 2.0, 3.0, -1.0, 5.0]), 4.0, 20_000
-    drawn = picked(jnp.broadcast_to(z, (n, 6)), temperature, jax.random.key(0))
+    drawn = picked(jnp.broadcast_to(z, (n, 6)), temperature, keys(n))
     expected = n * np.asarray(jax.nn.softmax(z / temperature))
     assert ((np.bincount(drawn, minlength=6) - expected) ** 2 / expected).sum() < 36
-    assert (picked(jnp.broadcast_to(z, (9, 6)), 0.0, jax.random.key(0)) == 5).all()
+    assert (picked(jnp.broadcast_to(z, (9, 6)), 0.0, keys(9)) == 5).all()
 
 
 def test_different_seeds_sample_differently(folders):

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import adapted, config_of, nothing, prompts_of
+from tiny import adapted, config_of, keys, nothing, placed, plain_logits, prompts_of, shaken
 
-from nail.lm.model import head, hidden_states, logits_of
 from nail.lm.objective import Batch, exact_divergence, likelihood_scores, method_scores
 from nail.lm.rollout import Rollout, rollout
-from nail.lm.update import begin, make_update, settled, with_end
+from nail.lm.update import begin, make_update, with_end
 from nail.methods import METHOD
 from nail.training import losses
 
@@ -25,21 +24,8 @@ def pair(folders):
     student, expert, prompts = adapted(folders[0]), nothing(folders[1]), prompts_of(folders[0])
     go = jax.jit(functools.partial(rollout, student, new=7, temperature=1.0, stops=STOPS))
     tokens, real = map(jnp.asarray, prompts)
-    played = go(student.weights(), tokens, real, jax.random.key(0))
+    played = go(student.weights(), tokens, real, keys(3))
     return student, expert, Batch(tokens, real, *played)
-
-
-def shaken(student):
-    """Trained weights away from the start, so that all of them have a gradient."""
-    return jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(1), x.shape), student.trained)
-
-
-def plain_laws(model, weights, batch):
-    """Logits at the prefixes of a batch, all at once, from the whole sequence."""
-    tokens = jnp.concatenate([batch.prompts, batch.tokens], 1)
-    real = jnp.concatenate([batch.real, batch.counted], 1)
-    found = logits_of(hidden_states(model, weights, tokens, real), head(model, weights))
-    return found[:, batch.prompts.shape[1] - 1 : -1]
 
 
 def test_chunks_change_neither_the_loss_nor_its_gradient(pair):
@@ -48,7 +34,7 @@ def test_chunks_change_neither_the_loss_nor_its_gradient(pair):
     trained = shaken(student)
 
     def plain(w):
-        logp = jax.nn.log_softmax(plain_laws(student, (w, student.fixed), batch))
+        logp = jax.nn.log_softmax(plain_logits(student, (w, student.fixed), batch))
         chosen = jnp.take_along_axis(logp, batch.tokens[..., None], -1)[..., 0]
         return -jnp.where(batch.counted, chosen, 0).sum()
 
@@ -66,8 +52,7 @@ def test_the_cut_into_chunks_changes_no_draw(pair):
     student, expert, batch = pair
     given = (METHOD["nail-beta"], student, expert, student.trained, student.fixed, expert.weights(), batch)
     found = [
-        float(method_scores(*given, jax.random.key(3), beta=0.5, temperature=2.0, chunk=chunk).total)
-        for chunk in (4, 64)
+        float(method_scores(*given, keys(3, 3), beta=0.5, temperature=2.0, chunk=chunk).total) for chunk in (4, 64)
     ]
     np.testing.assert_allclose(*found, rtol=1e-5)
 
@@ -95,10 +80,10 @@ def test_logits_of_the_whole_batch_are_never_held(pair):
 
     def chunked(w):
         return method_scores(METHOD["nail-beta"], student, expert, w, student.fixed, expert.weights(), wide,
-                             jax.random.key(0), beta=0.5, temperature=1.0, chunk=chunk).total  # fmt: skip
+                             keys(len(wide.tokens)), beta=0.5, temperature=1.0, chunk=chunk).total  # fmt: skip
 
     def plain(w):
-        return jax.nn.log_softmax(plain_laws(student, (w, student.fixed), wide)).sum()
+        return jax.nn.log_softmax(plain_logits(student, (w, student.fixed), wide)).sum()
 
     found = widest(jax.make_jaxpr(jax.grad(chunked))(student.trained).jaxpr, vocabulary)
     assert chunk <= found <= max(chunk, width)
@@ -113,7 +98,7 @@ def test_the_loss_is_unbiased_for_the_exact_divergence(pair, beta, temperature):
     F has mean KL(t‖p) + H(t), R has mean KL(p‖t), with t = softmax(z_E/T), T = 1 and 4.
     """
     student, expert, batch = pair
-    noisy = np.asarray(plain_laws(expert, expert.weights(), batch)) / temperature
+    noisy = np.asarray(plain_logits(expert, expert.weights(), batch)) / temperature
     t = np.asarray(jax.nn.softmax(noisy), np.float64)
     entropy = -(t * np.log(t)).sum(-1)[np.asarray(batch.counted)].sum()
     exact = exact_divergence(
@@ -121,13 +106,13 @@ def test_the_loss_is_unbiased_for_the_exact_divergence(pair, beta, temperature):
     ).total
 
     @jax.jit
-    def draw(key):
+    def draw(keys):
         return method_scores(
-            METHOD["nail-beta"], student, expert, student.trained, student.fixed, expert.weights(), batch, key,
+            METHOD["nail-beta"], student, expert, student.trained, student.fixed, expert.weights(), batch, keys,
             beta=beta, temperature=temperature, chunk=32,
         ).total  # fmt: skip
 
-    found = np.array([draw(key) for key in jax.random.split(jax.random.key(7), 600)])
+    found = np.array([draw(key) for key in jax.random.split(jax.random.key(7), (600, 3))])
     wanted = float(exact) + (entropy if beta == 0 else 0.0)
     assert abs(found.mean() - wanted) < 5 * found.std() / np.sqrt(len(found))
     assert found.std() > 0
@@ -136,14 +121,14 @@ def test_the_loss_is_unbiased_for_the_exact_divergence(pair, beta, temperature):
 def test_the_row_says_whose_action_the_score_function_takes(pair):
     """opd-r takes the rollout's tokens: its loss is a formula of them, and has no draw of its own."""
     student, expert, batch = pair
-    theirs = jax.nn.softmax(plain_laws(expert, expert.weights(), batch) / 2.0)
-    logp = jax.nn.log_softmax(plain_laws(student, student.weights(), batch))
+    theirs = jax.nn.softmax(plain_logits(expert, expert.weights(), batch) / 2.0)
+    logp = jax.nn.log_softmax(plain_logits(student, student.weights(), batch))
     each = jax.vmap(jax.vmap(losses.reverse_mc))(logp, theirs, batch.tokens)
     wanted = float(jnp.where(batch.counted, each, 0).sum())
 
     def loss(name, seed):
         given = (METHOD[name], student, expert, student.trained, student.fixed, expert.weights(), batch)
-        return float(method_scores(*given, jax.random.key(seed), beta=0.5, temperature=2.0, chunk=16).total)
+        return float(method_scores(*given, keys(3, seed), beta=0.5, temperature=2.0, chunk=16).total)
 
     np.testing.assert_allclose([loss("opd-r", 0), loss("opd-r", 1)], wanted, rtol=1e-4)
     assert abs(loss("nail-r", 0) - loss("nail-r", 1)) > 0.1
@@ -163,9 +148,9 @@ def test_a_completion_of_the_expert_ends_with_the_end_of_the_turn():
 def trained_by(student, expert, config, prompts, updates):
     update = make_update(config, student, expert, STOPS)
     state = begin(config, student)
-    fixed, theirs = settled((student.fixed, expert.weights()))
+    given = placed(student, expert, prompts)
     for _ in range(updates):
-        state = update(state, fixed, theirs, *settled(tuple(prompts)))
+        state = update(state, *given)
     return state
 
 
@@ -173,7 +158,7 @@ def divergence(student, expert, trained, prompts, beta):
     """Exact divergence a prefix, in nats, along the student's own greedy completions."""
     weights = student.weights(trained)
     given = tuple(map(jnp.asarray, prompts))
-    played = rollout(student, weights, *given, jax.random.key(0), new=8, temperature=0.0, stops=STOPS)
+    played = rollout(student, weights, *given, keys(len(given[0])), new=8, temperature=0.0, stops=STOPS)
     found = exact_divergence(
         student, expert, weights, expert.weights(), Batch(*given, *played), beta=beta, temperature=1.0, chunk=64
     )
@@ -201,14 +186,14 @@ def test_micro_batches_share_one_normaliser(folders):
     expert, prompts = nothing(folders[1]), prompts_of(folders[0], 4)
     config = config_of(*folders, method="loglossbc", expert_temperature=1e-3)
     given = tuple(map(jnp.asarray, prompts))
-    free = rollout(expert, expert.weights(), *given, jax.random.key(0), new=8, temperature=0.0, stops=(181,))
+    free = rollout(expert, expert.weights(), *given, keys(len(given[0])), new=8, temperature=0.0, stops=(181,))
     stops = (int(free.tokens[0, 1]), 5)
     states = []
     for micro in (4, 1):
         changed = dataclasses.replace(config, micro=micro)
         update = make_update(changed, adapted(folders[0]), expert, stops)
         student = adapted(folders[0])
-        states.append(update(begin(changed, student), *settled((student.fixed, expert.weights(), *given))))
+        states.append(update(begin(changed, student), *placed(student, expert, prompts)))
     np.testing.assert_allclose(states[0].loss_sum, states[1].loss_sum, rtol=1e-5)
     assert int(states[0].queries) < 4 * 9
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), states[0].moments, states[1].moments)
@@ -225,7 +210,7 @@ def test_other_rows_learn_too(folders, name):
     def forward_kl(trained):
         weights = student.weights(trained)
         player, its = (expert, expert.weights()) if config.row.driver == "expert" else (student, weights)
-        played = rollout(player, its, *given, jax.random.key(9), new=8, temperature=1.0, stops=STOPS)
+        played = rollout(player, its, *given, keys(4, 9), new=8, temperature=1.0, stops=STOPS)
         found = exact_divergence(
             student, expert, weights, expert.weights(), Batch(*given, *played), beta=0.0, temperature=1.0, chunk=64
         )
