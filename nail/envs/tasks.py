@@ -13,6 +13,7 @@ from nail.checks import MAX_ENTRIES, MAX_TREE, require, require_known
 from nail.registry import Options, Table
 
 RECOVERIES = ("none", "follow", "echo")
+SLOTS = ("none", "answer", "demonstration")
 MAX_CHAIN = 8_192
 """largest m: a program holds the powers of p up to p^m, and a row its accuracy at each position"""
 MAX_PERMUTATIONS = 1_024
@@ -97,12 +98,26 @@ class DefClassOptions(Options):
     """share ε of prompts whose definitions are a random assignment and not the usual ones, 0 ≤ ε ≤ 1"""
     eta_new: float = 0.3
     """with noise canonical: rate at which other definitions are read as the usual ones, 0 ≤ eta_new < 1"""
+    slots: str = "none"
+    """places at the end of the prompt that a teacher may see filled (`teacher_sees`): none, answer (one token), or
+    demonstration (a chain); they are empty in held-out prompts"""
+    shown: float = 0.0
+    """share of training prompts whose slots are filled, with the right answer or the right chain, for the student to
+    see too, 0 ≤ shown ≤ 1"""
+
+    @property
+    def sees(self) -> tuple[str, ...]:
+        """What a teacher of the student's own network may see beyond the student's prompt."""
+        return () if self.slots == "none" else (self.slots,)
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
         require(0 <= self.epsilon <= 1, "epsilon", self.epsilon, "in [0, 1]")
         require(0 <= self.eta_new < 1, "eta_new", self.eta_new, "in [0, 1)")
         require(self.eta_new <= 1 - 2**-24, "eta_new", self.eta_new, "below 1 when it is rounded to 32 bits")
+        require_known("slots", self.slots, SLOTS)
+        require(0 <= self.shown <= 1, "shown", self.shown, "in [0, 1]")
+        require(not self.shown or self.slots != "none", "shown", self.shown, "0 where the prompt has no slots")
 
 
 def _require_horizon(horizon: int) -> None:
@@ -190,9 +205,13 @@ def _s5(options: Any, seed: int, n_validation: int) -> Any:
 
 
 def _defclass(options: Any, seed: int, n_validation: int) -> Any:
-    from nail.envs.defclass import make_defclass
+    from nail.envs.defclass import PAD, make_defclass
+    from nail.envs.slots import Slotted
 
-    return make_defclass(options.epsilon, options.eta_new, seed, n_validation)
+    env = make_defclass(options.epsilon, options.eta_new, seed, n_validation)
+    if options.slots == "none":
+        return env
+    return Slotted(env, 1 if options.slots == "answer" else env.horizon, PAD, options.shown, seed)
 
 
 def _secret(options: Any, seed: int) -> Any:

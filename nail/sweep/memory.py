@@ -17,6 +17,7 @@ from nail.checks import BadInput
 from nail.methods import METHOD
 from nail.training.config import TrainConfig
 from nail.training.devices import pad_runs
+from nail.training.privileged import began_with
 from nail.training.problem import make_setup, numbers_of
 from nail.training.train import make_train
 from nail.training.update import buffer_shape
@@ -105,14 +106,21 @@ def require_room(config: TrainConfig) -> None:
 
 
 def least_bytes(config: TrainConfig) -> int:
-    """Bytes that a run takes at least, from shapes alone: parameters with their gradient and two moments, DAgger's data
-    set, and what the forward pass of one batch leaves for its gradient (the results of its matrix products)."""
+    """Bytes that a run takes at least, from shapes alone: parameters with their gradient, two moments and those that a
+    teacher or the rows read besides, DAgger's data set, and what the forward pass of one batch leaves for its gradient
+    (the results of its matrix products)."""
     task, student = type(config).definitions
     options = [field.name for kind in (task.options, student.options) for field in dataclasses.fields(kind)]
     key = (task, student, config.batch, *(getattr(config, name) for name in options))
     if key not in _PASSES:
         _PASSES[key] = _pass_bytes(config)
-    return _PASSES[key] + (data_bytes(config) if METHOD.find(config.method).aggregate else 0)
+    kept, passed = _PASSES[key]
+    return kept * (4 + _besides(config)) + passed + (data_bytes(config) if METHOD.find(config.method).aggregate else 0)
+
+
+def _besides(config: TrainConfig) -> int:
+    """How often a run keeps parameters that are not the student's."""
+    return began_with(config, METHOD.find(config.method).reward == "pairs") + (config.teacher == "average")
 
 
 def data_bytes(config: TrainConfig) -> int:
@@ -120,12 +128,12 @@ def data_bytes(config: TrainConfig) -> int:
     return sum(map(_bytes, jax.tree.leaves(buffer_shape(make_setup(config)))))
 
 
-_PASSES: dict[Any, int] = {}
+_PASSES: dict[Any, tuple[int, int]] = {}
 """what a run's memory follows from → `_pass_bytes` of it, which takes a trace"""
 
 
-def _pass_bytes(config: TrainConfig) -> int:
-    """Bytes of `least_bytes` but for the data set."""
+def _pass_bytes(config: TrainConfig) -> tuple[int, int]:
+    """Bytes of the parameters, and of what a forward pass leaves."""
     setup = make_setup(config)
     env, policy = setup.env, setup.policy
 
@@ -138,7 +146,7 @@ def _pass_bytes(config: TrainConfig) -> int:
     index = jax.ShapeDtypeStruct((config.batch,), jnp.uint32)
     trace = jax.make_jaxpr(forward)(params, index)
     kept = sum(map(_bytes, trace.out_avals)) + _products(trace.jaxpr)
-    return 4 * sum(map(_bytes, jax.tree.leaves(params))) + kept
+    return sum(map(_bytes, jax.tree.leaves(params))), kept
 
 
 def memory_there() -> int:
