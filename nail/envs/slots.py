@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from nail.envs.environment import TokenTask
-from nail.envs.tokens import Score
+from nail.envs.tokens import Score, exact_match
 
 STREAM = 2**32 - 3
 """of the chance that slots are filled; the streams of prompts have small numbers instead"""
@@ -15,17 +15,29 @@ STREAM = 2**32 - 3
 Prompt = Int[Array, " L"]
 
 
+class Place(NamedTuple):
+    """Where an episode stands: the task's state, the whole prompt, and the step."""
+
+    own: Any
+    context: Prompt
+    step: Int[Array, ""]
+
+
 class Slotted(NamedTuple):
     """A token task whose prompts of L₀ tokens have `size` slots behind them: L = L₀ + size, all else is the task's.
 
-    Empty slots hold the token `pad`. Held-out prompts have empty slots; of the training prompts a share `shown` has the
-    last `size` tokens of the right chain there. The expert, the scores and the right chain read the task's own part.
+    Empty slots hold the token `pad`, and then all is as in the task. Held-out prompts have empty slots. Where the slots
+    are filled the expert does what they show, whatever the task says: its chain is the demonstrated one, or the
+    task's `chain_to` the answer. Of the training prompts a share `shown` is of this kind, with a uniform answer of
+    `answers`. A network that learns from these prompts too learns to follow what stands in its prompt.
     """
 
     task: TokenTask
     size: int
     """slots: 1, the answer; or H, a whole chain"""
     pad: int
+    answers: tuple[int, ...]
+    """tokens that an answer can be"""
     shown: float
     bank_seed: int
 
@@ -66,8 +78,10 @@ class Slotted(NamedTuple):
         if self.shown == 0:
             return empty
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.bank_seed), jnp.uint32(STREAM)), index)
-        filled = self.filled(empty, self.task.clean_actions(own))
-        return jnp.where(jax.random.uniform(key) < self.shown, filled, empty)
+        k_share, k_answer = jax.random.split(key)
+        answer = jax.random.choice(k_answer, jnp.array(self.answers, jnp.int32))
+        filled = self.filled(empty, self.task.chain_to(own, answer))
+        return jnp.where(jax.random.uniform(k_share) < self.shown, filled, empty)
 
     def validation_context(self, index: UInt32[Array, ""]) -> Prompt:
         """Validation prompt `index` of the task, its slots empty."""
@@ -93,42 +107,58 @@ class Slotted(NamedTuple):
         """The channel of the task's noise law by prompt, where it has one."""
         return self.task.teacher(self.own(context), eta)
 
+    def told(self, context: Prompt) -> Bool[Array, ""]:
+        """Whether the slots are filled."""
+        return context[-1] != self.pad
+
+    def shown_chain(self, context: Prompt) -> Int[Array, " H"]:
+        """The chain that filled slots stand for."""
+        slots = context[self.task.prompt_length :]
+        return slots if self.size == self.horizon else self.task.chain_to(self.own(context), slots[-1])
+
     def clean_actions(self, context: Prompt) -> Int[Array, " H"]:
-        """The right chain."""
-        return self.task.clean_actions(self.own(context))
+        """The right chain, or the one that is shown."""
+        return jnp.where(self.told(context), self.shown_chain(context), self.task.clean_actions(self.own(context)))
 
     def observations(self, context: Prompt, actions: Int[Array, " H"]) -> Int[Array, " H"]:
         """Those of the task."""
         return self.task.observations(self.own(context), actions)
 
-    def start(self, context: Prompt) -> Any:
-        """The task's state at step 1."""
-        return self.task.start(self.own(context))
+    def start(self, context: Prompt) -> Place:
+        """The state at step 1."""
+        return Place(self.task.start(self.own(context)), context, jnp.int32(0))
 
-    def observe(self, state: Any) -> Int[Array, ""]:
+    def observe(self, state: Place) -> Int[Array, ""]:
         """The token before the one to be emitted."""
-        return self.task.observe(state)
+        return self.task.observe(state.own)
 
-    def advance(self, state: Any, action: Int[Array, ""]) -> Any:
-        """The task's state after `action`."""
-        return self.task.advance(state, action)
+    def advance(self, state: Place, action: Int[Array, ""]) -> Place:
+        """The state after `action`."""
+        return Place(self.task.advance(state.own, action), state.context, state.step + 1)
 
-    def law(self, state: Any) -> Float[Array, " A"]:
-        """The clean expert's law."""
-        return self.task.law(state)
+    def law(self, state: Place) -> Float[Array, " A"]:
+        """The clean expert's law: the task's, or all on the token that is shown for this step."""
+        shown = self._certain(self.shown_chain(state.context)[state.step])
+        return jnp.where(self.told(state.context), shown, self.task.law(state.own))
 
     def laws(self, context: Prompt, observations: Int[Array, " H"]) -> Float[Array, "H A"]:
         """The clean expert's law at every prefix."""
-        return self.task.laws(self.own(context), observations)
+        own = self.task.laws(self.own(context), observations)
+        return jnp.where(self.told(context), self._certain(self.shown_chain(context)), own)
 
-    def lost(self, state: Any) -> Bool[Array, ""]:
-        """As in the task."""
-        return self.task.lost(state)
+    def lost(self, state: Place) -> Bool[Array, ""]:
+        """As in the task; nowhere where slots are filled."""
+        return ~self.told(state.context) & self.task.lost(state.own)
 
     def poisoned(self, context: Prompt, observations: Int[Array, " H"]) -> Bool[Array, " H"]:
-        """As in the task."""
-        return self.task.poisoned(self.own(context), observations)
+        """`lost` at every prefix."""
+        return ~self.told(context) & self.task.poisoned(self.own(context), observations)
 
     def score(self, context: Prompt, actions: Int[Array, " H"]) -> Score:
-        """As in the task."""
-        return self.task.score(self.own(context), actions)
+        """As in the task, or against the chain that is shown."""
+        own, shown = self.task.score(self.own(context), actions), exact_match(actions, self.shown_chain(context))
+        return jax.tree.map(lambda a, b: jnp.where(self.told(context), a, b), shown, own)
+
+    def _certain(self, tokens: Int[Array, "*n"]) -> Float[Array, "*n A"]:
+        """All mass on these tokens."""
+        return jax.nn.one_hot(tokens, self.n_actions, dtype=jnp.float32)

@@ -102,8 +102,8 @@ class DefClassOptions(Options):
     """places at the end of the prompt that a teacher may see filled (`teacher_sees`): none, answer (one token), or
     demonstration (a chain); they are empty in held-out prompts"""
     shown: float = 0.0
-    """share of training prompts whose slots are filled, with the right answer or the right chain, for the student to
-    see too, 0 ≤ shown ≤ 1"""
+    """share of training prompts whose slots are filled for the student too, with a uniform answer or a chain to one,
+    which the expert then follows, 0 ≤ shown ≤ 1"""
 
     @property
     def sees(self) -> tuple[str, ...]:
@@ -205,13 +205,14 @@ def _s5(options: Any, seed: int, n_validation: int) -> Any:
 
 
 def _defclass(options: Any, seed: int, n_validation: int) -> Any:
-    from nail.envs.defclass import PAD, make_defclass
+    from nail.envs.defclass import CLASSES, NAME, PAD, make_defclass
     from nail.envs.slots import Slotted
 
     env = make_defclass(options.epsilon, options.eta_new, seed, n_validation)
     if options.slots == "none":
         return env
-    return Slotted(env, 1 if options.slots == "answer" else env.horizon, PAD, options.shown, seed)
+    size, names = 1 if options.slots == "answer" else env.horizon, tuple(range(NAME, NAME + CLASSES))
+    return Slotted(env, size, PAD, names, options.shown, seed)
 
 
 def _secret(options: Any, seed: int) -> Any:
