@@ -14,6 +14,7 @@ from nail.figures.experiment import Claim, Experiment
 from nail.figures.plotting import Look
 from nail.figures.stats import Median, median_interval
 from nail.sweep.run import rows_of
+from nail.sweep.stages import Runs
 from nail.training.config import TrainConfig
 
 SOLVED = 0.95
@@ -43,11 +44,15 @@ BASE = {"smoke": SMOKE, "cpu": CPU, "laptop": LAPTOP, "paper": PAPER}
 
 
 def figure_of_runs(
-    name: str, summary: str, cost: dict[str, str], runs: Callable[[str], tuple[TrainConfig, ...]],
+    name: str, summary: str, cost: dict[str, str], runs: Callable[[str], Runs],
     analyse: Callable[[pd.DataFrame], pd.DataFrame], claims: Callable[[pd.DataFrame], list[Claim]],
     draw: Callable[[pd.DataFrame], Figure],
 ) -> Experiment:  # fmt: skip
-    """A figure whose rows are those of training runs: `runs` gives them for a preset."""
+    """A figure whose rows are those of training runs: `runs` gives them for a preset.
+
+    A tuple among them is a chain of stages (docs/stages.md §6). Rows of a stage name in `start` the run that it goes on
+    from, and `nail.sweep.table.chains_in` gives the chain of each row in words.
+    """
     return Experiment(
         name, summary, cost, lambda preset, out: rows_of(runs(preset), out), analyse, claims, draw, runs
     )  # fmt: skip

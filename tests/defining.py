@@ -25,8 +25,8 @@ def vector(law):
 
 
 @functools.cache
-def prompts(epsilon, which="train", n=4_000, seed=0):
-    env = make_defclass(epsilon, 0.3, seed, n)
+def prompts(epsilon, which="train", n=4_000, seed=0, negated=0.0):
+    env = make_defclass(epsilon, 0.3, seed, n, negated)
     return np.asarray(jax.jit(jax.vmap(getattr(env, f"{which}_context")))(jnp.arange(n, dtype=jnp.uint32)))
 
 

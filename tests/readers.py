@@ -48,15 +48,22 @@ USUAL = {"n1": "a0", "n2": "b0", "n3": "c0", "n4": "d0"}
 
 def defclass_prompt(prompt):
     """({name: criterion}, values of the item) of a prompt's words."""
-    bar = prompt.index("|")
+    (bar,) = [at for at, word in enumerate(prompt) if word in ("|", "NOT")]
     return dict(zip(prompt[0:bar:2], prompt[1:bar:2], strict=True)), prompt[bar + 1 :]
 
 
+def defclass_negated(prompt):
+    """The name whose criterion is negated, by the NOT that follows it, and that criterion; None twice without a NOT."""
+    at = prompt.index("NOT") if "NOT" in prompt else None
+    return (None, None) if at is None else (prompt[at - 2], prompt[at - 1])
+
+
 def defclass_chain(prompt):
-    """The words of the right chain; the last is the answer. Fails unless one criterion alone is in the item."""
+    """The words of the right chain; the last is the answer. Fails unless the item meets one definition alone."""
     meaning, item = defclass_prompt(prompt)
-    chain = [word for name in NAMES for word in (name, meaning[name], "Y" if meaning[name] in item else "N")]
-    (label,) = [name for name in NAMES if meaning[name] in item]
+    meets = {name: (meaning[name] in item) is (name != defclass_negated(prompt)[0]) for name in NAMES}
+    chain = [word for name in NAMES for word in (name, meaning[name], "Y" if meets[name] else "N")]
+    (label,) = [name for name in NAMES if meets[name]]
     return [*chain, label]
 
 
@@ -71,7 +78,9 @@ def defclass_law(prompt, prefix):
         return {NAMES[at // 3]: Fraction(1)}
     if at % 3 == 1:
         return {meaning[last]: Fraction(1)} if last in NAMES else {kind: Fraction(1, 16) for kind in KINDS}
-    return {"Y" if last in item else "N": Fraction(1)} if last in KINDS else dict.fromkeys("YN", Fraction(1, 2))
+    if last in KINDS:
+        return {"Y" if (last in item) is (last != defclass_negated(prompt)[1]) else "N": Fraction(1)}
+    return dict.fromkeys("YN", Fraction(1, 2))
 
 
 def mixed(law, rate, kernel):
@@ -99,6 +108,13 @@ def defclass_teacher(prompt, prefix, eta, eta_new):
     if at % 3 == 1 and at < 12:
         return mixed(law, eta_new, {USUAL[NAMES[at // 3]]: Fraction(1)})
     return law
+
+
+def defclass_misreader(prompt, prefix, eta):
+    """The expert that misses a NOT at rate η where the item has the criterion, and so two definitions seem to match."""
+    (name, kind), law, at = defclass_negated(prompt), defclass_law(prompt, prefix), len(prefix)
+    tempted = kind in defclass_prompt(prompt)[1]
+    return mixed(law, eta, {"Y": Fraction(1)}) if tempted and at == 3 * NAMES.index(name) + 2 else law
 
 
 def chains(noisy, length, follow=lambda prefix: True):

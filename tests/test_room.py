@@ -26,7 +26,9 @@ SMALL = TrainConfig(p=3, m=4, width=16, heads=2, batch=16, steps=50, n_validatio
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fields", [{}, {"method": "dagger"}, {"batch": 64, "layers": 2}, {"width": 64}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"method": "dagger"}, {"batch": 64, "layers": 2}, {"width": 64}, {"method": "dpo"}]
+)
 def test_the_estimate_is_no_more_than_a_program_takes(fields):
     """At least half of what the compiled program has, and never more: nothing is refused that fits."""
     config = dataclasses.replace(SMALL, **fields)
@@ -34,6 +36,22 @@ def test_the_estimate_is_no_more_than_a_program_takes(fields):
     plan = program.segment.lower(jax.eval_shape(program.init, numbers), numbers).compile().memory_analysis()
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
     assert 0.1 * held < memory.least_bytes(config) <= held
+
+
+def test_what_pairs_are_compared_with_takes_room():
+    """The parameters a fifth time, as the state of a run has them; the other rows of a reward have none of it."""
+    held = lambda state: sum(leaf.nbytes for leaf in jax.tree.leaves(state))  # noqa: E731
+    runs = {method: dataclasses.replace(SMALL, method=method) for method in ("nail-f", "grpo", "dpo")}
+    states = {}
+    for method, config in runs.items():
+        program, numbers = program_of(config), numbers_of((config,) * jax.local_device_count())
+        states[method] = program.init(numbers)
+    devices, params = jax.local_device_count(), held(states["nail-f"].params)
+    plain = memory.least_bytes(runs["nail-f"])
+    assert memory.least_bytes(runs["grpo"]) == plain
+    assert (memory.least_bytes(runs["dpo"]) - plain) * devices == params
+    assert held(states["dpo"]) - held(states["nail-f"]) == params
+    assert memory.run_bytes(runs["dpo"]) - memory.run_bytes(runs["nail-f"]) == params // devices
 
 
 def test_a_run_without_room_is_refused_before_anything_is_made(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from nail.figures import experiment
 from nail.figures.experiment import PRESETS, add_figure
 from nail.figures.plotting import LOOK, figure_style, look
 from nail.sweep import store
+from nail.sweep.stages import flat
 from nail.sweep.table import read_rows, typed
 from nail.training.config import run_id
 
@@ -44,7 +45,7 @@ def test_smoke_preset_leaves_every_file(name, folder):
         assert (folder / f"{name}{end}").stat().st_size > 0
     rows = read_rows(folder / f"{name}_rows.csv")
     assert set(rows.preset) == {"smoke"}
-    assert set(rows.run) == {run_id(config) for config in experiment.load(name).runs("smoke")}
+    assert set(rows.run) == {run_id(config) for config in flat(experiment.load(name).runs("smoke"))}
     assert set(read_rows(folder / f"{name}_claims.csv").holds) <= {"holds", "does not hold"}
     assert f"`{name}`" in (folder / "README.md").read_text()
 
@@ -120,7 +121,7 @@ def test_figures_share_their_runs():
 def made_up(name, solves_at):
     """Rows of a figure's cpu runs whose full-chain accuracy jumps from 0 to 1 at `solves_at(config)` episodes."""
     rows = []
-    for config in experiment.load(name).runs("cpu"):
+    for config in flat(experiment.load(name).runs("cpu")):
         for step in range(0, config.steps + 1, config.eval_every):
             episodes = step * config.batch
             right = float(episodes >= solves_at(config))

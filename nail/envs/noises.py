@@ -59,6 +59,12 @@ def _canonical(config: Any, env: Any, numbers: Any) -> Any:
     return ByPrompt(lambda context: env.teacher(context, numbers.eta))
 
 
+def _misread(config: Any, env: Any, numbers: Any) -> Any:
+    from nail.noise import ByPrompt
+
+    return ByPrompt(lambda context: env.misreader(context, numbers.eta))
+
+
 def _temperature(config: Any, env: Any, numbers: Any) -> Any:
     from nail.noise import Temperature
 
@@ -75,6 +81,10 @@ NOISES = Table(
         Noise(
             "canonical", "defclass: definitions that are not the usual ones are read as the usual ones at rate eta_new",
             _canonical, ("defclass",),
+        ),
+        Noise(
+            "misread", "defclass: a negated criterion that the item has is said to be met at rate eta", _misread,
+            ("defclass",),
         ),
     ],
 )  # fmt: skip

@@ -107,6 +107,10 @@ class Slotted(NamedTuple):
         """The channel of the task's noise law by prompt, where it has one."""
         return self.task.teacher(self.own(context), eta)
 
+    def misreader(self, context: Prompt, eta: Float[Array, ""] | float) -> Any:
+        """The channel of the task's other noise law by prompt, where it has one."""
+        return self.task.misreader(self.own(context), eta)
+
     def told(self, context: Prompt) -> Bool[Array, ""]:
         """Whether the slots are filled."""
         return context[-1] != self.pad

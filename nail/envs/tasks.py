@@ -98,6 +98,8 @@ class DefClassOptions(Options):
     """share ε of prompts whose definitions are a random assignment and not the usual ones, 0 ≤ ε ≤ 1"""
     eta_new: float = 0.3
     """with noise canonical: rate at which other definitions are read as the usual ones, 0 ≤ eta_new < 1"""
+    negated: float = 0.0
+    """share of prompts in which one definition is negated, by NOT in place of "|", 0 ≤ negated ≤ 1"""
     slots: str = "none"
     """places at the end of the prompt that a teacher may see filled (`teacher_sees`): none, answer (one token), or
     demonstration (a chain); they are empty in held-out prompts"""
@@ -115,6 +117,7 @@ class DefClassOptions(Options):
         require(0 <= self.epsilon <= 1, "epsilon", self.epsilon, "in [0, 1]")
         require(0 <= self.eta_new < 1, "eta_new", self.eta_new, "in [0, 1)")
         require(self.eta_new <= 1 - 2**-24, "eta_new", self.eta_new, "below 1 when it is rounded to 32 bits")
+        require(0 <= self.negated <= 1, "negated", self.negated, "in [0, 1]")
         require_known("slots", self.slots, SLOTS)
         require(0 <= self.shown <= 1, "shown", self.shown, "in [0, 1]")
         require(not self.shown or self.slots != "none", "shown", self.shown, "0 where the prompt has no slots")
@@ -208,7 +211,7 @@ def _defclass(options: Any, seed: int, n_validation: int) -> Any:
     from nail.envs.defclass import CLASSES, NAME, PAD, make_defclass
     from nail.envs.slots import Slotted
 
-    env = make_defclass(options.epsilon, options.eta_new, seed, n_validation)
+    env = make_defclass(options.epsilon, options.eta_new, seed, n_validation, options.negated)
     if options.slots == "none":
         return env
     size, names = 1 if options.slots == "answer" else env.horizon, tuple(range(NAME, NAME + CLASSES))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock
 
 from nail.checks import BadInput, one_line, require, require_known
+from nail.sweep.stages import Runs
 from nail.sweep.store import Damaged, open_folder, parse_csv, read_csv, to_csv, write_text
-from nail.training.config import TrainConfig
 
 if TYPE_CHECKING:  # a list of figures needs neither
     from matplotlib.figure import Figure
@@ -47,8 +47,9 @@ class Experiment(NamedTuple):
     """rows, with types → claims"""
     draw: "Callable[..., Figure]"
     """table → figure; where there are `units`, (table, unit) → figure"""
-    runs: Callable[[str], tuple[TrainConfig, ...]] | None = None
-    """preset → the training runs that the figure is computed from, where it is: they can be run as a sweep"""
+    runs: Callable[[str], Runs] | None = None
+    """preset → the training runs, and chains of them, that the figure is computed from, where it is: they can be run as
+    a sweep"""
     units: tuple[str, ...] = ()
     """what n* can be counted in; the first is what NAME.png shows, another one U is drawn to NAME_U.png when asked"""
 

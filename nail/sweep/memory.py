@@ -114,13 +114,9 @@ def least_bytes(config: TrainConfig) -> int:
     key = (task, student, config.batch, *(getattr(config, name) for name in options))
     if key not in _PASSES:
         _PASSES[key] = _pass_bytes(config)
-    kept, passed = _PASSES[key]
-    return kept * (4 + _besides(config)) + passed + (data_bytes(config) if METHOD.find(config.method).aggregate else 0)
-
-
-def _besides(config: TrainConfig) -> int:
-    """How often a run keeps parameters that are not the student's."""
-    return began_with(config, METHOD.find(config.method).reward == "pairs") + (config.teacher == "average")
+    (params, kept), row = _PASSES[key], METHOD.find(config.method)
+    copies = 4 + began_with(config, row.reward == "pairs") + (config.teacher == "average")
+    return copies * params + kept + (data_bytes(config) if row.aggregate else 0)
 
 
 def data_bytes(config: TrainConfig) -> int:
@@ -133,7 +129,7 @@ _PASSES: dict[Any, tuple[int, int]] = {}
 
 
 def _pass_bytes(config: TrainConfig) -> tuple[int, int]:
-    """Bytes of the parameters, and of what a forward pass leaves."""
+    """Bytes of (the parameters once, what a forward pass leaves)."""
     setup = make_setup(config)
     env, policy = setup.env, setup.policy
 

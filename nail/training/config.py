@@ -25,8 +25,8 @@ TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperatu
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 _LATER = {
     "top_k_teacher": None, "mask_first": "", "diagnose": False, "start": "", "reward": None, "group": None,
-    "dpo_beta": None, "teacher": "expert", "teacher_sees": "prompt", "teacher_rate": None, "old_task": "",
-    "slots": "none", "shown": 0.0,
+    "dpo_beta": None, "negated": 0.0, "slots": "none", "shown": 0.0, "teacher": "expert", "teacher_sees": "prompt",
+    "teacher_rate": None, "old_task": "",
 }  # fmt: skip
 """fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
