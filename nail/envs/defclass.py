@@ -102,6 +102,12 @@ class DefClass(NamedTuple):
         marks = jnp.where(met(context), YES, NO)
         return jnp.append(jnp.stack([names, found, marks], axis=1).ravel(), NAME + answer(context)).astype(jnp.int32)
 
+    def chain_to(self, context: Prompt, answer: Int[Array, ""]) -> Int[Array, " 13"]:
+        """The chain that says Y of the name `answer` alone and ends with it, with the criteria as they are."""
+        names = NAME + jnp.arange(CLASSES)
+        blocks = jnp.stack([names, criteria(context), jnp.where(names == answer, YES, NO)], axis=1).ravel()
+        return jnp.append(blocks, answer).astype(jnp.int32)
+
     def observations(self, context: Prompt, actions: Int[Array, " 13"]) -> Int[Array, " 13"]:
         """ "=" and the tokens a_1..a_12."""
         return jnp.concatenate([jnp.array([EQUALS], jnp.int32), actions[:-1]])

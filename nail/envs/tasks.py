@@ -13,6 +13,7 @@ from nail.checks import MAX_ENTRIES, MAX_TREE, require, require_known
 from nail.registry import Options, Table
 
 RECOVERIES = ("none", "follow", "echo")
+SLOTS = ("none", "answer", "demonstration")
 MAX_CHAIN = 8_192
 """largest m: a program holds the powers of p up to p^m, and a row its accuracy at each position"""
 MAX_PERMUTATIONS = 1_024
@@ -101,6 +102,17 @@ class DefClassOptions(Options):
     """with noise canonical: rate at which other definitions are read as the usual ones, 0 ≤ eta_new < 1"""
     negated: float = 0.0
     """share of prompts in which one definition is negated, by NOT in place of "|", 0 ≤ negated ≤ 1"""
+    slots: str = "none"
+    """places at the end of the prompt that a teacher may see filled (`teacher_sees`): none, answer (one token), or
+    demonstration (a chain); they are empty in held-out prompts"""
+    shown: float = 0.0
+    """share of training prompts whose slots are filled for the student too, with a uniform answer or a chain to one,
+    which the expert then follows, 0 ≤ shown ≤ 1"""
+
+    @property
+    def sees(self) -> tuple[str, ...]:
+        """What a teacher of the student's own network may see beyond the student's prompt."""
+        return () if self.slots == "none" else (self.slots,)
 
     def check(self) -> None:
         """Raise `BadInput` naming the first option that is out of range."""
@@ -108,6 +120,9 @@ class DefClassOptions(Options):
         require(0 <= self.eta_new < 1, "eta_new", self.eta_new, "in [0, 1)")
         require(self.eta_new <= 1 - 2**-24, "eta_new", self.eta_new, "below 1 when it is rounded to 32 bits")
         require(0 <= self.negated <= 1, "negated", self.negated, "in [0, 1]")
+        require_known("slots", self.slots, SLOTS)
+        require(0 <= self.shown <= 1, "shown", self.shown, "in [0, 1]")
+        require(not self.shown or self.slots != "none", "shown", self.shown, "0 where the prompt has no slots")
 
 
 def _require_horizon(horizon: int) -> None:
@@ -195,9 +210,14 @@ def _s5(options: Any, seed: int, n_validation: int) -> Any:
 
 
 def _defclass(options: Any, seed: int, n_validation: int) -> Any:
-    from nail.envs.defclass import make_defclass
+    from nail.envs.defclass import CLASSES, NAME, PAD, make_defclass
+    from nail.envs.slots import Slotted
 
-    return make_defclass(options.epsilon, options.eta_new, seed, n_validation, options.negated)
+    env = make_defclass(options.epsilon, options.eta_new, seed, n_validation, options.negated)
+    if options.slots == "none":
+        return env
+    size, names = 1 if options.slots == "answer" else env.horizon, tuple(range(NAME, NAME + CLASSES))
+    return Slotted(env, size, PAD, names, options.shown, seed)
 
 
 def _definitions() -> Any:

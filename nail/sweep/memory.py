@@ -17,6 +17,7 @@ from nail.checks import BadInput
 from nail.methods import METHOD
 from nail.training.config import TrainConfig
 from nail.training.devices import pad_runs
+from nail.training.privileged import began_with
 from nail.training.problem import make_setup, numbers_of
 from nail.training.train import make_train
 from nail.training.update import buffer_shape
@@ -105,16 +106,16 @@ def require_room(config: TrainConfig) -> None:
 
 
 def least_bytes(config: TrainConfig) -> int:
-    """Bytes that a run takes at least, from shapes alone: parameters with their gradient and two moments, those that
-    pairs are compared with, DAgger's data set, and what the forward pass of one batch leaves for its gradient (the
-    results of its matrix products)."""
+    """Bytes that a run takes at least, from shapes alone: parameters with their gradient, two moments and those that a
+    teacher or the rows read besides, DAgger's data set, and what the forward pass of one batch leaves for its gradient
+    (the results of its matrix products)."""
     task, student = type(config).definitions
     options = [field.name for kind in (task.options, student.options) for field in dataclasses.fields(kind)]
     key = (task, student, config.batch, *(getattr(config, name) for name in options))
     if key not in _PASSES:
         _PASSES[key] = _pass_bytes(config)
     (params, kept), row = _PASSES[key], METHOD.find(config.method)
-    copies = 5 if row.reward == "pairs" else 4
+    copies = 4 + began_with(config, row.reward == "pairs") + (config.teacher == "average")
     return copies * params + kept + (data_bytes(config) if row.aggregate else 0)
 
 

@@ -13,7 +13,7 @@ from nail.training.train import Metrics
 def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -> dict[str, Any]:
     """The row of run `i` of a lot, evaluated on so many validation contexts."""
     step = int(metrics.step[i])
-    seen, met, labels = metrics.evaluation, metrics.diagnosis, metrics.labels
+    seen, met, labels, kept = metrics.evaluation, metrics.diagnosis, metrics.labels, metrics.kept
     fields = config.columns()
     episodes, row = step * config.batch, METHOD.find(config.method)
     return {
@@ -22,13 +22,14 @@ def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -
         "seed": fields.pop("seed"),
         "step": step,
         "episodes": episodes,
-        "expert_queries": episodes * seen.position_accuracy.shape[-1] if row.asks else 0,
+        "expert_queries": episodes * seen.position_accuracy.shape[-1] if config.asks else 0,
         **({"verified_rollouts": episodes} if row.signal == "reward" else {}),
         "full_exact": float(seen.full_exact[i]),
         "answer_exact": float(seen.answer_exact[i]),
         "val_loss": float(seen.val_loss[i]),
         "train_loss": float(metrics.train_loss[i]),
         "position_accuracy": by_position(seen.position_accuracy[i]),
+        **({} if kept is None else {f"old_{name}": float(values[i]) for name, values in kept._asdict().items()}),
         **({} if met is None else {name: by_position(values[i]) for name, values in met._asdict().items()}),
         **({} if labels is None else columns(config, Labels(*(part[i] for part in labels)))),
         "validation_contexts": n_validation,

@@ -17,6 +17,7 @@ from nail.envs.tasks import TASKS, Task
 from nail.methods import METHOD
 from nail.policies.students import STUDENTS, Student
 from nail.registry import Options
+from nail.training.derived import Derived
 from nail.training.kinds import as_declared
 
 TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
@@ -24,13 +25,14 @@ TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperatu
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 _LATER = {
     "top_k_teacher": None, "mask_first": "", "diagnose": False, "start": "", "reward": None, "group": None,
-    "dpo_beta": None, "negated": 0.0, "steer": False,
+    "dpo_beta": None, "negated": 0.0, "steer": False, "slots": "none", "shown": 0.0, "teacher": "expert",
+    "teacher_sees": "prompt", "teacher_rate": None, "old_task": "",
 }  # fmt: skip
 """fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Derived):
     """One training run: the fields below, and the options of its task and of the task's student.
 
     `TrainConfig(task="modadd", p=7, m=31, width=512, …)` has p, m and recovery from the task and width, heads, layers,
@@ -78,6 +80,14 @@ class TrainConfig:
     the method's own (8)"""
     dpo_beta: float | None = None
     """for a method that compares pairs of a group: β of the preference, 1e-30 ≤ β ≤ 1e30; default: 0.1"""
+    teacher: str = "expert"
+    """whose law the method learns from: expert (the noisy one), or the student's own network: frozen (as the run
+    began), live (as it is, without gradient), average (a moving average of it); docs/post_training.md §5"""
+    teacher_sees: str = "prompt"
+    """what a teacher of the student's own network sees: prompt (what the student sees), or its slots filled too: answer
+    (the right one), demonstration (a chain of the noisy expert)"""
+    teacher_rate: float | None = None
+    """of an average teacher: weight ρ of the student after each update, 0 < ρ ≤ 1; default: 0.02"""
     estimator: str = "mc"
     """objective from one sampled token per prefix (mc) or from the whole law (full)"""
     channel_aware: bool = False
@@ -115,6 +125,9 @@ class TrainConfig:
     steer: bool = False
     """of a task with perturbations: also say in each row how the student's labels follow its prompt when that is
     perturbed; `nail.training.steering`"""
+    old_task: str = ""
+    """options of the task, as "epsilon=0 shown=0": each evaluation is made once more on held-out prompts of the task
+    with these, and rows say what a stage has kept (columns old_…; docs/post_training.md §5.4); default: none"""
     bank_seed: int = 0
     """seed of the prompt bank, or of a tabular instance and its chance, shared by all methods and seeds,
     0 ≤ seed < 2^31"""
@@ -145,50 +158,6 @@ class TrainConfig:
     def __reduce__(self) -> Any:
         """Classes of configurations are made on demand: pickled by their fields."""
         return _rebuilt, (dataclasses.asdict(self),)
-
-    @property
-    def rollout_temperature(self) -> float:
-        """The temperature that the student's rollouts have: the configured one, or else the method's own."""
-        return METHOD[self.method].temperature if self.temperature is None else self.temperature
-
-    @property
-    def rollout_number(self) -> float:
-        """The number of the method's rollout rule: the configured one, or else the rule's own; 0 without a rule."""
-        rule = METHOD[self.method].rule
-        own = 0.0 if rule is None else rule.default
-        return own if self.rule_number is None else self.rule_number
-
-    @property
-    def support_size(self) -> int | None:
-        """K of the method's support, the configured one or else the method's own; None: the support is all tokens."""
-        own = METHOD[self.method].top_k_teacher
-        return own if self.top_k_teacher is None else self.top_k_teacher
-
-    @property
-    def reward_read(self) -> str | None:
-        """The reward of the method's episodes: the configured one, or else the task's first; None: none is read."""
-        rewards = self.definitions[0].rewards if METHOD[self.method].signal == "reward" else ()
-        return self.reward or next(iter(rewards), None)
-
-    @property
-    def group_size(self) -> int | None:
-        """Episodes of one prompt, the configured number or else the method's own; None: each has its own prompt."""
-        return METHOD[self.method].group if self.group is None else self.group
-
-    @property
-    def preference_beta(self) -> float:
-        """β of DPO."""
-        return 0.1 if self.dpo_beta is None else self.dpo_beta
-
-    @property
-    def masked_tokens(self) -> tuple[int, ...]:
-        """The tokens of `mask_first`; raises `ValueError` where they are no numbers."""
-        return tuple(int(token) for token in self.mask_first.split())
-
-    @property
-    def sampled(self) -> bool:
-        """Whether the student's rollouts are random."""
-        return METHOD[self.method].rule is not None or self.rollout_temperature > 0
 
     @property
     def stream(self) -> int:

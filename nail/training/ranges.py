@@ -1,14 +1,16 @@
 """What a configuration may hold, checked before anything is compiled."""
 
+import dataclasses
 import re
 
 import numpy as np
 
-from nail.checks import LARGE, MAX_COUNT, SMALL, is_text, require, require_known
+from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, is_text, require, require_known
 from nail.envs.noises import NOISES
-from nail.envs.tasks import TASKS
+from nail.envs.tasks import SLOTS, TASKS
 from nail.methods import METHOD, trained_methods
 from nail.training.config import TrainConfig, config_class
+from nail.training.derived import OWN_TEACHERS
 
 ESTIMATORS = ("mc", "full")
 DECODES = ("sequential", "parallel")
@@ -54,6 +56,8 @@ def check(config: TrainConfig) -> TrainConfig:
         require(task.steering, "steer", True, f"left out: {task.name} has no perturbations ({steered} has)")
     _check_rule(config)
     _check_reward(config)
+    _check_teacher(config)
+    _check_old_task(config)
     require(not config.start or RUN.fullmatch(config.start), "start", config.start,
             "12 hexadecimal digits, the id of a run (or left out)")  # fmt: skip
     check_tokens(config, getattr(config, "n_actions", None))
@@ -100,6 +104,47 @@ def _check_reward(config: TrainConfig) -> None:
     require(row.driver == "expert" or config.sampled, "temperature", config.temperature,
             "above 0: rollouts of a group must differ")  # fmt: skip
     require(not config.channel_aware, "channel_aware", True, f"left out: {row.name} reads no label of the channel")
+
+
+def _check_teacher(config: TrainConfig) -> None:
+    """A teacher that is the student's own network has what it needs, and the noisy expert nothing of it."""
+    row, sees, given = METHOD[config.method], config.teacher_sees, getattr(config, "sees", ())
+    require_known("teacher", config.teacher, ("expert", *OWN_TEACHERS))
+    require_known("teacher_sees", sees, ("prompt", *SLOTS[1:]))
+    average = config.teacher == "average"
+    require(average or config.teacher_rate is None, "teacher_rate", config.teacher_rate,
+            f"left out: the teacher is {config.teacher} and no average")  # fmt: skip
+    require(0 < config.average_rate <= 1, "teacher_rate", config.average_rate, "in (0, 1]")
+    require(not average or np.float32(config.average_rate) > 0, "teacher_rate", config.average_rate,
+            "above 0 when it is rounded to 32 bits")  # fmt: skip
+    if not config.own_teacher:
+        require(sees == "prompt", "teacher_sees", sees, "prompt where the teacher is the expert, who reads the task")
+        return
+    require(row.signal != "reward", "teacher", config.teacher, f"expert: {row.name} reads a reward and no teacher")
+    require(not row.aggregate, "teacher", config.teacher, f"expert: {row.name} learns from older episodes too")
+    require(not config.channel_aware, "channel_aware", True, "left out: the teacher passes no channel")
+    require(config.teacher != "frozen" or config.start, "start", repr(config.start),
+            "a run where the teacher is frozen: it is the network that the run begins with")  # fmt: skip
+    slots = ", ".join(given) or "none"
+    require(sees == "prompt" or sees in given, "teacher_sees", sees,
+            f"what slots of the prompt are for, or prompt (slots of this task: {slots})")  # fmt: skip
+
+
+def _check_old_task(config: TrainConfig) -> None:
+    """`old_task` names options of the task with values that they may have."""
+    said, names = repr(config.old_task), [field.name for field in dataclasses.fields(config.definitions[0].options)]
+    try:
+        written = config.old_options
+    except ValueError as error:
+        raise BadInput(f"old_task must be options as name=value with blanks between, got {said}") from error
+    for name in written:
+        require_known("option of old_task", name, names)
+    try:
+        old = config.old_config
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"old_task must have values of the options' types, got {said}") from error
+    if written:
+        config.definitions[0].options.check(old)
 
 
 def check_tokens(config: TrainConfig, n_actions: int | None) -> None:

@@ -17,8 +17,10 @@ from nail.training.config import TrainConfig
 from nail.training.devices import over_runs, place
 from nail.training.diagnose import Diagnosis, diagnose
 from nail.training.evaluate import Evaluation, evaluate
+from nail.training.privileged import began_with
 from nail.training.problem import Numbers, make_setup
 from nail.training.ranges import check, check_tokens
+from nail.training.retention import Kept, old_environment, retention
 from nail.training.steerability import Labels
 from nail.training.steering import labelled
 from nail.training.update import TrainState, buffer_shape, initial_params, optimiser, update
@@ -34,6 +36,7 @@ class Metrics(NamedTuple):
     bad_step: Int[Array, ""]
     diagnosis: Diagnosis | None = None
     labels: Labels | None = None
+    kept: Kept | None = None
 
 
 class Train(NamedTuple):
@@ -63,6 +66,8 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     setup = make_setup(config, expert_params)
     env, policy = setup.env, setup.policy
     check_tokens(config, env.n_actions)
+    old = old_environment(config, policy) if config.old_task else None
+    decode_parallel = config.decode == "parallel"
 
     def init(numbers: Numbers, start: Any = None) -> TrainState:
         runs, decays = len(numbers.seed), (config.clip, config.weight_decay)
@@ -70,14 +75,16 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
         params, moments = _starter(*decays)(start) if given else _initialiser(*decays, policy)(numbers.seed)
         buffer = jax.tree.map(lambda x: jnp.zeros((runs, *x.shape), x.dtype), buffer_shape(setup))
         step, count, bad = (jnp.full(runs, first, jnp.int32) for first in (0, 0, -1))
-        reference = jax.tree.map(jnp.copy, params) if setup.method.reward == "pairs" else None
-        return place(TrainState(step, params, moments, buffer, jnp.zeros(runs), count, bad, reference))
+        reference = jax.tree.map(jnp.copy, params) if began_with(config, setup.method.reward == "pairs") else None
+        average = jax.tree.map(jnp.copy, params) if config.teacher == "average" else None
+        return place(TrainState(step, params, moments, buffer, jnp.zeros(runs), count, bad, reference, average))
 
     def segment(state: TrainState, numbers: Numbers) -> tuple[TrainState, Metrics]:
-        seen = evaluate(env, policy, state.params, config.decode == "parallel")
+        seen = evaluate(env, policy, state.params, decode_parallel)
         met = diagnose(setup, numbers, state.params) if config.diagnose else None
         steered = labelled(setup, state.params) if config.steer else None
-        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met, steered)
+        kept = None if old is None else retention(old, policy, state.params, state.reference, decode_parallel)
+        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met, steered, kept)
         state = state._replace(loss_sum=jnp.float32(0), loss_count=jnp.int32(0))
         todo = jnp.minimum(config.eval_every, config.steps - state.step)
         return jax.lax.fori_loop(0, todo, lambda _, state: update(setup, numbers, state), state), row

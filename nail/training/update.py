@@ -13,6 +13,7 @@ from nail.noise import Corruption, over, sample
 from nail.policies.policy import Policy
 from nail.training import losses, rewards
 from nail.training.config import TrainConfig
+from nail.training.privileged import follow, own_teacher
 from nail.training.problem import Numbers, Setup, make_channel
 from nail.training.rollout import draw, rollout
 
@@ -31,7 +32,9 @@ class TrainState(NamedTuple):
     bad_step: Int[Array, ""]
     """first update whose loss was not finite, −1 while there is none"""
     reference: Any = None
-    """parameters that the run began with, of a method that compares pairs"""
+    """parameters that the run began with, where they are read again (`privileged.began_with`)"""
+    average: Any = None
+    """moving average of the parameters, where it is the teacher"""
 
 
 class Buffer(NamedTuple):
@@ -78,7 +81,7 @@ def collect(
     """Roll out the batch of update `step` and ask the noisy expert at every visited prefix (B·H expert queries).
 
     A method that reads a reward plays each prompt `group` times, and has B episodes verified instead. `reference` are
-    the parameters that pairs are compared with (None: `params`, those of the first update).
+    the parameters that pairs are compared with, or of a teacher in the expert's place (None: `params`, as at first).
     """
     config, method, env, policy, expert = setup
     index = step.astype(jnp.uint32) * jnp.uint32(config.batch) + jnp.arange(config.batch, dtype=jnp.uint32)
@@ -86,6 +89,8 @@ def collect(
         index = index // jnp.uint32(config.group_size)
     contexts = jax.vmap(env.train_context)(index)
     channel = over(channel, contexts)
+    if config.own_teacher:
+        expert, channel = own_teacher(setup, channel, params if reference is None else reference, contexts, key)
     sampled = method.driver != "expert" and config.sampled
     draws = draw(key, config.batch, env, sampled, method.driver == "mixture")
     rolled = rollout(
@@ -231,7 +236,7 @@ def update(setup: Setup, numbers: Numbers, state: TrainState) -> TrainState:
     key = jax.random.fold_in(jax.random.key(numbers.seed), step + 1)
     k_collect, k_pick, k_loss = jax.random.split(key, 3)
     channel = make_channel(setup, numbers)
-    visited = collect(setup, channel, numbers, state.params, step, k_collect, state.reference)
+    visited = collect(setup, channel, numbers, state.params, step, k_collect, _other(config, state))
     buffer = state.buffer
     if buffer is not None:
         buffer, visited = aggregate(setup, channel, buffer, visited, step, k_pick)
@@ -242,9 +247,15 @@ def update(setup: Setup, numbers: Numbers, state: TrainState) -> TrainState:
     direction, moments = optimiser(config.clip, config.weight_decay).update(gradient, state.moments, state.params)
     rate = learning_rate(config, numbers.lr, step)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, direction))
+    average = None if state.average is None else follow(state.average, params, config.average_rate)
     bad_step = jnp.where((state.bad_step < 0) & ~jnp.isfinite(loss), step, state.bad_step)
     loss_sum, loss_count = state.loss_sum + loss, state.loss_count + 1
-    return TrainState(step + 1, params, moments, buffer, loss_sum, loss_count, bad_step, state.reference)
+    return TrainState(step + 1, params, moments, buffer, loss_sum, loss_count, bad_step, state.reference, average)
+
+
+def _other(config: TrainConfig, state: TrainState) -> Any:
+    """The parameters that an update reads beside the student's."""
+    return {"average": state.average, "live": None}.get(config.teacher, state.reference)
 
 
 def initial_params(policy: Policy, seed: Int[Array, ""]) -> Any:
