@@ -1,9 +1,11 @@
-"""Rows of `opd_fixes` that turn its claims, made from rows under which all of them hold."""
+"""Rows of `opd_fixes` that turn its claims, made from the stored ones; and rows under which all of them hold."""
+
+import functools
 
 import numpy as np
 import pandas as pd
 from nail_experiments.opd_fixes import SIZE, analyse, draw, prepared, runs
-from refuting import unturned, verdicts
+from refuting import stored, unturned, verdicts
 
 from nail.figures.plotting import figure_style
 from nail.sweep.stages import flat
@@ -47,6 +49,17 @@ def put(metric, value, begun=None, **where):
     return change
 
 
+def every(*changes):
+    """One change after the other."""
+    return lambda rows: functools.reduce(lambda changed, change: change(changed), changes, rows)
+
+
+def repeating(rows):
+    """With the echo and sampled rollouts, after the start."""
+    chosen = (rows.recovery == "echo") & (rows.rule_number == 1) & (rows.step > 0)
+    return rows.assign(repeated=rows.repeated.mask(chosen, cell(0.9)))
+
+
 def alike(rows):
     """Every run has solved its task at the first evaluation after the start."""
     return rows.assign(full_exact=(rows.step > 0).astype(float))
@@ -71,18 +84,20 @@ CHANGES = {
     **{part: change for begun in STARTS for name, kind in (("sampled token", "mc"), ("full law", "full"))
        for part, change in nuclei(name, begun, estimator=kind).items()},
     **{f"LSM, K = {k}, {name}: rollouts from nuclei of mass at most 0":
-       put("full_exact", 0.9, begun=begun, top_k_teacher=k, rule_number=0.0, seed=2, **LSM)
-       for begun, name in STARTS.items() for k in (2, 4, 5)},
+       put("full_exact", 1.0, begun=begun, top_k_teacher=k, rule_number=0.0, **LSM)
+       for begun, name in STARTS.items() for k in (2, 4, 5) if not (begun and k == 5)},
+    "LSM, K = 5, from an offline start": put("full_exact", 0.9, begun=True, top_k_teacher=5, rule_number=0.0, seed=2),
     **{f"LSM, K = 2, {name}: rollouts from nuclei of mass 1":
        put("full_exact", 0.5, begun=begun, top_k_teacher=2, rule_number=1.0, seed=0, **LSM)
        for begun, name in STARTS.items()},
     "more mass stays off": put("off_support", cell(0.3), begun=False, top_k_teacher=2, rule_number=1.0, seed=0, **LSM),
-    "less mass is off": put("off_support", cell(0.6), begun=True, top_k_teacher=2, rule_number=1.0, seed=1, **LSM),
+    "less mass is off": put("off_support", cell(0.9), begun=True, top_k_teacher=2, rule_number=1.0, seed=1, **LSM),
     "unrenormalised, K = 4": put("off_support", cell(0.63), method="lsm-unrenormalised", seed=2),
     "echo, sampled token: under sampled": put("repeated", cell(0.1), **ECHO, method="opd-r-top-p", seed=1),
-    "echo, LSM, K = 4: under sampled": put("repeated", cell(0.1), **ECHO, method="lsm", seed=1),
-    "echo, sampled token: greedy": put("full_exact", 0.9, **ECHO, method="opd-r-top-p", rule_number=0.0, seed=1),
-    "echo, LSM, K = 4: greedy": put("repeated", cell(0.9), **ECHO, method="lsm", rule_number=0.0, seed=1),
+    "echo, LSM, K = 4: under sampled": repeating,
+    **{f"echo, {name}: greedy": every(put("full_exact", 1.0, **ECHO, method=method, rule_number=0.0),
+                                      put("repeated", cell(0.2), **ECHO, method=method, rule_number=0.0))
+       for name, method in (("sampled token", "opd-r-top-p"), ("LSM, K = 4", "lsm"))},
 }  # fmt: skip
 
 
@@ -91,7 +106,7 @@ def test_expected_rows_hold():
 
 
 def test_rows_can_refute_every_claim():
-    assert not unturned("opd_fixes", expected(), CHANGES)
+    assert not unturned("opd_fixes", stored("opd_fixes"), CHANGES)
 
 
 def test_the_table_holds_each_setting_and_can_be_drawn():

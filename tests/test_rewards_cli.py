@@ -55,6 +55,13 @@ def test_a_student_that_stands_still_is_its_own_reference(first, tmp_path):
     assert groups == pytest.approx([round(x) for x in groups], abs=1e-4)
 
 
+@pytest.fixture
+def no_program(monkeypatch):
+    """A program of training is a failure."""
+    for module in (memory, program):
+        monkeypatch.setattr(module, "make_train", lambda *_: pytest.fail("a program is made"))
+
+
 @pytest.fixture(scope="module")
 def compiled():
     """An event for each program that XLA compiled since the list was emptied."""
@@ -99,6 +106,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("command", "said"), BAD, ids=[" ".join(command[1:]) for command, _ in BAD])
+@pytest.mark.usefixtures("no_program")
 def test_bad_input_is_a_sentence_and_nothing_is_compiled(command, said, compiled, tmp_path, capsys):
     compiled.clear()
     refused([*command, f"--out={tmp_path / 'out'}"], said, capsys)
@@ -115,10 +123,9 @@ def test_bad_input_is_a_sentence_and_nothing_is_compiled(command, said, compiled
     ],
 )
 @pytest.mark.parametrize("method", ["dpo", "grpo", "lsm", "rft"])
-def test_a_start_of_another_network_is_a_sentence(method, changed, said, first, tmp_path, capsys, monkeypatch):
+@pytest.mark.usefixtures("no_program")
+def test_a_start_of_another_network_is_a_sentence(method, changed, said, first, tmp_path, capsys):
     """Shapes are looked at, and no program is made."""
-    for module in (memory, program):
-        monkeypatch.setattr(module, "make_train", lambda *_: pytest.fail("a program is made"))
     command = [word for word in PAIRS if not word.startswith(("--method", "--group"))]
     group = [] if method == "lsm" else ["--group=4"]
     command += [f"--method={method}", *group, *changed, f"--start={first}", f"--out={tmp_path / 'out'}"]
