@@ -40,7 +40,7 @@ def head(sizes):
 
 
 def test_an_update_costs_what_the_formulas_say():
-    """docs/language_models.md §6; the gradient of adapters goes back through all products, once for what is fixed."""
+    """docs/language_models.md §9; the gradient of adapters goes back through all products, once for what is fixed."""
     n, total, rank = CONFIG.new_tokens, LENGTH + CONFIG.new_tokens, CONFIG.lora_rank
     found, batch = cost_of(CONFIG, STUDENT, EXPERT, LENGTH), CONFIG.batch
     np.testing.assert_allclose(found.expert, batch * total * body(EXPERT, total))
