@@ -46,11 +46,9 @@ class LmTrain(LmConfig):
             read_questions(self.test, answered=True)
         set_up_jax(begin=not self.distributed)
         if self.distributed:
-            from nail.sweep.cluster import join
-            from nail.training.devices import require_devices
+            from nail.lm.parallel import join_job
 
-            join(self.coordinator, self.processes, self.process)
-            require_devices()
+            join_job(self.coordinator, self.processes, self.process)
         self._train(config, student, expert)
 
     def _train(self, config: LmConfig, student: Folder, expert: Folder) -> None:

@@ -62,8 +62,10 @@ def cost_of(config: LmConfig, student: Sizes, expert: Sizes, length: int, device
 
     def loss(trained: Any, fixed: Any, its: Any, batch: Batch) -> Any:
         keys = jax.random.split(jax.random.key(0), micro)
-        return method_scores(config.row, ours, theirs, trained, fixed, its, batch, keys,
-                             beta=config.beta, temperature=config.expert_temperature, chunk=config.chunk).total  # fmt: skip
+        return method_scores(
+            config.row, ours, theirs, trained, fixed, its, batch, keys,
+            beta=config.beta, temperature=config.expert_temperature, chunk=config.chunk,
+        ).total  # fmt: skip
 
     see = operations(lambda its, batch: visited_states(theirs, its, batch), new, its, batch)
     forward = operations(loss, new, *weights, its, batch)

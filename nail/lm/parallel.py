@@ -5,6 +5,7 @@ for a row depends on its place in the whole batch, so that the number of devices
 Weights are replicated: enough for adapters, whose gradients and moments are small.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, Key, PRNGKeyArray
 
 from nail.checks import BadInput, require
+from nail.sweep.cluster import join
+from nail.training.devices import require_devices
 
 ROWS = "rows"
 """the axis of devices, and of a batch, that rows are divided over"""
@@ -28,6 +31,21 @@ MOST_TEXT = 2000
 def one_device() -> Mesh:
     """The first device of this process."""
     return Mesh(np.array(jax.local_devices()[:1]), (ROWS,))
+
+
+def join_job(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Join a `jax.distributed` job (`nail.sweep.cluster.join`); on CPUs with one device a process.
+
+    XLA crashes where several processes, of which one has several devices on a CPU, add up (openxla/xla issue 16430).
+    Raises `BadInput` if the job cannot be joined, or if JAX was told to make more devices of a CPU.
+    """
+    if jax.config.jax_num_cpu_devices != -1 and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", 1)
+    join(coordinator, processes, process)
+    require_devices()
+    here = jax.local_device_count()
+    if jax.default_backend() == "cpu" and jax.process_count() > 1 and here > 1:
+        raise BadInput(f"JAX_NUM_CPU_DEVICES must be 1 where several processes compute on CPUs, and it makes {here}")
 
 
 def team(devices: int | None = None, batch: int | None = None, micro: int = 1) -> Mesh:

@@ -3,6 +3,7 @@
 Two host devices in this process (tests/conftest.py), and two processes of a jax.distributed job on this machine.
 """
 
+import os
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from tiny import adapted, config_of, left_in, nothing, placed, prompts_of, shake
 
 from nail.checks import BadInput
 from nail.cli.main import main
+from nail.lm import parallel
 from nail.lm import train as training
 from nail.lm.parallel import team
 from nail.lm.update import begin, make_update
@@ -78,7 +80,7 @@ def start(commands):
     return [
         subprocess.Popen(
             [sys.executable, "-m", "nail.cli.main", *command, *joined, "--process", str(i)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
         )
         for i, command in enumerate(commands)
     ]  # fmt: skip
@@ -101,13 +103,13 @@ def commands_of(folders, out, **given):
 
 @pytest.fixture(scope="module")
 def both(folders, tmp_path_factory):
-    """The folder of a run by two processes of two devices each, and what they said."""
+    """The folder of a run by two processes of one device each, and what they said."""
     out = tmp_path_factory.mktemp("both") / "out"
     return out, *ended(start(commands_of(folders, out)))
 
 
 def test_two_processes_are_one_device(both, folders, tmp_path):
-    """Adapters and rows of six updates by 2 × 2 devices and by one; rounding grows in six updates: 1e-3 of the rate."""
+    """Adapters and rows of six updates by two processes and by one; rounding grows in six updates: 1e-3 of the rate."""
     out, codes, said = both
     assert codes == [0, 0], said
     assert not (out.parent / "second").exists()
@@ -120,7 +122,7 @@ def test_two_processes_are_one_device(both, folders, tmp_path):
         np.testing.assert_allclose(found[name], tensor, atol=1e-3 * 1e-2, err_msg=name)
         assert np.abs(tensor).max() > 0.01
     rows, one = (read_csv(path / "rows.csv") for path in (out, tmp_path / "one"))
-    assert [row["devices"] for row in rows] == ["4"] * 3
+    assert [row["devices"] for row in rows] == ["2"] * 3
     assert [row["devices"] for row in one] == ["1"] * 3
     for row, other in zip(rows, one, strict=True):
         for name in ("run", "step", "episodes", "expert_queries", "accuracy", "test_questions", "unfinished"):
@@ -199,6 +201,13 @@ def test_as_many_devices_as_divide_the_batch_are_taken():
     ]  # fmt: skip
     with pytest.raises(BadInput, match="devices"):
         team(3, 6)
+
+
+def test_processes_on_cpus_have_one_device_each(monkeypatch):
+    monkeypatch.setattr(parallel, "join", lambda *_: None)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    with pytest.raises(BadInput, match="JAX_NUM_CPU_DEVICES must be 1 where several processes compute on CPUs"):
+        parallel.join_job("localhost:1", 2, 0)
 
 
 @pytest.mark.parametrize(
