@@ -167,6 +167,10 @@ GROUPS = {MISLED: ("†", "#D55E00"), OTHERS: ("*", "#009E73"), "": ("", "#0072B
 """mark of a stage in a chain → what stands for it in the drawing, and the chain's colour"""
 
 
+AFTER = (f"SFT > SFT{OTHERS}", "RL > RL", ORDERS[0], DIVERSE_ORDERS[0])
+"""chains above which the drawing has a line"""
+
+
 def draw(table: pd.DataFrame) -> Figure:
     """A line for each chain: its metrics with intervals over seeds, and what it cost."""
     shown = [chain for chain in CHAINS if chain in set(table.chain)]
@@ -174,11 +178,14 @@ def draw(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, len(SHOWN) + 1, sharey=True)
     for axes, metric in zip(panels, SHOWN, strict=False):
         _draw_metric(axes, table[table.metric == metric], shown)
-        axes.set_title(NAMES[metric].replace(" on ", "\non "))
+        axes.set_title(NAMES[metric].replace(" on ", "\non ").replace(" def", "\ndef"))
         axes.set_xlim(-0.05, 1.05)
     _draw_costs(panels[-1], table, shown)
     panels[0].set_yticks(range(len(shown)), [_short(chain) for chain in shown])
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(shown) - 0.4, -0.6)
+    for axes in panels:
+        for chain in AFTER:
+            axes.axhline(shown.index(chain) - 0.5, color="#666666", linewidth=0.6)
     seeds = table[table.kind == "mean"].n_seeds.max()
     note(
         figure, f"mean of {seeds:g} seeds with Student's 95 % interval, dots: seeds; accuracy: at the last stage's own "
@@ -212,9 +219,10 @@ def _draw_costs(axes: Axes, table: pd.DataFrame, shown: list[str]) -> None:
     places = np.arange(len(shown))
     axes.barh(places - 0.18, cost.queries / 1000, 0.34, color="#888888", label="teacher's labels")
     axes.barh(places + 0.18, cost.rollouts / 1000, 0.34, color="#CC79A7", label="verified rollouts")
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set_title("cost (thousands)")
-    axes.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, -0.12))
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1000"])
+    axes.set_title("cost\n(thousands)")
+    axes.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, -0.13))
 
 
 EXPERIMENT = figure_of_runs(
