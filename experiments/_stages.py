@@ -28,10 +28,11 @@ SIZE = {
     "cpu": CPU,
 }
 """preset → what all stages have in common"""
-SEEDS = {"smoke": range(2), "cpu": range(5)}
+SEEDS = {"smoke": range(2), "cpu": range(1, 6)}
+"""preset → seeds; the pilots of docs/steering.md §2.4 had seed 0"""
 METHOD = {"SFT": "loglossbc", "OPD": "opd-f", "NAIL": "nail-f", "RL": "grpo"}
 """stage → its method"""
-RATE = {"SFT": 3e-3, "OPD": 3e-3, "NAIL": 3e-3, "RL": 1e-3}
+RATE = {"SFT": 3e-3, "OPD": 3e-3, "NAIL": 3e-3, "RL": 1e-4}
 """stage → its learning rate"""
 STAGE = {method: stage for stage, method in METHOD.items()}
 WRONG = 0.6
@@ -44,7 +45,16 @@ PLAIN = ("SFT", "SFT > SFT", "SFT > OPD", "SFT > NAIL", "SFT > RL")
 DIVERSE = tuple(f"SFT > {stage}{OTHERS}" for stage in METHOD)
 WRONGED = tuple(f"SFT > {stage}{MISLED}" for stage in ("OPD", "NAIL"))
 LONG = (*ORDERS, "SFT > OPD > OPD", f"{BEST}{OTHERS}")
-CHAINS = (*PLAIN, *DIVERSE, *WRONGED, "RL > RL", *LONG)
+
+
+def elsewhere(chain: str) -> str:
+    """A chain with OPD and RL at ε = 1."""
+    return " > ".join(word if word == "SFT" else f"{word}{OTHERS}" for word in chain.split(" > "))
+
+
+DIVERSE_ORDERS = tuple(map(elsewhere, ORDERS))
+DIVERSE_LONG = (*DIVERSE_ORDERS, elsewhere("SFT > OPD > OPD"), f"SFT > OPD{OTHERS} > RL")
+CHAINS = (*PLAIN, *DIVERSE, *WRONGED, "RL > RL", *LONG, *DIVERSE_LONG)
 NAMES = {
     "answer_exact": "accuracy", "usual_exact": "accuracy on usual definitions",
     "perturbed_exact": "accuracy on perturbed definitions", "steerability": "steerability",

@@ -16,6 +16,7 @@ from ._stages import (
     BEST,
     CHAINS,
     COSTS,
+    DIVERSE_ORDERS,
     HOW,
     METHOD,
     MISLED,
@@ -25,6 +26,7 @@ from ._stages import (
     WRONG,
     WRONGED,
     at,
+    elsewhere,
     gain,
     in_words,
     mean_interval,
@@ -61,10 +63,13 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         *(_improves(rows, f"SFT > {name}") for name in ("OPD", "NAIL")),
         *(_inherits(rows, chain) for chain in WRONGED),
         _beats_teacher(rows),
-        *(_beyond(rows, chain) for chain in (BEST, f"{BEST}{OTHERS}")),
+        _beyond(rows, BEST, "SFT > OPD > OPD"),
+        _beyond(rows, elsewhere(BEST), elsewhere("SFT > OPD > OPD")),
         _alone(rows),
-        *(_best(rows, metric) for metric in ("answer_exact", "steerability")),
-        *(_diverse(rows, name) for name in METHOD),
+        *(_best(rows, ORDERS, BEST, metric) for metric in ("answer_exact", "steerability")),
+        *(_best(rows, DIVERSE_ORDERS, elsewhere(BEST), metric) for metric in ("perturbed_exact", "steerability")),
+        *(_diverse(rows, f"SFT > {name}") for name in METHOD),
+        _diverse(rows, f"SFT > OPD{OTHERS} > RL"),
         _offline_suffices(rows),
     ]
 
@@ -109,10 +114,10 @@ def _beats_teacher(rows: pd.DataFrame) -> Claim:
     )  # fmt: skip
 
 
-def _beyond(rows: pd.DataFrame, chain: str) -> Claim:
-    found = [gain(rows, chain, "SFT > OPD > OPD", m) for m in ("perturbed_exact", "over_selection", "steerability")]
+def _beyond(rows: pd.DataFrame, chain: str, other: str) -> Claim:
+    found = [gain(rows, chain, other, m) for m in ("perturbed_exact", "over_selection", "steerability")]
     return Claim(
-        f"{chain} goes beyond SFT > OPD > OPD: more accurate on perturbed definitions, the majority is chosen less "
+        f"{chain} goes beyond {other}: more accurate on perturbed definitions, the majority is chosen less "
         "often where it is wrong, steerability does not fall", SOURCE,
         f"an interval ({HOW}) of the gain in accuracy not above 0, of over-selection not below 0, or of steerability "
         "below 0", words(found), found[0].above and found[1].below and not found[2].below,
@@ -127,20 +132,20 @@ def _alone(rows: pd.DataFrame) -> Claim:
     )  # fmt: skip
 
 
-def _best(rows: pd.DataFrame, metric: str) -> Claim:
-    found = [gain(rows, order, BEST, metric) for order in ORDERS if order != BEST]
+def _best(rows: pd.DataFrame, orders: tuple[str, ...], best: str, metric: str) -> Claim:
+    found = [gain(rows, order, best, metric) for order in orders if order != best]
     return Claim(
-        f"{BEST} is the best of the six orders in {NAMES[metric]}", SOURCE,
+        f"{best} is the best of its six orders in {NAMES[metric]}", SOURCE,
         f"another order whose interval of a gain over it ({HOW}) is above 0", words(found),
         not any(each.above for each in found),
     )  # fmt: skip
 
 
-def _diverse(rows: pd.DataFrame, name: str) -> Claim:
-    found = gain(rows, f"SFT > {name}{OTHERS}", f"SFT > {name}", "steerability")
+def _diverse(rows: pd.DataFrame, chain: str) -> Claim:
+    found = gain(rows, f"{chain}{OTHERS}", chain, "steerability")
     return Claim(
-        f"it is the diversity of definitions that restores steerability: SFT > {name} is more steerable after prompts "
-        "with ε = 1 than after prompts like those of SFT", SOURCE,
+        f"it is the diversity of definitions that restores steerability: {chain} is more steerable when the last "
+        "stage's prompts have ε = 1 than when they are like those of SFT", SOURCE,
         f"an interval of the gain ({HOW}) that is not above 0", words([found]), found.above,
     )  # fmt: skip
 
@@ -158,8 +163,12 @@ def _offline_suffices(rows: pd.DataFrame) -> Claim:
 
 SHOWN = ("answer_exact", "perturbed_exact", "steerability", "over_selection")
 """metrics with a panel of their own"""
-GROUPS = {MISLED: "#D55E00", OTHERS: "#009E73", "": "#0072B2"}
-"""what the last stage's prompts are → colour"""
+GROUPS = {MISLED: ("†", "#D55E00"), OTHERS: ("*", "#009E73"), "": ("", "#0072B2")}
+"""mark of a stage in a chain → what stands for it in the drawing, and the chain's colour"""
+
+
+AFTER = (f"SFT > SFT{OTHERS}", "RL > RL", ORDERS[0], DIVERSE_ORDERS[0])
+"""chains above which the drawing has a line"""
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -169,24 +178,34 @@ def draw(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, len(SHOWN) + 1, sharey=True)
     for axes, metric in zip(panels, SHOWN, strict=False):
         _draw_metric(axes, table[table.metric == metric], shown)
-        axes.set_title(NAMES[metric].replace(" on ", "\non "))
+        axes.set_title(NAMES[metric].replace(" on ", "\non ").replace(" def", "\ndef"))
         axes.set_xlim(-0.05, 1.05)
     _draw_costs(panels[-1], table, shown)
-    panels[0].set_yticks(range(len(shown)), [chain.replace(" > ", " → ") for chain in shown])
-    panels[0].invert_yaxis()
+    panels[0].set_yticks(range(len(shown)), [_short(chain) for chain in shown])
+    panels[0].set_ylim(len(shown) - 0.4, -0.6)
+    for axes in panels:
+        for chain in AFTER:
+            axes.axhline(shown.index(chain) - 0.5, color="#666666", linewidth=0.6)
     seeds = table[table.kind == "mean"].n_seeds.max()
     note(
         figure, f"mean of {seeds:g} seeds with Student's 95 % interval, dots: seeds; accuracy: at the last stage's own "
-        "prompts; colours: what\nthose are (blue: ε = 0.02, green: ε = 1, orange: ε = 1 and a teacher whose mode is "
-        "wrong there)",
+        "prompts.\n* a stage whose prompts have ε = 1 (else ε = 0.02); † the same with a teacher whose mode is wrong "
+        "there",
     )  # fmt: skip
     return figure
+
+
+def _short(chain: str) -> str:
+    """A chain in the words of the drawing."""
+    for mark, (sign, _) in list(GROUPS.items())[:-1]:
+        chain = chain.replace(mark, sign)
+    return chain.replace(" > ", " → ")
 
 
 def _draw_metric(axes: Axes, table: pd.DataFrame, shown: list[str]) -> None:
     """Mean, interval and seeds of one metric."""
     for place, chain in enumerate(shown):
-        colour = next(colour for mark, colour in GROUPS.items() if chain.endswith(mark))
+        colour = next(colour for mark, (_, colour) in GROUPS.items() if mark in chain)
         part = table[table.chain == chain]
         mean, seeds = part[part.kind == "mean"].iloc[0], part[part.kind == "seed"].value
         axes.hlines(place, max(mean.low, 0), min(mean.high, 1), color=colour, linewidth=1.2)
@@ -200,17 +219,18 @@ def _draw_costs(axes: Axes, table: pd.DataFrame, shown: list[str]) -> None:
     places = np.arange(len(shown))
     axes.barh(places - 0.18, cost.queries / 1000, 0.34, color="#888888", label="teacher's labels")
     axes.barh(places + 0.18, cost.rollouts / 1000, 0.34, color="#CC79A7", label="verified rollouts")
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set_title("cost (thousands)")
-    axes.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, -0.12))
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1000"])
+    axes.set_title("cost\n(thousands)")
+    axes.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, -0.13))
 
 
 EXPERIMENT = figure_of_runs(
     "stages",
     "labels, on-policy labels, reward: what the stages of post-training and their order do to a student's steerability",
     {
-        "smoke": "52 runs of 20 updates, about two minutes on two cores",
-        "cpu": "130 runs of 500 updates, about 6 minutes on two cores",
+        "smoke": "80 runs of 20 updates, about two minutes on two cores",
+        "cpu": "200 runs of 500 updates, about 6 minutes on two cores",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip

@@ -24,7 +24,8 @@ TOLD = {
     "RL > RL": {"answer_exact": 0.5},
     "SFT > OPD > OPD": {"answer_exact": 0.98, "steerability": 0.5, "perturbed_exact": 0.5, "over_selection": 0.4},
     BEST: {"answer_exact": 0.99, "steerability": 0.6, "perturbed_exact": 0.6, "over_selection": 0.3},
-    f"{BEST}(ε = 1)": {"steerability": 0.9, "perturbed_exact": 0.9, "over_selection": 0.1},
+    "SFT > OPD(ε = 1) > RL(ε = 1)": {"steerability": 0.9, "perturbed_exact": 0.9, "over_selection": 0.1},
+    "SFT > OPD(ε = 1) > OPD(ε = 1)": {"steerability": 0.85, "perturbed_exact": 0.8},
 }
 """chain → where it differs from `USUAL`"""
 
@@ -71,14 +72,21 @@ CHANGES = {
         "accuracy hides": put("SFT", "steerability", 0.51, seed=3),
         "SFT > OPD improves": put("SFT > OPD", "answer_exact", 0.5, seed=1),
         "SFT > NAIL improves": put("SFT > NAIL", "steerability", 0.2),
-        "SFT > OPD(ε = 1, η_new = 0.6)": put("SFT > OPD(ε = 1, η_new = 0.6)", "perturbed_exact", 0.51, seed=0),
+        "SFT > OPD(ε = 1, η_new = 0.6)": put("SFT > OPD(ε = 1, η_new = 0.6)", "perturbed_exact", 0.51, seed=1),
         "SFT > NAIL(ε = 1, η_new = 0.6)": put("SFT > NAIL(ε = 1, η_new = 0.6)", "perturbed_exact", 0.51, seed=4),
         "better than its teacher": put("SFT > NAIL(ε = 1)", "perturbed_exact", 0.5),
         f"{BEST} goes beyond": put(BEST, "over_selection", 0.4),
-        f"{BEST}(ε = 1) goes beyond": put(f"{BEST}(ε = 1)", "steerability", 0.4),
+        "SFT > OPD(ε = 1) > RL(ε = 1) goes beyond": put("SFT > OPD(ε = 1) > RL(ε = 1)", "steerability", 0.8),
         "RL alone": put("RL > RL", "answer_exact", 0.97),
-        "orders in accuracy": put("RL > OPD > SFT", "answer_exact", 0.995),
-        "orders in steerability": put("OPD > SFT > RL", "steerability", 0.61),
+        f"{BEST} is the best of its six orders in accuracy": put("RL > OPD > SFT", "answer_exact", 0.995),
+        f"{BEST} is the best of its six orders in steerability": put("OPD > SFT > RL", "steerability", 0.61),
+        "RL(ε = 1) is the best of its six orders in accuracy": put(
+            "RL(ε = 1) > OPD(ε = 1) > SFT", "perturbed_exact", 0.95
+        ),
+        "RL(ε = 1) is the best of its six orders in steerability": put(
+            "OPD(ε = 1) > SFT > RL(ε = 1)", "steerability", 0.95
+        ),
+        ": SFT > OPD(ε = 1) > RL is more": put("SFT > OPD(ε = 1) > RL", "steerability", 0.9),
         **{f": SFT > {name} is more steerable": put(f"SFT > {name}(ε = 1)", "steerability", 0.1)
            for name in ("SFT", "OPD", "NAIL", "RL")},
         "offline labels restore": put("SFT > RL(ε = 1)", "steerability", 0.85),
@@ -111,8 +119,8 @@ def test_gains_are_paired_by_seed():
     """By hand: gains 0.1, 0.2, 0.3, 0.4, 0.5 have the mean 0.3 and Student's interval 0.3 ± 2.776·0.1581/√5, whatever
     the order of the rows and what the seeds have in common."""
     rows = expected()
-    for seed in range(5):
-        rows = put("SFT > OPD", "steerability", 0.1 * seed**2 + 0.1 * (seed + 1), seed)(rows)
+    for seed in range(1, 6):
+        rows = put("SFT > OPD", "steerability", 0.1 * seed**2 + 0.1 * seed, seed)(rows)
         rows = put("SFT > SFT", "steerability", 0.1 * seed**2, seed)(rows)
     found = gain(prepared(rows.sample(frac=1, random_state=0)), "SFT > OPD", "SFT > SFT", "steerability").interval
     np.testing.assert_allclose(found, [0.3, 0.3 - 0.1963, 0.3 + 0.1963], atol=1e-4)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from defining import HELD, words
 from programs import finished
-from readers import NAMES, defclass_chain, defclass_prompt
+from readers import NAMES, USUAL, defclass_chain, defclass_prompt
 from scipy import stats
 
 import nail
@@ -150,7 +150,7 @@ def test_items_are_canonical_prompts_and_each_is_perturbed_in_its_way():
     for i, (old, new) in enumerate(zip(before, after, strict=True)):
         (usual, item), (meaning, kept) = defclass_prompt(words(old)), defclass_prompt(words(new))
         assert item == kept
-        assert usual == {name: f"k{c + 1}1" for c, name in enumerate(NAMES)}
+        assert usual == USUAL
         held = sum(meaning[name] in HELD for name in NAMES)
         assert (i % 3 == 2) == (held == 1)
         if i % 3 == 0:
