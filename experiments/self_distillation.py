@@ -185,7 +185,8 @@ def _against_experts(expert: pd.DataFrame, own: pd.DataFrame) -> list[Claim]:
         ),
         Claim(
             f"privileged chains are better than a weak teacher (η = {worst:g}, every seed): there is a crossover",
-            SOURCE, "one seed where the expert gives as much new accuracy", f"expert less privileged chains, {measured}",
+            SOURCE, "one seed where the expert gives as much new accuracy",
+            f"expert less privileged chains, {measured}",
             bool((gains[worst] < 0).all()),
         ),
     ]  # fmt: skip
