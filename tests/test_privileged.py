@@ -99,7 +99,7 @@ def test_a_teachers_law_is_its_networks_at_the_prompt_that_it_sees(driver):
     config = dataclasses.replace(SLOTS, method=driver, teacher="frozen", start=START)
     mine, other = networks(config)
     setup, visited = visited_by(config, mine, other)
-    _, numbers, channel = made(config)
+    _, _numbers, channel = made(config)
     seen = privileged(setup, over(channel, visited.contexts), visited.contexts, jax.random.key(1))
     laws = jax.nn.softmax(setup.policy.forward(other, seen, visited.observations)[0])
     np.testing.assert_allclose(visited.laws, laws, atol=1e-5)
