@@ -16,7 +16,7 @@ ATTRIBUTES, VALUES, CLASSES = 4, 4, 4
 CRITERIA = ATTRIBUTES * VALUES
 """criterion k_{j,u}, attribute j has the value u (both from 0), is the token 4j + u"""
 NAME, YES, NO, BAR, EQUALS, NOT, PAD, VOCABULARY = 16, 20, 21, 22, 23, 24, 25, 26
-"""the first of the four names, and the other tokens; NOT stands in prompts alone, and PAD nowhere yet"""
+"""the first of the four names, and the other tokens; NOT and PAD (in empty slots) stand in prompts alone"""
 CANONICAL = tuple(VALUES * c for c in range(CLASSES))
 """d*_c = k_{c,0}: the criterion that name c usually has"""
 HELD_OUT = tuple(VALUES * j + VALUES - 1 for j in range(ATTRIBUTES))
