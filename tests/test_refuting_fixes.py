@@ -1,14 +1,16 @@
 """Rows of `opd_fixes` that turn its claims, made from the stored ones; and rows under which all of them hold."""
 
+import dataclasses
 import functools
 
 import numpy as np
 import pandas as pd
+from nail_experiments._training import SEEDS
 from nail_experiments.opd_fixes import SIZE, analyse, draw, prepared, runs
 from refuting import stored, unturned, verdicts
 
 from nail.figures.plotting import figure_style
-from nail.sweep.stages import flat
+from nail.sweep.stages import by_id, flat
 from nail.training.config import run_id
 
 H, STEPS = SIZE["cpu"].m, SIZE["cpu"].steps
@@ -99,6 +101,18 @@ CHANGES = {
                                       put("repeated", cell(0.2), **ECHO, method=method, rule_number=0.0))
        for name, method in (("sampled token", "opd-r-top-p"), ("LSM, K = 4", "lsm"))},
 }  # fmt: skip
+
+
+def test_each_seed_has_one_offline_start():
+    """Which is followed by 19 settings, and those are the ones that there are from scratch."""
+    known = by_id(flat(runs("cpu")))
+    staged = [config for config in known.values() if config.start]
+    assert {(known[config.start].method, known[config.start].seed) for config in staged} == {
+        ("loglossbc", seed) for seed in SEEDS["cpu"]
+    }
+    assert all(known[config.start].seed == config.seed for config in staged)
+    assert len(staged) == 19 * len(SEEDS["cpu"])
+    assert {dataclasses.replace(config, start="") for config in staged} <= set(known.values())
 
 
 def test_expected_rows_hold():
