@@ -46,10 +46,15 @@ class LmTrain(LmConfig):
             read_questions(self.test, answered=True)
         set_up_jax(begin=not self.distributed)
         if self.distributed:
-            from nail.lm.parallel import join_job
+            from nail.lm.parallel import ending_at_once
+            from nail.sweep.cluster import join
+            from nail.training.devices import require_devices
 
-            join_job(self.coordinator, self.processes, self.process)
-        self._train(config, student, expert)
+            join(self.coordinator, self.processes, self.process)
+            require_devices()
+            with ending_at_once():
+                return self._train(config, student, expert)
+        return self._train(config, student, expert)
 
     def _train(self, config: LmConfig, student: Folder, expert: Folder) -> None:
         """What follows when all processes are there: any of them that finds something wrong stops all."""

@@ -5,6 +5,7 @@ makes those of a few positions (the head is the embedding, transposed).
 """
 
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -58,11 +59,13 @@ def load(folder: Folder, kind: Any = jnp.bfloat16) -> nnx.Module:
     """The model of a folder with its weights as numbers of type `kind`; raises `BadInput` if they do not fit it."""
     config = engine_config(folder.sizes, kind)
     try:
-        found = safetensors_loader.load_and_create_model(
-            file_dir=str(folder.path), model_class=Body, config=config, dtype=kind,
-            key_mapping=params_safetensors._get_key_and_transform_mapping,
-            preprocess_fn=params_safetensors._make_preprocess_fn(config),
-        )  # fmt: skip
+        # the engine puts weights on the first of all devices, which may be another process's
+        with mock.patch.object(jax, "devices", jax.local_devices):
+            found = safetensors_loader.load_and_create_model(
+                file_dir=str(folder.path), model_class=Body, config=config, dtype=kind,
+                key_mapping=params_safetensors._get_key_and_transform_mapping,
+                preprocess_fn=params_safetensors._make_preprocess_fn(config),
+            )  # fmt: skip
         leaves = jax.tree.leaves(nnx.state(found, nnx.Param))
         if not all(isinstance(leaf, jax.Array) for leaf in leaves):
             raise ValueError("some weights are missing")

@@ -5,8 +5,11 @@ for a row depends on its place in the whole batch, so that the number of devices
 Weights are replicated: enough for adapters, whose gradients and moments are small.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,9 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, Key, PRNGKeyArray
 
-from nail.checks import BadInput, require
-from nail.sweep.cluster import join
-from nail.training.devices import require_devices
+from nail.checks import BadInput, one_line, require
 
 ROWS = "rows"
 """the axis of devices, and of a batch, that rows are divided over"""
@@ -31,21 +32,6 @@ MOST_TEXT = 2000
 def one_device() -> Mesh:
     """The first device of this process."""
     return Mesh(np.array(jax.local_devices()[:1]), (ROWS,))
-
-
-def join_job(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Join a `jax.distributed` job (`nail.sweep.cluster.join`); on CPUs with one device a process.
-
-    XLA crashes where several processes, of which one has several devices on a CPU, add up (openxla/xla issue 16430).
-    Raises `BadInput` if the job cannot be joined, or if JAX was told to make more devices of a CPU.
-    """
-    if jax.config.jax_num_cpu_devices != -1 and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", 1)
-    join(coordinator, processes, process)
-    require_devices()
-    here = jax.local_device_count()
-    if jax.default_backend() == "cpu" and jax.process_count() > 1 and here > 1:
-        raise BadInput(f"JAX_NUM_CPU_DEVICES must be 1 where several processes compute on CPUs, and it makes {here}")
 
 
 def team(devices: int | None = None, batch: int | None = None, micro: int = 1) -> Mesh:
@@ -127,6 +113,27 @@ def added_up(numbers: Any) -> np.ndarray:
     """Numbers of this process, added up over all processes."""
     return np.asarray(multihost_utils.process_allgather(np.asarray(numbers, np.float64))).sum(0) \
         if jax.process_count() > 1 else np.asarray(numbers, np.float64)  # fmt: skip
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """End this process at once, with one sentence, if it is interrupted or fails, unless all processes fail alike.
+
+    The others wait for its numbers and end when the connection does. JAX alone would wait for them first.
+    """
+    try:
+        yield
+    except (BadInput, ArithmeticError):
+        # raised by all processes
+        raise
+    except BaseException as error:
+        lost = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+        if not lost and not isinstance(error, KeyboardInterrupt):
+            traceback.print_exc()
+        reason = "another process was lost" if lost else one_line(f"{type(error).__name__} {error}")
+        print(f"nail: process {jax.process_index()} ends ({reason}); the same commands go on from the last checkpoint",
+              file=sys.stderr, flush=True)  # fmt: skip
+        os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def is_first() -> bool:
