@@ -170,7 +170,12 @@ class TrainConfig(Derived):
     @property
     def stored(self) -> dict[str, Any]:
         """The fields as folders keep them and ids are made of them: those of `_LATER` only where they are used."""
-        return {name: value for name, value in vars(self).items() if name not in _LATER or value != _LATER[name]}
+        own = {name: field.default for name, field in self.__dataclass_fields__.items()}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not (name in _LATER and value == _LATER[name] == own[name])
+        }
 
     def columns(self) -> dict[str, Any]:
         """The fields as a row shows them: defaults that depend on others worked out."""
