@@ -127,7 +127,7 @@ def test_two_processes_are_one_device(both, folders, tmp_path):
     assert codes == [0, 0], said
     assert not (out.parent / "second").exists()
     assert "6 questions" in said[0][0]
-    assert said[1][0] == ""
+    assert "questions" not in said[1][0]
     assert main([*train_command(*folders, tmp_path / "one"), "--devices=1"]) == 0
     found, wanted = (load_file(path / "trained" / "adapter_model.safetensors") for path in (out, tmp_path / "one"))
     assert set(found) == set(wanted)
