@@ -97,7 +97,7 @@ def prepared(rows: pd.DataFrame) -> pd.DataFrame:
 def _filled(rows: pd.DataFrame, name: str, value: object) -> pd.Series:
     """A column that rows leave out at its default."""
     found = rows.get(name, pd.Series(np.nan, rows.index))
-    return found.where(found.notna(), value)
+    return found.where(found.notna() & (found != ""), value)
 
 
 def kept_at(sft: pd.DataFrame, new: Float[np.ndarray, " seeds"]) -> Float[np.ndarray, " seeds"]:
