@@ -213,8 +213,9 @@ EXPERIMENT = figure_of_runs(
     "s5",
     "composition of permutations under three laws of noise: who learns the clean expert",
     {
-        "smoke": "45 runs of 40 updates, 15 programs to compile, minutes on two cores",
-        "cpu": "75 runs",
+        "smoke": "48 runs of 20 or 40 updates, 16 programs to compile, about 2 minutes on two cores",
+        "cpu": "5 first stages of 700 to 1,000 updates and 75 runs of 1,000, about 5 minutes on two cores, estimated "
+        "from pilots",
         "paper": "94 runs of 125,000 updates of a 3.15 M-parameter student, 20 of them logged by the authors: an "
         "accelerator",
     },
