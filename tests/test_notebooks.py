@@ -30,7 +30,7 @@ def test_text_in_pieces_is_one_kind():
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) >= 3
+    assert len(NOTEBOOKS) >= 4
 
 
 @pytest.mark.slow
