@@ -63,6 +63,7 @@ def test_sampled_rollouts_and_the_mass_off_the_support():
     assert greedy.advantage_mean[0] == pytest.approx(r[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_diagnosis_is_in_the_rows_and_changes_nothing_else(tmp_path):
     plain = dataclasses.replace(CONFIG, method="lsm", diagnose=False)
     state = finished(plain, options=UNOPTIMISED)[0]

@@ -110,6 +110,7 @@ def test_own_tasks_and_environments_pass():
         nail.check_task("modad")
 
 
+@pytest.mark.slow
 def test_parity_from_outside_is_modular_addition_at_2_bit_for_bit(tables, tmp_path):
     """All that DAgger measures, whose expert and student both play: two classes, one prompt bank, the same rows."""
     nail.add_task("parity", "running parity of m bits", make_parity, ParityOptions)

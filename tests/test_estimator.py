@@ -136,6 +136,7 @@ def test_bad_input():
             call()
 
 
+@pytest.mark.slow
 def test_the_figure_at_its_smallest_size(tmp_path):
     """Pictures, fits beside the theory, claims; a second call computes nothing."""
     claims = experiment.make("estimator_variance", "smoke", tmp_path)

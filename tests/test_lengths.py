@@ -106,7 +106,7 @@ LENGTHS = [(5, 2), (2, 5)]
 @pytest.mark.parametrize(
     ("lengths", "kinds"),
     [
-        ((5, 2), [(1, "on", 16)]), ((2, 5), [(2, "on", 16)]),
+        ((5, 2), [(1, "on", 16)]), pytest.param((2, 5), [(2, "on", 16)], marks=pytest.mark.slow),
         *(pytest.param(lengths, [(1, "on", 3), (2, "on", 3), (1, "off", 16), (2, "off", 16)], marks=pytest.mark.slow)
           for lengths in LENGTHS),
     ],

@@ -50,6 +50,7 @@ def test_a_perturbed_prompt_is_well_formed_and_has_the_readers_chain(kind, epsil
         assert 0.1 < np.mean(tempted) < 0.9
 
 
+@pytest.mark.slow
 def test_answers_of_a_student_that_is_the_clean_expert():
     """Its greedy chains end with the right class after each perturbation; those of an untrained one not always."""
     setup, _ = world()

@@ -62,6 +62,7 @@ def test_programs_are_kept_and_change_no_number(tmp_path, monkeypatch):
     assert (hits, again) == (kept - 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["folder", "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"])
 def test_nothing_is_kept_where_it_cannot_or_should_not_be(tmp_path, setting):
     """No folder can be made, or another was chosen, or none at all."""

@@ -51,10 +51,14 @@ def first_update(config):
 @pytest.mark.parametrize(
     ("method", "layers", "decode", "batch"),
     [
-        ("nail-f", 1, "sequential", 32), ("nail-f", 1, "sequential", 4), ("nail-f", 3, "sequential", 32),
-        ("nail-f", 2, "sequential", 4), ("opd-r", 1, "parallel", 32), ("opd-f", 2, "parallel", 4),
-        ("nail-r", 2, "parallel", 32), ("opd-f", 1, "sequential", 32), ("loglossbc", 1, "sequential", 32),
-        ("loglossbc", 2, "sequential", 32), ("dagger", 1, "sequential", 32),
+        ("nail-f", 1, "sequential", 32), ("nail-f", 2, "sequential", 4), ("opd-r", 1, "parallel", 32),
+        ("loglossbc", 1, "sequential", 32), ("dagger", 1, "sequential", 32),
+        pytest.param("nail-f", 1, "sequential", 4, marks=pytest.mark.slow),
+        pytest.param("nail-f", 3, "sequential", 32, marks=pytest.mark.slow),
+        pytest.param("opd-f", 2, "parallel", 4, marks=pytest.mark.slow),
+        pytest.param("nail-r", 2, "parallel", 32, marks=pytest.mark.slow),
+        pytest.param("opd-f", 1, "sequential", 32, marks=pytest.mark.slow),
+        pytest.param("loglossbc", 2, "sequential", 32, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_rollouts_are_the_same_and_gradients_up_to_rounding(method, layers, decode, batch):
@@ -89,7 +93,10 @@ def test_a_rollout_leaves_what_a_pass_computes(layers, batch):
     assert (rolled.known.table is not None) == (batch > 6)
 
 
-@pytest.mark.parametrize(("layers", "batch"), [(1, 4), (1, 32), (2, 4), (2, 32)])
+@pytest.mark.parametrize(
+    ("layers", "batch"),
+    [(1, 32), (2, 4), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 4), (2, 32)))],
+)
 def test_what_is_known_is_taken_as_known(layers, batch):
     """A pass that is told other values believes them, as its gradient shows for each (a table stands for the first
     block's keys and values); it takes nothing where nothing was kept."""

@@ -205,6 +205,7 @@ def test_a_clean_chain_is_confirmed_in_one_pass(world):
     assert passes == 1
 
 
+@pytest.mark.slow
 def test_training_with_passes_is_training_token_by_token():
     """30 updates of sampled rollouts: the same tokens, hence the same losses up to the rounding of the two decoders."""
     config = dataclasses.replace(CONFIG, method="opd-r", steps=30, eval_every=30, batch=8, lr=1e-3, warmup=0)

@@ -29,8 +29,11 @@ from nail.sweep.table import read_rows, typed
 from nail.theory import bounds, exact
 
 NAMES = [name for name in experiment.names() if name.startswith("theory_")]
-HEAVY = ("theory_sampling", "theory_general_bound", "theory_garnet")
-"""figures whose programs take longest to compile"""
+HEAVY = (
+    "theory_sampling", "theory_general_bound", "theory_garnet", "theory_offline_best", "theory_unknown_noise",
+    "theory_drivers", "theory_online_exact",
+)  # fmt: skip
+"""figures that take longest"""
 
 
 @pytest.fixture(scope="session")
@@ -165,6 +168,7 @@ def test_rare_action_episodes_are_the_smallest(table):
     assert list(claims.holds[claims.claim.str.contains("simulated test")]) == ["holds"]
 
 
+@pytest.mark.slow
 def test_unknown_noise_ends_at_one_half(table):
     rows = table("theory_unknown_noise")
     nailgun = rows[(rows.noise == "adversarial") & (rows.method == "nailgun")]
