@@ -8,9 +8,9 @@ from defining import HELD, prompts, words, world
 from readers import NAMES, defclass_chain, defclass_prompt
 from scipy import stats
 
-from nail.envs.defclass import make_defclass
-from nail.envs.steering import PERTURBATIONS, perturbed
-from nail.training.steering import answers, right_answers
+from nail.envs.defclass import answer, make_defclass
+from nail.envs.steering import PERTURBATIONS, STEERING, perturbed
+from nail.training.steering import answers
 
 
 @pytest.mark.parametrize("kind", PERTURBATIONS)
@@ -71,8 +71,11 @@ def test_answers_of_a_student_that_is_the_clean_expert():
     @jax.jit
     def all_of(shown, params):
         after = {kind: perturbed(shown, jax.random.key(0), kind) for kind in PERTURBATIONS}
-        seen = {kind: (answers(env, Reader(), None, now), right_answers(now), now) for kind, now in after.items()}
-        return seen, answers(env, setup.policy, params, shown), right_answers(shown)
+        seen = {
+            kind: (answers(STEERING, env, Reader(), None, now), jax.vmap(answer)(now), now)
+            for kind, now in after.items()
+        }
+        return seen, answers(STEERING, env, setup.policy, params, shown), jax.vmap(answer)(shown)
 
     seen, fresh, right = all_of(shown, setup.policy.init(jax.random.key(0)))
     for given, told, after in seen.values():

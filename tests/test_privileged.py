@@ -324,6 +324,7 @@ def test_existing_ids_know_nothing_of_teachers():
         ({"slots": "two"}, "unknown slots"),
         ({"shown": 1.5}, "shown must be in"),
         ({"slots": "none", "teacher_sees": "prompt", "shown": 0.5}, "shown must be 0"),
+        ({"steer": True}, "steer must be left out"),
         ({"old_task": "epsilon"}, "old_task must be options"),
         ({"old_task": "epsilon=x"}, "old_task must have values"),
         ({"old_task": "width=8"}, "unknown option of old_task"),

@@ -1,13 +1,24 @@
-"""Steerability against cases by hand and SciPy's Spearman correlation."""
+"""Steerability against cases by hand and SciPy's Spearman correlation, and its columns of rows."""
 
+import dataclasses
 import warnings
 
+import jax
 import numpy as np
 import pytest
+from defining import HELD, words
+from programs import finished
+from readers import NAMES, USUAL, defclass_chain, defclass_prompt
 from scipy import stats
 
+import nail
 from nail.checks import BadInput
-from nail.figures.steering import (
+from nail.envs.steering import items
+from nail.training.config import TrainConfig, run_id
+from nail.training.problem import make_setup
+from nail.training.ranges import check
+from nail.training.rollout import rollout
+from nail.training.steerability import (
     Labels,
     false_flips,
     follow_rate,
@@ -89,6 +100,15 @@ def test_the_interval_covers_the_truth():
     assert steerability_interval(still, 4, rng, resamples=10) == (0, 0, 0)
 
 
+def test_the_interval_is_that_of_resampled_items():
+    """Quantiles of `steerability` of items drawn one set after the other with the same generator."""
+    seen = drawn(np.random.default_rng(2), 30, 0.5)
+    picks = np.random.default_rng(3).integers(30, size=(200, 30))
+    each = [steerability(Labels(*(part[pick] for part in seen)), 4) for pick in picks]
+    found = steerability_interval(seen, 4, np.random.default_rng(3), 0.8, resamples=200)
+    np.testing.assert_allclose(found, [steerability(seen, 4), *np.quantile(each, [0.1, 0.9])], atol=1e-12)
+
+
 def test_classes_of_an_item_are_resampled_together():
     """One item that moves among many that do not: resamples hold all of its classes or none, so ρ is 0 or 1."""
     seen = labels([0] * 9, [1] + [0] * 8, [0] * 9, [1] + [0] * 8)
@@ -112,3 +132,65 @@ def test_bad_input():
         steerability_interval(good, 4, rng, resamples=0)
     with pytest.raises(BadInput, match="number of items must be at least 2"):
         steerability_interval(labels([0], [1], [0], [1]), 4, rng)
+
+
+CONFIG = TrainConfig(
+    task="defclass", method="loglossbc", epsilon=0.6, width=16, heads=2, layers=2, init_std=0.5, lr=1e-2, warmup=2,
+    batch=8, steps=4, eval_every=4, n_validation=20,
+)  # fmt: skip
+
+
+def test_items_are_canonical_prompts_and_each_is_perturbed_in_its_way():
+    """Whatever ε is: swaps, new criteria, held-out criteria in turn; the same items for another seed of the run, and
+    others for another bank."""
+    before, after = (np.asarray(part) for part in items(make_setup(CONFIG).env, 99))
+    again = items(make_setup(dataclasses.replace(CONFIG, epsilon=0.0, seed=3)).env, 99)
+    np.testing.assert_array_equal(again, (before, after))
+    assert (np.asarray(items(make_setup(dataclasses.replace(CONFIG, bank_seed=1)).env, 99)) != (before, after)).any()
+    for i, (old, new) in enumerate(zip(before, after, strict=True)):
+        (usual, item), (meaning, kept) = defclass_prompt(words(old)), defclass_prompt(words(new))
+        assert item == kept
+        assert usual == USUAL
+        held = sum(meaning[name] in HELD for name in NAMES)
+        assert (i % 3 == 2) == (held == 1)
+        if i % 3 == 0:
+            assert sorted(meaning.values()) == sorted(usual.values())
+            assert sum(usual[name] != meaning[name] for name in NAMES) == 2
+
+
+def test_rows_hold_what_the_final_parameters_answer(tmp_path):
+    """Of two runs of one program: labels by the tests' own reader of chains, ρ by SciPy, rates by their definitions;
+    rows without the switch lack the columns, and agree in the others."""
+    configs = [dataclasses.replace(CONFIG, seed=seed, steer=True) for seed in (0, 1)]
+    nail.run([CONFIG, *configs], tmp_path)
+    rows = nail.read_rows(tmp_path)
+    env, policy = make_setup(CONFIG)[2:4]
+    prompts = items(env, 512)
+    right = [np.array([NAMES.index(defclass_chain(words(p))[-1]) for p in part]) for part in prompts]
+    for config in configs:
+        row = rows[(rows.run == run_id(config)) & (rows.step == 4)].iloc[0]
+        state = finished(config)[0]
+        params = jax.tree.map(lambda x: x[0], state.params)
+        said = [np.asarray(rollout(env, policy, params, part).actions[:, -1]) - 16 for part in prompts]
+        given = [np.where((label >= 0) & (label < 4), label, -1) for label in said]
+        pairs = [[(b == c) * 1 - (a == c) for c in range(4)] for a, b in (right, given)]
+        assert row.steerability == pytest.approx(stats.spearmanr(*map(np.ravel, pairs)).statistic, abs=1e-9)
+        assert row.steerability_low < row.steerability < row.steerability_high
+        moved = right[0] != right[1]
+        assert row.follow_rate == pytest.approx((given[1] == right[1])[moved].mean())
+        assert row.false_flips == pytest.approx((given[1] != given[0])[~moved].mean())
+        assert row.over_selection == pytest.approx((given[1] == 0)[right[1] != 0].mean())
+        assert row.usual_exact == pytest.approx((given[0] == right[0]).mean())
+        assert row.perturbed_exact == pytest.approx((given[1] == right[1]).mean())
+    plain, steered = (rows[rows.run == run_id(config)].iloc[-1] for config in (CONFIG, configs[0]))
+    assert np.isnan(plain.steerability)
+    assert (plain.full_exact, plain.val_loss) == (steered.full_exact, steered.val_loss)
+
+
+def test_a_task_without_perturbations_is_refused():
+    with pytest.raises(
+        BadInput, match=r"steer must be left out: modadd has no perturbations \(defclass has\), got True"
+    ):
+        check(TrainConfig(steer=True))
+    assert check(dataclasses.replace(CONFIG, steer=True)).steer
+    assert "steer" not in CONFIG.stored

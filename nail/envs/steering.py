@@ -1,5 +1,8 @@
 """Perturbed definitions of `defclass`, for steerability: prompts as pure functions (docs/token_tasks.md §3.4)."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -11,8 +14,10 @@ from nail.envs.defclass import (
     NAME,
     OPEN,
     Criteria,
+    DefClass,
     Prompt,
     answer,
+    answered,
     criteria,
     item,
     make_prompt,
@@ -53,6 +58,8 @@ def introduce(prompt: Prompt, key: PRNGKeyArray) -> Prompt:
     return redefine(prompt, jnp.where(there.any(), moved, kept))
 
 
+STREAM = 2
+"""of the bank's chance, beside training and validation"""
 PERTURBATIONS = {"swap": swap, "reassign": reassign, "introduce": introduce}
 """name → (prompt, key) → prompt"""
 
@@ -60,6 +67,32 @@ PERTURBATIONS = {"swap": swap, "reassign": reassign, "introduce": introduce}
 def perturbed(prompts: Int[Array, "n 13"], key: PRNGKeyArray, kind: str) -> Int[Array, "n 13"]:
     """A perturbation of each prompt, each with a key of its own; `kind` is one of `PERTURBATIONS`."""
     return jax.vmap(PERTURBATIONS[kind])(prompts, jax.random.split(key, len(prompts)))
+
+
+class Steering(NamedTuple):
+    """What a task's steerability is measured on (docs/token_tasks.md §3.5)."""
+
+    classes: int
+    items: Callable[[Any, int], tuple[Any, Any]]
+    """(environment, number n of items) → their prompts before and after a perturbation, the same for every method and
+    seed"""
+    right: Callable[[Any], Int[Array, ""]]
+    """prompt → the right class"""
+    given: Callable[[Any], Int[Array, ""]]
+    """an episode's actions → the class that they end with, −1 for none"""
+
+
+def items(env: DefClass, n: int) -> tuple[Int[Array, "n 13"], Int[Array, "n 13"]]:
+    """Held-out prompts with canonical definitions, whatever the task's ε is, and the same perturbed: item i in the way
+    number i mod 3 of `PERTURBATIONS`."""
+    usual = env._replace(epsilon=0.0)
+    before = jax.vmap(usual.validation_context)(jnp.arange(n, dtype=jnp.uint32))
+    key = jax.random.fold_in(jax.random.key(env.bank_seed), STREAM)
+    each = jnp.stack([perturbed(before, key, kind) for kind in PERTURBATIONS])
+    return before, each[jnp.arange(n) % len(each), jnp.arange(n)]
+
+
+STEERING = Steering(CLASSES, items, answer, answered)
 
 
 def right_answer(prompt: Prompt, eta_new: Float[Array, ""] | float) -> Float[Array, ""]:

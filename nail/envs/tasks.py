@@ -42,6 +42,8 @@ class Task(NamedTuple):
     that reads a reward cannot be trained on it"""
     renamed: tuple[tuple[str, str], ...] = ()
     """names that users may expect, and what they are called here"""
+    steering: Callable[[], Any] | None = None
+    """what gives the `nail.envs.steering.Steering` of a task whose prompts can be perturbed"""
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,12 @@ def _defclass(options: Any, seed: int, n_validation: int) -> Any:
     return Slotted(env, size, PAD, names, options.shown, seed)
 
 
+def _definitions() -> Any:
+    from nail.envs.steering import STEERING
+
+    return STEERING
+
+
 def _secret(options: Any, seed: int) -> Any:
     """Right actions, uniform on A^H."""
     import numpy as np
@@ -268,7 +276,7 @@ TASKS = Table(
         Task("s5", "permutations of five symbols, composed with a chain of thought", S5Options, _s5, rewards=_CHAIN),
         Task(
             "defclass", "classification by definitions that stand in the prompt", DefClassOptions, _defclass,
-            rewards=_CHAIN,
+            rewards=_CHAIN, steering=_definitions,
         ),
         tabular_task(
             "poison-chain", "tabular: one wrong action leaves the path for good, and the expert is uniform there",

@@ -5,13 +5,15 @@ from typing import Any
 from nail.methods import METHOD
 from nail.sweep.identity import provenance
 from nail.training.config import TrainConfig, run_id
+from nail.training.steerability import Labels
+from nail.training.steering import columns
 from nail.training.train import Metrics
 
 
 def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -> dict[str, Any]:
     """The row of run `i` of a lot, evaluated on so many validation contexts."""
     step = int(metrics.step[i])
-    seen, met, kept = metrics.evaluation, metrics.diagnosis, metrics.kept
+    seen, met, kept, labels = metrics.evaluation, metrics.diagnosis, metrics.kept, metrics.labels
     fields = config.columns()
     episodes, row = step * config.batch, METHOD.find(config.method)
     return {
@@ -29,6 +31,7 @@ def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -
         "position_accuracy": by_position(seen.position_accuracy[i]),
         **({} if kept is None else {f"old_{name}": float(values[i]) for name, values in kept._asdict().items()}),
         **({} if met is None else {name: by_position(values[i]) for name, values in met._asdict().items()}),
+        **({} if labels is None else columns(config, Labels(*(part[i] for part in labels)))),
         "validation_contexts": n_validation,
         **fields,
         **provenance(),

@@ -51,6 +51,10 @@ def check(config: TrainConfig) -> TrainConfig:
     for name, most in (("expert_temperature", LARGE), ("lr", 1e38), ("clip", LARGE)):
         _require_kept(config, name, most)
     require(0 <= config.weight_decay <= LARGE, "weight_decay", config.weight_decay, f"in [0, {LARGE:g}]")
+    if config.steer:
+        steered = ", ".join(row.name for row in TASKS.values() if row.steering)
+        require(task.steering, "steer", True, f"left out: {task.name} has no perturbations ({steered} has)")
+        require(not getattr(config, "sees", ()), "steer", True, "left out where the prompt has slots")
     _check_rule(config)
     _check_reward(config)
     _check_teacher(config)

@@ -21,6 +21,8 @@ from nail.training.privileged import began_with
 from nail.training.problem import Numbers, make_setup
 from nail.training.ranges import check, check_tokens
 from nail.training.retention import Kept, old_environment, retention
+from nail.training.steerability import Labels
+from nail.training.steering import labelled
 from nail.training.update import TrainState, buffer_shape, initial_params, optimiser, update
 
 
@@ -34,6 +36,7 @@ class Metrics(NamedTuple):
     bad_step: Int[Array, ""]
     diagnosis: Diagnosis | None = None
     kept: Kept | None = None
+    labels: Labels | None = None
 
 
 class Train(NamedTuple):
@@ -80,7 +83,8 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
         seen = evaluate(env, policy, state.params, decode_parallel)
         met = diagnose(setup, numbers, state.params) if config.diagnose else None
         kept = None if old is None else retention(old, policy, state.params, state.reference, decode_parallel)
-        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met, kept)
+        steered = labelled(setup, state.params) if config.steer else None
+        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met, kept, steered)
         state = state._replace(loss_sum=jnp.float32(0), loss_count=jnp.int32(0))
         todo = jnp.minimum(config.eval_every, config.steps - state.step)
         return jax.lax.fori_loop(0, todo, lambda _, state: update(setup, numbers, state), state), row

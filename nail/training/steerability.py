@@ -4,20 +4,26 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
-from scipy import stats
+from jaxtyping import Array, Float, Int, Integer
 
 from nail.checks import require
-from nail.figures.stats import Interval
 
 
 class Labels(NamedTuple):
     """Of n items: the right labels before and after a perturbation of the definitions, and the student's."""
 
-    right: Integer[np.ndarray, " n"]
-    right_after: Integer[np.ndarray, " n"]
-    given: Integer[np.ndarray, " n"]
-    given_after: Integer[np.ndarray, " n"]
+    right: Integer[np.ndarray | Array, "*runs n"]
+    right_after: Integer[np.ndarray | Array, "*runs n"]
+    given: Integer[np.ndarray | Array, "*runs n"]
+    given_after: Integer[np.ndarray | Array, "*runs n"]
+
+
+class Interval(NamedTuple):
+    """A steerability between two quantiles of the bootstrap."""
+
+    estimate: float
+    low: float
+    high: float
 
 
 def shifts(before: Integer[np.ndarray, " n"], after: Integer[np.ndarray, " n"], classes: int) -> Int[np.ndarray, "n K"]:
@@ -34,7 +40,7 @@ def steerability(labels: Labels, classes: int) -> float:
     docs/token_tasks.md §3.5.
     """
     _check(labels, classes)
-    return _correlation(*_shifts(labels, classes))
+    return float(_spearman(_tables(labels, classes).sum(0)))
 
 
 def steerability_interval(
@@ -49,9 +55,12 @@ def steerability_interval(
     require(n >= 2, "number of items", n, "at least 2")
     require(0.0 < level < 1.0, "level", level, "in (0, 1)")
     require(resamples >= 1, "resamples", resamples, "at least 1")
-    expected, observed = _shifts(labels, classes)
-    drawn = [_correlation(expected[pick], observed[pick]) for pick in rng.integers(n, size=(resamples, n))]
-    return Interval(_correlation(expected, observed), *np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
+    tables = _tables(labels, classes)
+    picked = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    times = np.bincount(picked.ravel(), minlength=resamples * n).reshape(resamples, n)
+    drawn = _spearman((times @ tables.reshape(n, -1)).reshape(resamples, 3, 3))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(_spearman(tables.sum(0))), float(low), float(high))
 
 
 def follow_rate(labels: Labels) -> float:
@@ -78,18 +87,25 @@ def _check(labels: Labels, classes: int) -> None:
         require(((part >= 0) & (part < classes)).all(), "a right label", part, f"in 0..{classes - 1}")
 
 
-def _shifts(labels: Labels, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    return (
-        shifts(labels.right, labels.right_after, classes), shifts(labels.given, labels.given_after, classes)
-    )  # fmt: skip
+def _tables(labels: Labels, classes: int) -> Int[np.ndarray, "n 3 3"]:
+    """Of each item the number of classes with each pair of shifts (expected + 1, observed + 1)."""
+    expected = shifts(labels.right, labels.right_after, classes)
+    observed = shifts(labels.given, labels.given_after, classes)
+    pairs = (3 * (expected + 1) + observed + 1)[:, :, None] == np.arange(9)
+    return pairs.sum(1).reshape(-1, 3, 3)
 
 
-def _correlation(expected: Int[np.ndarray, "n K"], observed: Int[np.ndarray, "n K"]) -> float:
-    """Spearman's ρ with 0 for constants: Pearson's of average ranks."""
-    first, second = (stats.rankdata(part) for part in (expected, observed))
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
+def _spearman(table: Integer[np.ndarray, "*draws 3 3"]) -> Float[np.ndarray, "*draws"] | np.float64:
+    """Pearson's correlation of average ranks, of which there are three each way: 0 where one of them alone occurs.
+
+    Ranks less their mean: Σ of the counts below + (own count − total)/2.
+    """
+    total = table.sum((-1, -2))[..., None]
+    rows, columns = table.sum(-1), table.sum(-2)
+    x, y = (np.cumsum(counts, -1) - counts / 2 - total / 2 for counts in (rows, columns))
+    covered = np.einsum("...ij,...i,...j->...", table, x, y)
+    spread = (rows * x**2).sum(-1) * (columns * y**2).sum(-1)
+    return covered / np.sqrt(np.where(spread > 0, spread, np.inf))
 
 
 def _share(hit: np.ndarray, among: np.ndarray) -> Float[np.ndarray, ""] | float:
