@@ -124,11 +124,17 @@ def _check_teacher(config: TrainConfig) -> None:
     require(row.signal != "reward", "teacher", config.teacher, f"expert: {row.name} reads a reward and no teacher")
     require(not row.aggregate, "teacher", config.teacher, f"expert: {row.name} learns from older episodes too")
     require(not config.channel_aware, "channel_aware", True, "left out: the teacher passes no channel")
-    require(config.teacher != "frozen" or config.start, "start", repr(config.start),
-            "a run where the teacher is frozen: it is the network that the run begins with")  # fmt: skip
     slots = ", ".join(given) or "none"
     require(sees == "prompt" or sees in given, "teacher_sees", sees,
             f"what slots of the prompt are for, or prompt (slots of this task: {slots})")  # fmt: skip
+
+
+def require_start(config: TrainConfig) -> TrainConfig:
+    """Return `config` unchanged, or raise `BadInput` if its teacher is frozen and it is no stage; asked when the runs of
+    a chain have their starts."""
+    require(config.teacher != "frozen" or config.start, "start", repr(config.start),
+            "a run where the teacher is frozen: it is the network that the run begins with")  # fmt: skip
+    return config
 
 
 def _check_old_task(config: TrainConfig) -> None:
