@@ -130,8 +130,10 @@ def _check_teacher(config: TrainConfig) -> None:
 
 
 def require_start(config: TrainConfig) -> TrainConfig:
-    """Return `config` unchanged, or raise `BadInput` if its teacher is frozen and it is no stage; asked when the runs of
-    a chain have their starts."""
+    """Return `config` unchanged, or raise `BadInput` if its teacher is frozen and it is no stage.
+
+    It is asked when the runs of a chain have their starts.
+    """
     require(config.teacher != "frozen" or config.start, "start", repr(config.start),
             "a run where the teacher is frozen: it is the network that the run begins with")  # fmt: skip
     return config
