@@ -90,17 +90,19 @@ def prepared(rows: pd.DataFrame) -> pd.DataFrame:
     last = last.assign(word=last.method.map(STAGE) + marks, updates=last.step, queries=last.expert_queries,
                        rollouts=last.verified_rollouts.fillna(0))  # fmt: skip
 
+    start, named, costs = dict(last.start), dict(last.word), {name: dict(last[name]) for name in COSTS}
+
     def chain(run: str) -> list[str]:
-        return [*chain(last.start[run]), run] if last.start[run] else [run]
+        return [*chain(start[run]), run] if start[run] else [run]
 
     chains = [chain(run) for run in last.index]
-    costs = {name: [sum(last[name][run] for run in each) for each in chains] for name in COSTS}
-    return last.assign(chain=[" > ".join(last.word[run] for run in each) for each in chains], **costs)
+    sums = {name: [sum(cost[run] for run in each) for each in chains] for name, cost in costs.items()}
+    return last.assign(chain=[" > ".join(named[run] for run in each) for each in chains], **sums)
 
 
 def at(rows: pd.DataFrame, chain: str, metric: str) -> Float[np.ndarray, " seeds"]:
     """A metric of a chain, in the order of the seeds. The rows are `prepared`."""
-    return rows[rows.chain == chain].sort_values("seed")[metric].to_numpy(float)
+    return rows.loc[rows.chain == chain, ["seed", metric]].sort_values("seed")[metric].to_numpy(float)
 
 
 def mean_interval(values: Float[np.ndarray, " seeds"]) -> Interval:

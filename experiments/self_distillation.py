@@ -215,7 +215,7 @@ def _interval(values: Float[np.ndarray, " seeds"]) -> str:
 
 def draw(table: pd.DataFrame) -> Figure:
     """Old against new accuracy over time; the same at the end against SFT stopped; new accuracy against the rate."""
-    figure = Figure(figsize=(TEXT_WIDTH, 2.9), layout="constrained")
+    figure = Figure(figsize=(TEXT_WIDTH, 3.0), layout="constrained")
     paths, kept, rates = figure.subplots(1, 3)
     for arm, look in LOOKS.items():
         part = table[table.arm == arm]
@@ -227,18 +227,19 @@ def draw(table: pd.DataFrame) -> Figure:
         paths.plot(curve.new, curve.old, linestyle=look.line, markersize=2.6, linewidth=0.8, label=arm, **style)
         if arm != "SFT":
             kept.plot(seeds.new, seeds.old - seeds.stopped, linestyle="none", markersize=3.8, **style)
-    _label(paths, "new accuracy (negated)", "old accuracy (plain)", "over time, means of the seeds")
-    paths.legend(fontsize=5.5, loc="lower left")
+    _label(paths, "new accuracy (negated)", "old accuracy (plain)", "over time, means of seeds")
+    figure.legend(*paths.get_legend_handles_labels(), fontsize=6, loc="outside upper left", ncols=len(LOOKS),
+                  columnspacing=1.2)  # fmt: skip
     kept.axhline(0, color="#666666", linewidth=0.8)
     _label(
-        kept, "new accuracy at the end", "old accuracy less that of stopped SFT", "against SFT stopped there, by seed"
+        kept, "new accuracy at the end", "old accuracy, less that\nof SFT stopped there", "the end against SFT, by seed"
     )
     _draw_rates(rates, table[(table.kind == "seed") & table.arm.isin(["expert", CHAINS])])
     n = table.seed.nunique()
     note(
         figure, f"definitions in the prompt, negation new in stage two; width {table.width.iloc[0]:g}, {n} seeds; "
-        "bands: lowest to highest seed;\n"
-        f"demonstrations and SFT: an expert that misses a negation at rate {RATE}",
+        f"SFT and demonstrations: an expert that misses a negation at rate {RATE};\n"
+        "right: medians, bands from the lowest to the highest seed, share of prompts with a filled slot in stage one",
     )  # fmt: skip
     return figure
 
@@ -251,9 +252,12 @@ def _draw_rates(axes: Axes, seeds: pd.DataFrame) -> None:
     middle = expert.groupby("eta").new.median()
     axes.plot(middle.index, middle, color=looks[0].colour, marker=looks[0].mark, label="expert's chains")
     for (share, part), look in zip(seeds[seeds.arm == CHAINS].groupby("share"), looks[1:], strict=False):
-        axes.axhline(part.new.median(), color=look.colour, linestyle=look.line, label=f"own, share {share:g}")
+        axes.axhline(
+            part.new.median(), color=look.colour, linestyle=look.line, label=f"own, told the answer (share {share:g})"
+        )
         axes.axhspan(part.new.min(), part.new.max(), color=look.colour, alpha=0.13, linewidth=0)
-    _label(axes, "η: rate of missed negations", "new accuracy", "chains: the expert's, or own given the answer")
+    _label(axes, "η: rate of missed negations", "new accuracy", "chains that were learned from")
+    axes.set_ylim(0, 1.03)
     axes.legend(fontsize=5.5, loc="lower left")
 
 

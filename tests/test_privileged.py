@@ -13,6 +13,7 @@ from nail.checks import BadInput
 from nail.envs.defclass import NAME, PAD
 from nail.envs.play import check_task
 from nail.noise import over
+from nail.sweep.bring import chains_from
 from nail.sweep.lot import Lot
 from nail.sweep.memory import least_bytes
 from nail.sweep.run import run
@@ -315,7 +316,6 @@ def test_existing_ids_know_nothing_of_teachers():
         ({"teacher": "average", "teacher_rate": 1e-60}, "teacher_rate must be above 0"),
         ({"teacher_rate": 0.1}, "teacher_rate must be left out"),
         ({"teacher": "expert"}, "teacher_sees must be prompt"),
-        ({"teacher": "frozen"}, "start must be a run"),
         ({"slots": "none"}, "teacher_sees must be what slots"),
         ({"teacher_sees": "answer"}, "teacher_sees must be what slots"),
         ({"method": "grpo"}, "teacher must be expert"),
@@ -324,6 +324,7 @@ def test_existing_ids_know_nothing_of_teachers():
         ({"slots": "two"}, "unknown slots"),
         ({"shown": 1.5}, "shown must be in"),
         ({"slots": "none", "teacher_sees": "prompt", "shown": 0.5}, "shown must be 0"),
+        ({"steer": True}, "steer must be left out"),
         ({"old_task": "epsilon"}, "old_task must be options"),
         ({"old_task": "epsilon=x"}, "old_task must have values"),
         ({"old_task": "width=8"}, "unknown option of old_task"),
@@ -334,6 +335,20 @@ def test_bad_input_is_one_sentence(fields, said):
     with pytest.raises(BadInput, match=said) as error:
         check(dataclasses.replace(SLOTS, **fields))
     assert "\n" not in str(error.value)
+
+
+def test_a_frozen_teacher_has_a_start(tmp_path):
+    """Once chains have their starts, and before anything of a run is made; with one it trains from Python and from the
+    command line."""
+    frozen = dataclasses.replace(TABLE, teacher="frozen")
+    with pytest.raises(BadInput, match="start must be a run where the teacher is frozen"):
+        run([check(frozen)], tmp_path / "none")
+    with pytest.raises(BadInput, match="start must be a run where the teacher is frozen"):
+        chains_from("", (frozen,), tmp_path / "none")
+    first = dataclasses.replace(TABLE, method="loglossbc", teacher="expert")
+    assert (run([(first, frozen)], tmp_path / "out").teacher == "frozen").sum() == 3
+    linked = chains_from(run_id(first), (check(dataclasses.replace(frozen, seed=2)),), tmp_path / "out")
+    assert linked[0][-1].start == run_id(first)
 
 
 def test_an_old_task_of_another_network_is_refused():

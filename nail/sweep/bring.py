@@ -18,7 +18,7 @@ from nail.sweep.stages import before, stages
 from nail.sweep.starts import known_runs, refuse_other_network, shapes_of
 from nail.sweep.store import MARKER
 from nail.training.config import TrainConfig, run_id
-from nail.training.ranges import RUN
+from nail.training.ranges import RUN, require_start
 
 Chain = tuple[TrainConfig, ...]
 
@@ -29,10 +29,10 @@ def chains_from(start: str, configs: Sequence[TrainConfig], out: Path) -> tuple[
     `start` is the id of a run in `out`, for all of them, or another folder. Of a folder the runs count that no other
     one there goes on from: the only one, or each configuration's is that of its seed. Nothing is written, and JAX is
     not begun. Raises `BadInput` if there is no such run, and if one of a folder is not finished or was computed by
-    another revision of the source.
+    another revision of the source, or if none is named and a teacher is frozen.
     """
     if not start:
-        return tuple((config,) for config in configs)
+        return tuple((require_start(config),) for config in configs)
     given = RUN.fullmatch(start) is not None
     folder = Path(out if given else start)
     require(given or (folder / MARKER).exists(), "start", start, "the id of a run in out, or an output folder of nail")

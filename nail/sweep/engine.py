@@ -25,7 +25,7 @@ from nail.sweep.starts import Starts, known_runs, with_starts
 from nail.sweep.trained_expert import load_expert, refuse_another_expert
 from nail.training.config import TrainConfig, group, group_key, run_id
 from nail.training.devices import pad_runs, place, require_settings
-from nail.training.ranges import check
+from nail.training.ranges import check, require_start
 from nail.training.train import TrainState
 
 CHECKPOINT_SECONDS = 10.0
@@ -77,7 +77,7 @@ def sweep(
     Raises `BadInput` before anything is compiled. A run that fails does not stop the others.
     """
     require_settings()
-    configs = tuple(check(config) for config in flat(configs))
+    configs = tuple(require_start(check(config)) for config in flat(configs))
     if options.runs_per_lot is not None:
         require(options.runs_per_lot >= 1, "runs_per_lot", options.runs_per_lot, "an integer of at least 1")
     outcome, there, ids = Outcome(), Folder.read(out), [run_id(config) for config in configs]

@@ -13,7 +13,7 @@ from nail.training.train import Metrics
 def make_row(config: TrainConfig, metrics: Metrics, i: int, n_validation: int) -> dict[str, Any]:
     """The row of run `i` of a lot, evaluated on so many validation contexts."""
     step = int(metrics.step[i])
-    seen, met, labels, kept = metrics.evaluation, metrics.diagnosis, metrics.labels, metrics.kept
+    seen, met, kept, labels = metrics.evaluation, metrics.diagnosis, metrics.kept, metrics.labels
     fields = config.columns()
     episodes, row = step * config.batch, METHOD.find(config.method)
     return {

@@ -25,7 +25,7 @@ TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperatu
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 _LATER = {
     "top_k_teacher": None, "mask_first": "", "diagnose": False, "start": "", "reward": None, "group": None,
-    "dpo_beta": None, "negated": 0.0, "steer": False, "slots": "none", "shown": 0.0, "teacher": "expert",
+    "dpo_beta": None, "steer": False, "negated": 0.0, "slots": "none", "shown": 0.0, "teacher": "expert",
     "teacher_sees": "prompt", "teacher_rate": None, "old_task": "",
 }  # fmt: skip
 """fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
@@ -122,12 +122,12 @@ class TrainConfig(Derived):
     diagnose: bool = False
     """also say in each row, position by position, what the student's own rollouts meet: advantages at the tokens played
     (mean, 5 % quantile, share below 0), mass off the support, repetitions; `nail.training.diagnose`"""
-    steer: bool = False
-    """of a task with perturbations: also say in each row how the student's labels follow its prompt when that is
-    perturbed; `nail.training.steering`"""
     old_task: str = ""
     """options of the task, as "epsilon=0 shown=0": each evaluation is made once more on held-out prompts of the task
     with these, and rows say what a stage has kept (columns old_…; docs/post_training.md §5.4); default: none"""
+    steer: bool = False
+    """of a task with perturbations: also say in each row how the student's labels follow its prompt when that is
+    perturbed; `nail.training.steering`"""
     bank_seed: int = 0
     """seed of the prompt bank, or of a tabular instance and its chance, shared by all methods and seeds,
     0 ≤ seed < 2^31"""

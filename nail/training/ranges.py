@@ -54,6 +54,7 @@ def check(config: TrainConfig) -> TrainConfig:
     if config.steer:
         steered = ", ".join(row.name for row in TASKS.values() if row.steering)
         require(task.steering, "steer", True, f"left out: {task.name} has no perturbations ({steered} has)")
+        require(not getattr(config, "sees", ()), "steer", True, "left out where the prompt has slots")
     _check_rule(config)
     _check_reward(config)
     _check_teacher(config)
@@ -123,11 +124,19 @@ def _check_teacher(config: TrainConfig) -> None:
     require(row.signal != "reward", "teacher", config.teacher, f"expert: {row.name} reads a reward and no teacher")
     require(not row.aggregate, "teacher", config.teacher, f"expert: {row.name} learns from older episodes too")
     require(not config.channel_aware, "channel_aware", True, "left out: the teacher passes no channel")
-    require(config.teacher != "frozen" or config.start, "start", repr(config.start),
-            "a run where the teacher is frozen: it is the network that the run begins with")  # fmt: skip
     slots = ", ".join(given) or "none"
     require(sees == "prompt" or sees in given, "teacher_sees", sees,
             f"what slots of the prompt are for, or prompt (slots of this task: {slots})")  # fmt: skip
+
+
+def require_start(config: TrainConfig) -> TrainConfig:
+    """Return `config` unchanged, or raise `BadInput` if its teacher is frozen and it is no stage.
+
+    It is asked when the runs of a chain have their starts.
+    """
+    require(config.teacher != "frozen" or config.start, "start", repr(config.start),
+            "a run where the teacher is frozen: it is the network that the run begins with")  # fmt: skip
+    return config
 
 
 def _check_old_task(config: TrainConfig) -> None:

@@ -35,8 +35,8 @@ class Metrics(NamedTuple):
     """mean objective of the updates since the previous evaluation, nats; NaN before the first update"""
     bad_step: Int[Array, ""]
     diagnosis: Diagnosis | None = None
-    labels: Labels | None = None
     kept: Kept | None = None
+    labels: Labels | None = None
 
 
 class Train(NamedTuple):
@@ -82,9 +82,9 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     def segment(state: TrainState, numbers: Numbers) -> tuple[TrainState, Metrics]:
         seen = evaluate(env, policy, state.params, decode_parallel)
         met = diagnose(setup, numbers, state.params) if config.diagnose else None
-        steered = labelled(setup, state.params) if config.steer else None
         kept = None if old is None else retention(old, policy, state.params, state.reference, decode_parallel)
-        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met, steered, kept)
+        steered = labelled(setup, state.params) if config.steer else None
+        row = Metrics(state.step, seen, state.loss_sum / state.loss_count, state.bad_step, met, kept, steered)
         state = state._replace(loss_sum=jnp.float32(0), loss_count=jnp.int32(0))
         todo = jnp.minimum(config.eval_every, config.steps - state.step)
         return jax.lax.fori_loop(0, todo, lambda _, state: update(setup, numbers, state), state), row
