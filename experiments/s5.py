@@ -7,6 +7,7 @@ logged.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import pandas as pd
@@ -180,6 +181,11 @@ def clean_chance(law: str, m: int, eta: float) -> float:
     return (1 - 0.8 * eta) ** (5 * m if law == "distributional" else m)
 
 
+def fitted_loss(law: str, eta: float) -> float:
+    """Clean validation loss, nats a token, of a student equal to the noisy law: a noisy digit costs −log(1−0.8η)."""
+    return -math.log(1 - 0.8 * eta) * (5 if law == "distributional" else 1) / 7
+
+
 def draw(table: pd.DataFrame) -> Figure:
     """The three laws side by side: full-chain accuracy above, clean validation loss below."""
     curves = table[table.kind == "curve"]
@@ -192,17 +198,18 @@ def draw(table: pd.DataFrame) -> Figure:
             if len(chosen):
                 curve(accuracy, method, chosen[chosen.metric == "full_exact"], clip=(0.0, 1.0))
                 curve(loss, method, chosen[chosen.metric == "val_loss"], clip=(1e-5, np.inf))
+        loss.axhline(fitted_loss(law, row.eta), color="#666666", linewidth=0.9, linestyle=":")
         accuracy.set_title(f"{law} (clean: {clean_chance(law, row.m, row.eta):.2g})")
         accuracy.set_ylim(-0.03, 1.03)
         accuracy_axes(loss)
     places[1, 0].set_ylim(-0.05, 2.6)
     places[0, 0].set_ylabel("full-chain accuracy")
     places[1, 0].set_ylabel("clean validation loss\n(nats/token)")
-    handles = [handle(method, METHOD[method].label) for method in ORDER]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(ORDER), columnspacing=1.2)
+    handles = [handle(method, METHOD[method].label) for method in ORDER if method in set(curves.method)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2)
     note(
         figure, f"mean of {row.n_seeds:g} seeds, band: ± 1 standard deviation; m = {row.m}, η = {row.eta:g}; in titles "
-        "the chance that an expert's trajectory is clean to its end",
+        "the chance that an expert's trajectory is clean;\ndotted: a student equal to the noisy law",
     )  # fmt: skip
     return figure
 
