@@ -219,7 +219,7 @@ EXPERIMENT = figure_of_runs(
     "composition of permutations under three laws of noise: who learns the clean expert",
     {
         "smoke": "45 runs of 40 updates, 15 programs to compile, about 2 minutes on two cores",
-        "cpu": "30 runs of 700 updates, about 5 minutes on two cores, estimated from a part of them",
+        "cpu": "30 runs of 700 updates, about 4 minutes on two cores, estimated from 7 minutes of one",
         "paper": "94 runs of 125,000 updates of a 3.15 M-parameter student, 20 of them logged by the authors: an "
         "accelerator",
     },
