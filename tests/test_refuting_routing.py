@@ -13,7 +13,7 @@ from nail_experiments.routing import (
     TREATMENTS,
     analyse,
     draw,
-    first_stage,
+    first_stages,
     gains,
     runs,
     treated,
@@ -93,18 +93,21 @@ def test_rows_can_refute_every_claim(name):
 
 
 def test_fifteen_cells_begin_with_three_starts():
-    """90 runs at `cpu`; the five treatments of a start and seed go on from one run, at one budget."""
+    """95 runs at `cpu`; the five treatments of a start and seed go on from one run, at one budget."""
     chains = runs("cpu")
     configs = flat(chains)
     assert len(chains) == 75
-    assert len({run_id(config) for config in configs}) == len(configs) == 90
-    first = {run_id(config) for config in configs if not config.start}
-    assert len(first) == 15
-    for seconds in ([c for c in configs if c.start == run] for run in first):
+    assert len({run_id(config) for config in configs}) == len(configs) == 95
+    assert [len(chain) for chain in chains] == [2] * 50 + [3] * 25
+    treatments = [config for config in configs if config.start and (config.lr, config.steps) != (3e-4, 200)]
+    first = {config.start for config in treatments}
+    assert (len(treatments), len(first)) == (75, 15)
+    for seconds in ([c for c in treatments if c.start == run] for run in first):
         assert {c.method for c in seconds} == set(TREATMENTS)
         assert len({(c.seed, c.steps, c.batch, c.noise, c.negated, c.epsilon) for c in seconds}) == 1
         assert {c.reward_read for c in seconds if c.method in REWARDED} == {"chain"}
-    assert first_stage("cpu", ABSENT).negated == 0 < treatment("cpu", ABSENT, "grpo").negated
+    before, after = first_stages("cpu", ABSENT)[-1], treatment("cpu", ABSENT, "grpo")
+    assert (before.negated, before.epsilon) == (0, 0) < (after.negated, after.epsilon) == (1, 1)
 
 
 def test_the_table_holds_each_cell_and_can_be_drawn():
@@ -125,3 +128,16 @@ def test_stored_claims_are_those_of_the_stored_rows():
     kept = pd.read_csv(FIGURES / "routing_claims.csv")
     assert [claim.measured for claim in claims] == kept.measured.tolist()
     assert [claim.holds for claim in claims] == (kept.holds == "holds").tolist()
+
+
+@pytest.mark.slow
+def test_the_smallest_figure_is_computed_and_drawn(tmp_path):
+    """57 runs of a few updates: all verdicts are there, and each treatment begins where its start ended."""
+    claims = experiment.make("routing", "smoke", tmp_path)
+    assert len(claims) == 8
+    assert (tmp_path / "routing.png").exists()
+    rows = read_rows(tmp_path / "routing_rows.csv")
+    begun = treated(rows).query("step == 0")
+    assert len(begun) == 3 * len(STARTS) * len(TREATMENTS)
+    same = begun.groupby(["begun", "seed"])[["full_exact", "val_loss"]].nunique()
+    assert (same == 1).to_numpy().all()
