@@ -229,7 +229,7 @@ EXPERIMENT = figure_of_runs(
     "stages",
     "labels, on-policy labels, reward: what the stages of post-training and their order do to a student's steerability",
     {
-        "smoke": "80 runs of 20 updates, about two minutes on two cores",
+        "smoke": "80 runs of 20 updates, some minutes on two cores, most of them for ten compilations",
         "cpu": "200 runs of 500 updates, about 8 minutes on two cores, estimated from 18 on one that others shared",
     },
     runs, analyse, claims, draw,
