@@ -128,16 +128,3 @@ def test_stored_claims_are_those_of_the_stored_rows():
     kept = pd.read_csv(FIGURES / "routing_claims.csv")
     assert [claim.measured for claim in claims] == kept.measured.tolist()
     assert [claim.holds for claim in claims] == (kept.holds == "holds").tolist()
-
-
-@pytest.mark.slow
-def test_the_smallest_figure_is_computed_and_drawn(tmp_path):
-    """57 runs of a few updates: all verdicts are there, and each treatment begins where its start ended."""
-    claims = experiment.make("routing", "smoke", tmp_path)
-    assert len(claims) == 8
-    assert (tmp_path / "routing.png").exists()
-    rows = read_rows(tmp_path / "routing_rows.csv")
-    begun = treated(rows).query("step == 0")
-    assert len(begun) == 3 * len(STARTS) * len(TREATMENTS)
-    same = begun.groupby(["begun", "seed"])[["full_exact", "val_loss"]].nunique()
-    assert (same == 1).to_numpy().all()
