@@ -93,12 +93,15 @@ def _improves(rows: pd.DataFrame, chain: str) -> Claim:
 
 
 def _inherits(rows: pd.DataFrame, chain: str) -> Claim:
-    values = at(rows, chain, "perturbed_exact")
+    values, right = at(rows, chain, "perturbed_exact"), chain.replace(MISLED, OTHERS)
+    found = gain(rows, chain, right, "perturbed_exact")
     return Claim(
         f"{chain}: where the mode of the teacher is wrong the student inherits it (η_new = {WRONG:g}, accuracy on "
-        "perturbed definitions of 0.5 or less, every seed)", SOURCE, "one seed above 0.5",
-        f"accuracy on perturbed definitions per seed: {per_seed(values)}; the teacher's: {teacher(rows, chain):.3f}",
-        bool((values <= 0.5).all()),
+        f"perturbed definitions of 0.5 or less, every seed, and less than that of {right})", SOURCE,
+        f"one seed above 0.5, or an interval of the difference ({HOW}) that is not below 0",
+        f"accuracy on perturbed definitions per seed: {per_seed(values)}; the teacher's: {teacher(rows, chain):.3f}; "
+        f"of SFT: {per_seed(at(rows, 'SFT', 'perturbed_exact'))}; {words([found])}",
+        bool((values <= 0.5).all()) and found.below,
     )  # fmt: skip
 
 
@@ -135,7 +138,7 @@ def _alone(rows: pd.DataFrame) -> Claim:
 def _best(rows: pd.DataFrame, orders: tuple[str, ...], best: str, metric: str) -> Claim:
     found = [gain(rows, order, best, metric) for order in orders if order != best]
     return Claim(
-        f"{best} is the best of its six orders in {NAMES[metric]}", SOURCE,
+        f"none of the other five orders is above {best} in {NAMES[metric]}", SOURCE,
         f"another order whose interval of a gain over it ({HOW}) is above 0", words(found),
         not any(each.above for each in found),
     )  # fmt: skip

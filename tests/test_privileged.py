@@ -16,6 +16,7 @@ from nail.noise import over
 from nail.sweep.bring import chains_from
 from nail.sweep.lot import Lot
 from nail.sweep.memory import least_bytes
+from nail.sweep.plan import read_requests
 from nail.sweep.run import run
 from nail.sweep.stages import stages
 from nail.training.config import TrainConfig, run_id
@@ -329,6 +330,9 @@ def test_existing_ids_know_nothing_of_teachers():
         ({"old_task": "epsilon=x"}, "old_task must have values"),
         ({"old_task": "width=8"}, "unknown option of old_task"),
         ({"old_task": "epsilon=2"}, "epsilon must be in"),
+        ({"old_task": "epsilon=0 epsilon=1"}, "old_task must be options that are each given once"),
+        ({"old_task": " "}, "old_task must be options as name=value, or left out"),
+        ({"diagnose": True}, "diagnose must be left out"),
     ],
 )
 def test_bad_input_is_one_sentence(fields, said):
@@ -351,7 +355,11 @@ def test_a_frozen_teacher_has_a_start(tmp_path):
     assert linked[0][-1].start == run_id(first)
 
 
-def test_an_old_task_of_another_network_is_refused():
+def test_an_old_task_of_another_network_is_refused_before_a_folder_is_asked_for_it(tmp_path):
+    plain = dataclasses.replace(SLOTS, slots="none", teacher="expert", teacher_sees="prompt", old_task="slots=answer")
+    with pytest.raises(BadInput, match="old_task must be a task of the same network"):
+        run([plain], tmp_path)
+    assert not read_requests(tmp_path)[0]
     config = dataclasses.replace(SLOTS, old_task="slots=answer")
     with pytest.raises(BadInput, match="old_task must be a task of the same network"):
         make_train(check(config))

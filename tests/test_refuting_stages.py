@@ -84,12 +84,12 @@ CHANGES = {
         f"{BEST} goes beyond": put(BEST, "over_selection", 0.4),
         "SFT > OPD(ε = 1) > RL(ε = 1) goes beyond": put("SFT > OPD(ε = 1) > RL(ε = 1)", "steerability", 0.8),
         "RL alone": put("RL > RL", "answer_exact", 0.9999),
-        f"{BEST} is the best of its six orders in accuracy": put("RL > OPD > SFT", "answer_exact", 0.9999),
-        f"{BEST} is the best of its six orders in steerability": put("OPD > SFT > RL", "steerability", 0.61),
-        "RL(ε = 1) is the best of its six orders in accuracy": put(
+        f"is above {BEST} in accuracy": put("RL > OPD > SFT", "answer_exact", 0.9999),
+        f"is above {BEST} in steerability": put("OPD > SFT > RL", "steerability", 0.61),
+        "RL(ε = 1) in accuracy": put(
             "RL(ε = 1) > OPD(ε = 1) > SFT", "perturbed_exact", 0.95
         ),
-        "RL(ε = 1) is the best of its six orders in steerability": put(
+        "RL(ε = 1) in steerability": put(
             "OPD(ε = 1) > SFT > RL(ε = 1)", "steerability", 0.95
         ),
         ": SFT > OPD(ε = 1) > RL is more": put("SFT > OPD(ε = 1) > RL", "steerability", 0.9),
@@ -137,6 +137,13 @@ def test_expected_rows_hold():
 @pytest.mark.parametrize("name", CHANGES)
 def test_rows_can_refute_every_claim(name):
     assert not unturned(name, expected(), CHANGES[name])
+
+
+def test_a_stage_that_teaches_nothing_does_not_inherit():
+    """Where a teacher with the right mode leads no further either, low accuracy is not the wrong mode's."""
+    found = verdicts("stages", put("SFT > OPD(ε = 1)", "perturbed_exact", 0.3)(expected()))
+    (meant,) = (claim for claim in found if claim.startswith("SFT > OPD(ε = 1, η_new = 0.6)"))
+    assert not found[meant]
 
 
 def test_a_chain_is_read_off_the_rows_with_what_its_stages_cost():

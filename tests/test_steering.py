@@ -145,7 +145,7 @@ def test_items_are_canonical_prompts_and_each_is_perturbed_in_its_way():
     """Whatever ε is: swaps, new criteria, held-out criteria in turn; the same items for another seed of the run, and
     others for another bank."""
     before, after = (np.asarray(part) for part in items(make_setup(CONFIG).env, 99))
-    again = items(make_setup(dataclasses.replace(CONFIG, epsilon=0.0, seed=3)).env, 99)
+    again = items(make_setup(dataclasses.replace(CONFIG, epsilon=0.0, negated=1.0, seed=3)).env, 99)
     np.testing.assert_array_equal(again, (before, after))
     assert (np.asarray(items(make_setup(dataclasses.replace(CONFIG, bank_seed=1)).env, 99)) != (before, after)).any()
     for i, (old, new) in enumerate(zip(before, after, strict=True)):

@@ -83,9 +83,9 @@ class Steering(NamedTuple):
 
 
 def items(env: DefClass, n: int) -> tuple[Int[Array, "n 13"], Int[Array, "n 13"]]:
-    """Held-out prompts with canonical definitions, whatever the task's ε is, and the same perturbed: item i in the way
-    number i mod 3 of `PERTURBATIONS`."""
-    usual = env._replace(epsilon=0.0)
+    """Held-out prompts with canonical definitions and no NOT, whatever the task's options are, and the same perturbed:
+    item i in the way number i mod 3 of `PERTURBATIONS`."""
+    usual = env._replace(epsilon=0.0, negated=0.0)
     before = jax.vmap(usual.validation_context)(jnp.arange(n, dtype=jnp.uint32))
     key = jax.random.fold_in(jax.random.key(env.bank_seed), STREAM)
     each = jnp.stack([perturbed(before, key, kind) for kind in PERTURBATIONS])

@@ -188,6 +188,8 @@ class TrainConfig(Derived):
             known |= {"reward": self.reward_read, "group": self.group_size}
         if METHOD[self.method].reward == "pairs":
             known["dpo_beta"] = self.preference_beta
+        if self.teacher == "average":
+            known["teacher_rate"] = self.average_rate
         if hasattr(self, "initial_std"):
             known["init_std"] = self.initial_std
         return {**self.stored, **known}

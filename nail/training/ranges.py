@@ -124,6 +124,7 @@ def _check_teacher(config: TrainConfig) -> None:
     require(row.signal != "reward", "teacher", config.teacher, f"expert: {row.name} reads a reward and no teacher")
     require(not row.aggregate, "teacher", config.teacher, f"expert: {row.name} learns from older episodes too")
     require(not config.channel_aware, "channel_aware", True, "left out: the teacher passes no channel")
+    require(not config.diagnose, "diagnose", True, "left out: it asks the expert, who is not this run's teacher")
     slots = ", ".join(given) or "none"
     require(sees == "prompt" or sees in given, "teacher_sees", sees,
             f"what slots of the prompt are for, or prompt (slots of this task: {slots})")  # fmt: skip
@@ -152,6 +153,8 @@ def _check_old_task(config: TrainConfig) -> None:
         old = config.old_config
     except (ValueError, KeyError) as error:
         raise BadInput(f"old_task must have values of the options' types, got {said}") from error
+    require(len(written) == len(config.old_task.split()), "old_task", said, "options that are each given once")
+    require(written or not config.old_task, "old_task", said, "options as name=value, or left out")
     if written:
         config.definitions[0].options.check(old)
 

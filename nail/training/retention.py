@@ -37,6 +37,12 @@ def old_environment(config: TrainConfig, policy: Policy) -> Environment:
     return env
 
 
+def require_same_network(config: TrainConfig) -> None:
+    """Raise `BadInput` if the student of `old_task` is another network."""
+    if config.old_task:
+        old_environment(config, make_policy(config, make_environment(config)))
+
+
 def retention(env: Environment, policy: Policy, params: Any, reference: Any, parallel: bool) -> Kept:
     """`Kept` of the student with `params`, for a run that began with `reference`."""
     seen = evaluate(env, policy, params, parallel)
