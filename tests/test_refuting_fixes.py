@@ -81,7 +81,7 @@ def nuclei(objective, begun, **where):
 
 LSM, ECHO = {"method": "lsm", "recovery": "none"}, {"recovery": "echo"}
 STARTS = {False: "from scratch", True: "from an offline start"}
-CHANGES = {
+TURNS = {
     "LogLossBC, the offline start": put("full_exact", 0.5, begun=True, step=0, seed=4),
     **{part: change for begun in STARTS for name, kind in (("sampled token", "mc"), ("full law", "full"))
        for part, change in nuclei(name, begun, estimator=kind).items()},
@@ -101,6 +101,7 @@ CHANGES = {
                                       put("repeated", cell(0.2), **ECHO, method=method, rule_number=0.0))
        for name, method in (("sampled token", "opd-r-top-p"), ("LSM, K = 4", "lsm"))},
 }  # fmt: skip
+CHANGES = {"opd_fixes": TURNS}
 
 
 def test_each_seed_has_one_offline_start():
@@ -120,7 +121,7 @@ def test_expected_rows_hold():
 
 
 def test_rows_can_refute_every_claim():
-    assert not unturned("opd_fixes", stored("opd_fixes"), CHANGES)
+    assert not unturned("opd_fixes", stored("opd_fixes"), TURNS)
 
 
 def test_the_table_holds_each_setting_and_can_be_drawn():

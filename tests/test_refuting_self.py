@@ -56,7 +56,7 @@ def put(column, value, arm, seed, **where):
     return change
 
 
-CHANGES = {
+TURNS = {
     "SFT learns": put("old_answer_exact", 0.96, "SFT", 2),
     **{f"{arm}: it keeps more": put("old_answer_exact", 0.75, arm, 1) for arm in ARMS},
     **{f"{arm}: it learns": put("answer_exact", 0.91, arm, 3) for arm in ARMS},
@@ -64,6 +64,7 @@ CHANGES = {
     "better than a weak teacher": put("answer_exact", 0.9, "expert", 4, eta=0.9),
     "without a filled slot": put("answer_exact", 0.9, CHAINS, 1, share=0.0),
 }
+CHANGES = {"self_distillation": TURNS}
 
 
 def test_expected_rows_hold():
@@ -71,7 +72,7 @@ def test_expected_rows_hold():
 
 
 def test_rows_can_refute_every_claim():
-    assert not unturned("self_distillation", ROWS, CHANGES)
+    assert not unturned("self_distillation", ROWS, TURNS)
 
 
 def test_a_run_that_does_not_learn_refutes_the_first_claim():
