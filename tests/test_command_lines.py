@@ -56,7 +56,7 @@ def property_of(examples):
 
 
 test_command_lines = property_of(100)
-test_more_command_lines = pytest.mark.slow(property_of(1_200))
+test_more_command_lines = pytest.mark.slow(property_of(600))
 
 
 def test_every_command_is_among_them():

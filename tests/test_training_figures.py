@@ -52,6 +52,13 @@ def test_figures_share_a_folder(name, folder_of_all):
     check_files(name, folder_of_all)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["s5", "self_distillation"])
+def test_a_figure_of_tokens_or_stages_leaves_every_file(name, tmp_path):
+    figure(name, tmp_path)
+    check_files(name, tmp_path)
+
+
 def check_files(name, folder):
     """Picture, table, claims and rows are there, and the rows are those of the figure's runs."""
     for end in (".png", ".pdf", ".csv", "_claims.csv", "_rows.csv"):
