@@ -233,7 +233,7 @@ EXPERIMENT = figure_of_runs(
     "labels, on-policy labels, reward: what the stages of post-training and their order do to a student's steerability",
     {
         "smoke": "80 runs of 20 updates, some minutes on two cores, most of them for ten compilations",
-        "cpu": "200 runs of 500 updates, about 8 minutes on two cores, estimated from 18 on one that others shared",
+        "cpu": "200 runs of 500 updates, about 6.5 minutes on two cores",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip
