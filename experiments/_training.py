@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from nail.figures.experiment import Claim, Experiment
 from nail.figures.plotting import Look
 from nail.figures.stats import Median, median_interval
+from nail.methods import METHOD
 from nail.sweep.run import rows_of
 from nail.sweep.stages import Runs
 from nail.training.config import TrainConfig
@@ -125,6 +126,26 @@ def solve_rows(rows: pd.DataFrame) -> pd.DataFrame:
 def per_seed(values: Iterable[float]) -> str:
     """Numbers of the seeds, for a claim."""
     return " ".join(f"{x:.3g}" for x in values)
+
+
+def solves(rows: pd.DataFrame, where: str, method: str, source: str) -> Claim:
+    """The claim that a method, whose rows of one setting these are, solves its task on every seed."""
+    accuracy = late(rows, "full_exact")
+    return Claim(
+        f"{where}: {METHOD[method].label} solves the task (full chain ≥ {SOLVED}, every seed)", source,
+        f"one seed below {SOLVED} over the last quarter (median of its evaluations)",
+        f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy >= SOLVED)),
+    )  # fmt: skip
+
+
+def does_not_solve(rows: pd.DataFrame, where: str, method: str, source: str) -> Claim:
+    """The claim that it solves it on none."""
+    accuracy = late(rows, "full_exact")
+    return Claim(
+        f"{where}: {METHOD[method].label} does not solve the task (full chain < {UNSOLVED}, every seed)", source,
+        f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)",
+        f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy < UNSOLVED)),
+    )  # fmt: skip
 
 
 def in_words(found: Median) -> str:

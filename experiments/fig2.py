@@ -23,12 +23,13 @@ from ._training import (
     BASE,
     SEEDS,
     SOLVED,
-    UNSOLVED,
     accuracy_axes,
+    does_not_solve,
     each_seed,
     figure_of_runs,
     late,
     per_seed,
+    solves,
     tabulate,
     times_to_solve,
 )
@@ -62,9 +63,10 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     clean, noisy = (dict(iter(level.groupby("method"))) for _, level in rows.groupby("eta"))
     found = [claim for method in NAIL for claim in _clean_claims(clean[method], METHOD[method].label)]
     found += [_plateau_claim(clean["opd-f"]), *_speed_claims(clean)]
-    found += [_solves(noisy[method], method, "paper, Fig. 2") for method in NAIL]
-    found += [_solves(noisy["dagger"], "dagger", "docs/theory.md §5, expected")]
-    return found + [_does_not_solve(noisy[method], method) for method in OTHERS]
+    where = f"η={noisy[NAIL[0]].eta.iloc[0]:g}"
+    found += [solves(noisy[method], where, method, "paper, Fig. 2") for method in NAIL]
+    found += [solves(noisy["dagger"], where, "dagger", "docs/theory.md §5, expected")]
+    return found + [does_not_solve(noisy[method], where, method, "paper, Fig. 2") for method in OTHERS]
 
 
 def _clean_claims(rows: pd.DataFrame, label: str) -> list[Claim]:
@@ -119,24 +121,6 @@ def _speed_claims(clean: dict[str, pd.DataFrame]) -> list[Claim]:
             f"evaluated every {between / 1000:g} thousand", bool(apart <= between),
         ),
     ]  # fmt: skip
-
-
-def _solves(rows: pd.DataFrame, method: str, source: str) -> Claim:
-    accuracy = late(rows, "full_exact")
-    return Claim(
-        f"η={rows.eta.iloc[0]:g}: {METHOD[method].label} solves the task (full chain ≥ {SOLVED}, every seed)", source,
-        f"one seed below {SOLVED} over the last quarter (median of its evaluations)",
-        f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy >= SOLVED)),
-    )  # fmt: skip
-
-
-def _does_not_solve(rows: pd.DataFrame, method: str) -> Claim:
-    accuracy = late(rows, "full_exact")
-    return Claim(
-        f"η={rows.eta.iloc[0]:g}: {METHOD[method].label} does not solve the task (full chain < {UNSOLVED}, every seed)",
-        "paper, Fig. 2", f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)",
-        f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy < UNSOLVED)),
-    )  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> Figure:

@@ -186,7 +186,7 @@ EXPERIMENT = figure_of_runs(
     "local support matching and nucleus rollouts: which repairs of on-policy distillation learn the clean expert",
     {
         "smoke": "90 runs of 40 updates, about a minute on two cores",
-        "cpu": "220 runs of 1,000 updates, about 3 minutes on two cores",
+        "cpu": "220 runs of 1,000 updates, about 3 minutes on two cores (estimated)",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip

@@ -252,8 +252,8 @@ EXPERIMENT = figure_of_runs(
     "routing",
     "three starts, five treatments: which one gains most per verified rollout, and whether the routing rule says so",
     {
-        "smoke": "57 runs of 2 or 4 updates, about two minutes on two cores (compiling)",
-        "cpu": "95 runs of 8 to 500 updates, 6 minutes on one core that was shared, 4.5 of them its own",
+        "smoke": "57 runs of 2 or 4 updates, a minute and a half on two cores (compiling)",
+        "cpu": "95 runs of 8 to 500 updates, about 4 minutes on two cores",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip

@@ -272,7 +272,7 @@ EXPERIMENT = figure_of_runs(
     "self-distillation with privileged teachers: a new skill against the old ones, and own chains against an expert's",
     {
         "smoke": "24 runs of 20 updates, about a minute on two cores",
-        "cpu": "80 runs of 300 updates, about 7 minutes on two cores",
+        "cpu": "80 runs of 300 updates, about 7 minutes on two cores (estimated)",
     },
     runs, analyse, claims, draw,
 )  # fmt: skip
