@@ -1,5 +1,5 @@
 # make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer (notebooks);
-# make all-figures: every figure and the report; make map: docs/map.md, from the code and figures/.
+# make all-figures: every figure of the base installation, and the report; make fig6: the one on language models; make map: docs/map.md, from the code and figures/.
 # All install what they need into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure all-figures map test test-slow test-lm test-trl lint clean
+.PHONY: figure all-figures fig6 map test test-slow test-lm test-trl lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
@@ -34,14 +34,21 @@ TORCH_FROM ?=
 LM_VENV ?= .venv-lm
 LM_READY = $(LM_VENV)/.ready
 
-# language models, in an environment of their own; torch (for the comparison with transformers and PEFT) is left out where
-# it cannot be had, and the tests that need it are skipped
-test-lm: $(LM_READY)
+# language models, in an environment of their own
+fig6: $(LM_READY)
+	$(LM_VENV)/bin/nail figure fig6 --preset $(PRESET) --out $(OUT)
+
+# torch (for the comparison with transformers and PEFT) is left out where it cannot be had, and the tests that need it are
+# skipped
+test-lm: $(LM_VENV)/.torch
 	$(LM_VENV)/bin/python -m pytest -p no:xdist -W default --disable-warnings tests/lm/lm_*.py
 
 $(LM_READY): pyproject.toml
 	$(PYTHON) -m venv $(LM_VENV)
 	$(LM_VENV)/bin/python -m pip install --quiet --editable ".[test,lm]"
+	@touch $@
+
+$(LM_VENV)/.torch: $(LM_READY)
 	-$(LM_VENV)/bin/python -m pip install --quiet torch==2.13.0 $(TORCH_FROM)
 	-$(LM_VENV)/bin/python -m pip install --quiet --no-deps peft==0.21.2 accelerate==1.15.0 psutil
 	@touch $@

@@ -10,7 +10,7 @@ import pkgutil
 from nail.figures.experiment import Experiment, add_figure
 
 ORDER = (
-    "fig1", "fig2", "fig3", "fig4", "fig5", "theory_horizon", "theory_online_exact", "theory_offline_best",
+    "fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "theory_horizon", "theory_online_exact", "theory_offline_best",
     "theory_sampling", "theory_noise", "theory_unknown_noise", "theory_compounding", "theory_rare_action",
     "theory_drivers", "theory_general_bound", "theory_garnet", "estimator_variance",
     "opd_fixes", "s5", "stages", "routing", "self_distillation",

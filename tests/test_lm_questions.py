@@ -6,7 +6,7 @@ import pytest
 
 from nail.checks import BadInput
 from nail.lm.answers import extracted, same, truth
-from nail.lm.problems import ALL_STEPS, LARGEST, problems, templates, vocabulary
+from nail.lm.problems import ALL_STEPS, DEFAULT, Limits, problems, templates, vocabulary
 from nail.lm.questions import Question, read_questions, write_questions
 
 
@@ -49,23 +49,28 @@ def test_a_file_that_must_have_answers(tmp_path):
         read_questions(tmp_path / "none.jsonl")
 
 
-def test_problems_say_what_is_true():
+@pytest.mark.parametrize("limits", [DEFAULT, Limits(32, 9), Limits(32, 5)])
+def test_problems_say_what_is_true(limits):
     """The chain is recomputed from the question's own numbers, and its box is the answer that the file states."""
-    words = set(vocabulary())
-    assert len(words) == len(vocabulary()) < 600
+    words = set(vocabulary(limits))
+    assert len(words) == len(vocabulary(limits)) < 600
+    largest = 0
     for split in ("train", "test"):
-        for problem in problems(400, 3, split):
+        for problem in problems(400, 3, split, limits):
             first, *amounts = map(int, re.findall(r"\d+", problem.question))
             x = first
             for name, b in zip(problem.template, amounts, strict=True):
                 (step,) = [step for step in ALL_STEPS if step.name == name]
                 assert f" {x} {step.sign} {b} = {eval(f'{x}{step.sign}{b}')} ." in problem.chain
                 x = eval(f"{x}{step.sign}{b}")
-                assert 1 <= x <= LARGEST
+                assert 1 <= x <= limits.largest
+                assert b <= limits.at_once
+                largest = max(largest, x)
             assert x == problem.answer
             asked = problem.as_question()
             assert same(extracted(problem.chain), truth(asked.answer))
             assert set(f"{asked.question} {asked.answer}".split()) <= words
+    assert largest > 0.9 * limits.largest
 
 
 def test_templates_of_training_and_test_are_disjoint():
@@ -83,6 +88,7 @@ def test_templates_of_training_and_test_are_disjoint():
 def test_problems_are_a_function_of_the_seed():
     assert problems(5, 1, "train") == problems(9, 1, "train")[:5]
     assert problems(5, 1, "train") != problems(5, 2, "train")
-    for wrong in ((0, 0, "train"), (1, -1, "train"), (1, 2**31, "train")):
+    small = (Limits(31, 9), Limits(1000, 9), Limits(32, 4), Limits(32, 33))
+    for wrong in ((0, 0, "train"), (1, -1, "train"), (1, 2**31, "train"), *((1, 0, "train", each) for each in small)):
         with pytest.raises(BadInput):
             problems(*wrong)

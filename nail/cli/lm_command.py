@@ -35,15 +35,9 @@ class LmTrain(LmConfig):
         require_extra()
         require(self.devices is None or self.devices >= 1, "devices", self.devices, "an integer of at least 1")
         config = check(LmConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(LmConfig)}))
-        from nail.lm.folders import read_folder, require_same_vocabulary, require_tokenizer_fits
-        from nail.lm.questions import read_questions
+        from nail.lm.inputs import folders_of
 
-        student, expert = read_folder(self.student, "student"), read_folder(self.expert, "expert")
-        require_same_vocabulary(student, expert)
-        require_tokenizer_fits(student, "student")
-        read_questions(self.prompts)
-        if self.test is not None:
-            read_questions(self.test, answered=True)
+        student, expert = folders_of(config)
         set_up_jax(begin=not self.distributed)
         if self.distributed:
             from nail.lm.parallel import ending_at_once
@@ -56,7 +50,7 @@ class LmTrain(LmConfig):
                 return self._train(config, student, expert)
         return self._train(config, student, expert)
 
-    def _train(self, config: LmConfig, student: Folder, expert: Folder) -> None:
+    def _train(self, config: LmConfig, student: Folder, expert: Folder | None) -> None:
         """What follows when all processes are there: any of them that finds something wrong stops all."""
         from nail.lm.parallel import is_first, require_agreement, team, together
         from nail.lm.train import claim, set_up, train

@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from nail.checks import MAX_RUNS, BadInput, one_line, require, require_known
+from nail.cli.figure_command import FigureCommand
 from nail.cli.lm_command import Lm
 from nail.cli.nstar_command import n_star_for
 from nail.cli.parse import Out, load_plugins, named, parse, require_file, with_config
@@ -128,44 +129,6 @@ class Expert:
             f"expert in {out}: full-chain accuracy {float(seen.full_exact):.4f} on the validation prompts, "
             f"clean loss {float(seen.val_loss):.2e} nats/token"
         )
-
-
-@dataclass(frozen=True)
-class FigureCommand:
-    """Compute what is missing of a figure, then draw it, its CSV and its claims."""
-
-    name: tyro.conf.Positional[str]
-    """figure: see `nail list`; all: every one of them"""
-    preset: str = "cpu"
-    """smoke (seconds), cpu (minutes on two cores), laptop (figures 1 to 5: the paper's chain and noise, a smaller
-    network, an hour or more on two cores) or paper (the paper's scale, an accelerator)"""
-    out: Out = Path("figures")
-    redraw: bool = False
-    """compute nothing: analyse and draw the rows that are in DIR again, of whatever preset and revision they are"""
-    unit: str = ""
-    """what n* is counted in: episodes (the default) or queries, drawn to NAME_queries.png; figures of n* have it"""
-
-    def run(self) -> None:
-        from nail.figures import experiment
-
-        require_known("figure", self.name, [*experiment.names(), "all"])
-        require_known("preset", self.preset, experiment.PRESETS)
-        require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
-        wanted = self._wanted()
-        set_up_jax()
-        for name in wanted:
-            experiment.make(name, self.preset, self.out, self.redraw, self.unit)
-
-    def _wanted(self) -> list[str]:
-        """The figure named, or all that have the preset."""
-        from nail.figures import experiment
-
-        if self.name == "all":
-            return [name for name in experiment.names() if self.preset in experiment.load(name).cost]
-        found = experiment.load(self.name)
-        experiment.require_preset(found, self.preset)
-        experiment.require_unit(found, self.unit)
-        return [self.name]
 
 
 @dataclass(frozen=True)

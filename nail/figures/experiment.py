@@ -1,8 +1,9 @@
 """What a figure is: rows that are computed, a small table, claims with verdicts, a drawing. Plots read rows only."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
@@ -39,8 +40,8 @@ class Experiment(NamedTuple):
     summary: str
     cost: dict[str, str]
     """preset → what it takes, in words, for every preset that the figure has"""
-    compute: Callable[[str, Path], list[Row]]
-    """(preset, output folder) → rows; resumes, and computes only what is missing"""
+    compute: Callable[..., list[Row]]
+    """(preset, output folder, files that are `given`) → rows; resumes, and computes only what is missing"""
     analyse: "Callable[[DataFrame], DataFrame]"
     """rows, with types → the small table that the figure is drawn from"""
     claims: "Callable[[DataFrame], list[Claim]]"
@@ -52,6 +53,10 @@ class Experiment(NamedTuple):
     a sweep"""
     units: tuple[str, ...] = ()
     """what n* can be counted in; the first is what NAME.png shows, another one U is drawn to NAME_U.png when asked"""
+    given: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """preset → names of files and folders of the user's that it is computed from"""
+    needs: Callable[[], None] | None = None
+    """raises `BadInput` that says what to install, where computing takes more than the base installation"""
 
 
 FIGURES: dict[str, Callable[[], Experiment]] = {}
@@ -78,23 +83,27 @@ def load(name: str) -> Experiment:
     return FIGURES[name]()
 
 
-def make(name: str, preset: str, out: Path, redraw: bool = False, unit: str = "") -> list[Claim]:
+def make(
+    name: str, preset: str, out: Path, redraw: bool = False, unit: str = "", files: Mapping[str, Path] | None = None
+) -> list[Claim]:
     """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
     folder's README.md. Rows say by a column which preset they are of; `redraw` takes those that are there. In a `unit`
-    that is not the figure's first it is drawn to NAME_UNIT.{png,pdf} too.
+    that is not the figure's first it is drawn to NAME_UNIT.{png,pdf} too. `files` are those that the figure is given.
 
-    Raises `BadInput` for an unknown figure, for a preset or a unit that the figure does not have, and if there are no
-    rows to draw again, or rows that are damaged or another figure's.
+    Raises `BadInput` for an unknown figure, for a preset or a unit that the figure does not have, for files that it is
+    not given or lacks, and if there are no rows to draw again, or rows that are damaged or another figure's.
     """
-    experiment = load(name)
+    experiment, files = load(name), dict(files or {})
     require_preset(experiment, preset)
     require_unit(experiment, unit)
+    if not redraw:
+        require_given(experiment, preset, files)
     out = open_folder(out)
     rows_path, computed = out / f"{name}_rows.csv", ""
     if redraw:
         require(rows_path.exists(), "out", out, f"a folder with {rows_path.name}, to draw from it again")
     else:
-        computed = to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out)])
+        computed = to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out, **files)])
     with FileLock(out / "figures.lock"):
         if computed:
             write_text(rows_path, computed)
@@ -147,6 +156,20 @@ def require_preset(experiment: Experiment, preset: str) -> None:
     require_known("preset", preset, PRESETS)
     known = ", ".join(experiment.cost)
     require(preset in experiment.cost, "preset", preset, f"one that {experiment.name} has ({known})")
+
+
+def require_given(experiment: Experiment, preset: str, files: Mapping[str, Path]) -> None:
+    """`BadInput` for files that a figure is not computed from at a preset, or lacks, or for a package that it lacks."""
+    name, wanted = experiment.name, experiment.given.get(preset, ())
+    for file in files:
+        require(file in wanted, file, files[file], f"left out: {name} at preset {preset} is not computed from it")
+    lacking = [file for file in wanted if file not in files]
+    if lacking:
+        raise BadInput(
+            f"{name} at preset {preset} is computed from files of yours: --{', --'.join(lacking)} must be given"
+        )
+    if experiment.needs:
+        experiment.needs()
 
 
 def require_unit(experiment: Experiment, unit: str) -> None:

@@ -58,7 +58,23 @@ def pad_left(rows: Sequence[Sequence[int]], length: int) -> Prompts:
     return Prompts(tokens, real)
 
 
-def room(rows: Sequence[Sequence[int]], step: int = 32) -> int:
+def answer_tokens(tokenizer: Any, answer: str, stops: Sequence[int]) -> list[int]:
+    """Tokens of an answer, with the last of `stops`, the end of a turn."""
+    return [*tokenizer(answer, add_special_tokens=False)["input_ids"], stops[-1]]
+
+
+def pad_right(
+    rows: Sequence[Sequence[int]], length: int, kept: int | None = None
+) -> tuple[Int[np.ndarray, "batch length"], Bool[np.ndarray, "batch length"]]:
+    """Rows of tokens as (tokens, counted) of one length; only the first `kept` rows count (none given: all)."""
+    tokens, counted = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), bool)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = row
+        counted[i, : len(row)] = kept is None or i < kept
+    return tokens, counted
+
+
+def room(rows: Sequence[Sequence[int]], step: int = 8) -> int:
     """Length of the longest row, up to a multiple of `step`: few lengths are compiled."""
     return -(-max(map(len, rows)) // step) * step
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nail.checks import LARGE, MAX_COUNT, SMALL, require, require_known
+from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known
 from nail.methods import METHOD, Method, trained_methods
 from nail.training.config import content_hash
 
@@ -22,10 +22,10 @@ class LmConfig:
     """nail-f, nail-r, nail-beta, opd-f, opd-r or loglossbc (see `nail list`)"""
     student: Path
     """folder of the model that is trained, as the hub stores it (Gemma-3, safetensors)"""
-    expert: Path
-    """folder of the expert, with the same tokenizer"""
+    expert: Path | None = None
+    """folder of the expert, with the same tokenizer; none: loglossbc takes the answers that stand in `prompts`"""
     prompts: Path
-    """file of JSON lines with a "question" """
+    """file of JSON lines with a "question", and without an expert an "answer" """
     test: Path | None = None
     """file of JSON lines with "question" and "answer" on which the student is evaluated; none: it is not"""
     expert_temperature: float = 1.0
@@ -96,6 +96,8 @@ def lm_methods() -> list[str]:
 def check(config: LmConfig) -> LmConfig:
     """`config` unchanged, or `BadInput` naming the first field that is out of range; no file is read."""
     require_known("method", config.method, lm_methods())
+    if config.expert is None and config.row.driver != "expert":
+        raise BadInput(f"expert must be a folder of a model for {config.method}: only loglossbc does without")
     require_known("kind", config.kind, KINDS)
     temperature = config.expert_temperature
     require(SMALL <= temperature <= LARGE, "expert_temperature", temperature, f"in [{SMALL:g}, {LARGE:g}]")

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from nail.lm.answers import extracted, same, truth, wilson_interval
-from nail.lm.chat import completion_text, pad_left, prompt_tokens, room
+from nail.lm.chat import answer_tokens, completion_text, pad_left, pad_right, prompt_tokens, room
 from nail.lm.model import Model, Weights
 from nail.lm.objective import Batch, likelihood_scores
 from nail.lm.parallel import ALL, EACH, ROWS, added_up, divided, on_each, one_device, own, row_keys, share_of
@@ -54,7 +54,7 @@ class Evaluation(NamedTuple):
 
 def ask(tokenizer: Any, questions: Sequence[Question], stops: tuple[int, ...]) -> Asked:
     """Questions as an evaluation needs them; raises `BadInput` for an answer without "####"."""
-    answers = tuple([*tokenizer(q.answer, add_special_tokens=False)["input_ids"], stops[-1]] for q in questions)
+    answers = tuple(answer_tokens(tokenizer, q.answer, stops) for q in questions)
     prompts = tuple(prompt_tokens(tokenizer, q.question) for q in questions)
     return Asked(tuple(truth(q.answer) for q in questions), prompts, answers)
 
@@ -90,7 +90,7 @@ def make_evaluate(
             for i, tokens, counted in zip(mine, own(played.tokens), own(played.counted), strict=True):
                 if i < n:
                     counts += _seen(tokenizer, tokens[counted].tolist(), stops, asked.truths[i])
-            answers = _padded_right([asked.answers[i] for i in filled], longest, sum(i < n for i in mine))
+            answers = pad_right([asked.answers[i] for i in filled], longest, sum(i < n for i in mine))
             found = score(weights, Batch(*prompts, *divided(answers, mesh)))
             total, count = total + float(found.total), count + float(found.count)
             watch(min(n, start + size) - start)
@@ -105,12 +105,3 @@ def _seen(tokenizer: Any, tokens: list[int], stops: tuple[int, ...], true: str) 
     """Of a completion: whether it is right, has no answer, was cut; its length."""
     answer = extracted(completion_text(tokenizer, tokens, stops))
     return int(same(answer, true)), int(answer is None), int(tokens[-1] not in stops), len(tokens)
-
-
-def _padded_right(rows: Sequence[Sequence[int]], length: int, kept: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as (tokens, counted) of one length; only the first `kept` rows count."""
-    tokens, counted = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), bool)
-    for i, row in enumerate(rows):
-        tokens[i, : len(row)] = row
-        counted[i, : len(row)] = i < kept
-    return tokens, counted

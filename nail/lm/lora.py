@@ -35,11 +35,11 @@ def with_lora(module: nnx.Module, sizes: Sizes, rank: int, alpha: float, key: PR
         warnings.simplefilter("ignore")
         adapted = apply_lora_to_model(module, provider, rngs=nnx.Rngs(0), **example)
     graph, trained, fixed = nnx.split(adapted, nnx.LoRAParam, ...)
-    return Model(graph, _begun(trained, key), fixed, sizes, jax.tree.leaves(fixed)[0].dtype)
+    return Model(graph, begun(trained, key), fixed, sizes, jax.tree.leaves(fixed)[0].dtype)
 
 
-def _begun(trained: Any, key: PRNGKeyArray) -> Any:
-    """Adapters as PEFT begins them, as float32."""
+def begun(trained: Any, key: PRNGKeyArray) -> Any:
+    """Adapters of the shapes of `trained` as PEFT begins them, as float32."""
 
     def begin(at: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         name = jax.tree_util.keystr(at)

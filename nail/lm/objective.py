@@ -46,11 +46,12 @@ def over_chunks(
     score: Callable[..., Float[Array, " chunk"]], chunk: int, keys: Key[Array, " n"], counted: Bool[Array, " n"],
     *rows: Any,
 ) -> Scores:  # fmt: skip
-    """Σ over counted rows of `score(keys, *rows)`, `chunk` rows at a time.
+    """Σ over counted rows of `score(keys, *rows)`, at most `chunk` rows at a time.
 
     Each chunk is computed anew for its gradient. Each row has a key of its own: how rows are cut changes no draw.
     """
     n = counted.shape[0]
+    chunk = min(chunk, n)
     short = -n % chunk
     keys = keys[jnp.minimum(jnp.arange(n + short), n - 1)]
 

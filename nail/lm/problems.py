@@ -2,7 +2,7 @@ r"""Word problems of 2 to 4 steps that the package makes itself: a function of a
 
 A template is the sequence of what happens to somebody's things ("buys", "eats", "doubles", …). Who it is, what things
 and how many are drawn. Templates of training and of test are disjoint; each single step occurs in both. All numbers are
-whole and between 1 and 99, and each number is a word of the vocabulary, as are `\boxed{` and `}`.
+whole and between 1 and `Limits.largest`, and each number is a word of the vocabulary, as are `\boxed{` and `}`.
 """
 
 import itertools
@@ -16,15 +16,22 @@ from nail.checks import MAX_COUNT, require
 from nail.lm.answers import BOX, MARK
 from nail.lm.questions import Question
 
-LARGEST = 99
-"""number in a problem"""
-MOST_AT_ONCE = 20
-"""things that are there at first, or come or go at a step"""
 STEPS = (2, 3, 4)
 HELD_OUT = 5
 """one template of so many is for test"""
 
 Split = Literal["train", "test"]
+
+
+class Limits(NamedTuple):
+    """How large the numbers of a problem may be."""
+
+    largest: int = 99
+    at_once: int = 20
+    """most things that are there at first, or come or go at a step"""
+
+
+DEFAULT = Limits()
 
 
 class Step(NamedTuple):
@@ -35,8 +42,8 @@ class Step(NamedTuple):
     """with {name}, {friend}, {item} and the amount {b}"""
     sign: str
     after: Callable[[int, int], int]
-    amounts: Callable[[int], range]
-    """of b, that keep the result between 1 and `LARGEST`"""
+    amounts: Callable[[int, Limits], range]
+    """of b, that keep the result within the limits"""
 
 
 class Problem(NamedTuple):
@@ -56,16 +63,16 @@ NAMES = tuple("Ann Ben Carla Dan Ella Finn Gina Hugo Ida Jon Kim Leo Mia Ned Olg
 ITEMS = tuple("apples books coins dolls eggs flags games hats marbles nuts pens shells stamps toys".split())
 
 
-def _more(x: int) -> range:
-    return range(1, min(MOST_AT_ONCE, LARGEST - x) + 1)
+def _more(x: int, limits: Limits) -> range:
+    return range(1, min(limits.at_once, limits.largest - x) + 1)
 
 
-def _fewer(x: int) -> range:
-    return range(1, min(MOST_AT_ONCE, x - 1) + 1)
+def _fewer(x: int, limits: Limits) -> range:
+    return range(1, min(limits.at_once, x - 1) + 1)
 
 
-def _times(x: int) -> range:
-    return range(2, min(3, LARGEST // x) + 1)
+def _times(x: int, limits: Limits) -> range:
+    return range(2, min(3, limits.largest // x) + 1)
 
 
 _KINDS = {"+": (int.__add__, _more), "-": (int.__sub__, _fewer), "*": (int.__mul__, _times)}
@@ -90,24 +97,27 @@ def templates(split: Split) -> list[tuple[Step, ...]]:
     return [steps for steps in every if (_checksum(steps) % HELD_OUT == 0) == wanted]
 
 
-def problems(n: int, seed: int, split: Split) -> list[Problem]:
+def problems(n: int, seed: int, split: Split, limits: Limits = DEFAULT) -> list[Problem]:
     """`n` problems, the same for the same seed; the first ones of more are the same too.
 
-    Raises `BadInput` for n < 1, a seed outside 0 ≤ seed < 2^31, another split than "train" or "test".
+    Raises `BadInput` for n < 1, a seed outside 0 ≤ seed < 2^31, another split than "train" or "test", and limits
+    outside 32 ≤ largest ≤ 999, 5 ≤ at_once ≤ largest, in which some template has no numbers.
     """
     require(1 <= n <= MAX_COUNT, "number of problems", n, f"in 1..{MAX_COUNT}")
     require(0 <= seed < 2**31, "seed", seed, "an integer of at least 0 and below 2^31")
     require(split in ("train", "test"), "split", split, "train or test")
+    require(32 <= limits.largest <= 999, "largest", limits.largest, "an integer in 32..999")
+    require(5 <= limits.at_once <= limits.largest, "at_once", limits.at_once, f"an integer in 5..{limits.largest}")
     known, rng = templates(split), np.random.default_rng([seed, split == "test"])
-    return [_problem(known[rng.integers(len(known))], rng) for _ in range(n)]
+    return [_problem(known[rng.integers(len(known))], rng, limits) for _ in range(n)]
 
 
-def vocabulary() -> list[str]:
+def vocabulary(limits: Limits = DEFAULT) -> list[str]:
     """Every word that a problem or its chain may hold, each once, in a fixed order."""
     frames = (_START, _END, _BEGIN, _DONE.replace("{{", "{").replace("}}", "}"), *(step.sentence for step in ALL_STEPS))
     words = [word for frame in frames for word in frame.split() if not (word[0] == "{" and word[-1] == "}")]
     signs = [*_KINDS, "=", "####"]
-    numbers = [str(x) for x in range(LARGEST + 1)]
+    numbers = [str(x) for x in range(limits.largest + 1)]
     return list(dict.fromkeys([*words, *signs, *NAMES, *ITEMS, *numbers]))
 
 
@@ -115,10 +125,10 @@ def _checksum(steps: tuple[Step, ...]) -> int:
     return zlib.crc32(" ".join(step.name for step in steps).encode())
 
 
-def _problem(steps: tuple[Step, ...], rng: np.random.Generator) -> Problem:
+def _problem(steps: tuple[Step, ...], rng: np.random.Generator, limits: Limits) -> Problem:
     name, friend = rng.choice(NAMES, 2, replace=False)
     words = {"name": name, "friend": friend, "item": rng.choice(ITEMS)}
-    first, amounts = _amounts(steps, rng)
+    first, amounts = _amounts(steps, rng, limits)
     sentences, x = [_START.format(b=first, **words)], first
     chain = [_BEGIN.format(b=first, **words)]
     for step, b in zip(steps, amounts, strict=True):
@@ -129,13 +139,13 @@ def _problem(steps: tuple[Step, ...], rng: np.random.Generator) -> Problem:
     return Problem(question, " ".join([*chain, _DONE.format(b=x)]), x, tuple(step.name for step in steps))
 
 
-def _amounts(steps: tuple[Step, ...], rng: np.random.Generator) -> tuple[int, list[int]]:
+def _amounts(steps: tuple[Step, ...], rng: np.random.Generator, limits: Limits) -> tuple[int, list[int]]:
     """(number at first, amount of each step), drawn anew until each step has an amount it may take."""
     while True:
-        first = x = int(rng.integers(2, MOST_AT_ONCE + 1))
+        first = x = int(rng.integers(2, limits.at_once + 1))
         amounts: list[int] = []
         for step in steps:
-            allowed = step.amounts(x)
+            allowed = step.amounts(x, limits)
             if not allowed:
                 break
             amounts.append(int(rng.choice(allowed)))

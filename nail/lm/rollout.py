@@ -33,11 +33,12 @@ def empty_cache(model: Model, batch: int, length: int) -> dict[str, dict[str, Ar
     return {f"layer_{i}": {**blank, "end_index": jnp.zeros(batch, jnp.int32)} for i in range(model.sizes.num_layers)}
 
 
-def picked(
-    logits: Float[Array, "batch tokens"], temperature: float, keys: Key[Array, " batch"]
-) -> Int[Array, " batch"]:
-    """argmax of logits + T·Gumbel: greedy at T = 0, a draw from softmax(logits/T) else, by a key of each row's own."""
-    if temperature == 0:
+def picked(logits: Float[Array, "batch tokens"], temperature: Any, keys: Key[Array, " batch"]) -> Int[Array, " batch"]:
+    """argmax of logits + T·Gumbel: a draw from softmax(logits/T) by a key of each row's own; greedy at the number 0.
+
+    A T that is traced is above 0.
+    """
+    if not isinstance(temperature, Array) and temperature == 0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
     return jnp.argmax(logits + temperature * noise, -1).astype(jnp.int32)
@@ -45,13 +46,13 @@ def picked(
 
 def rollout(
     model: Model, weights: tuple[Weights, Weights], prompts: Int[Array, "batch length"],
-    real: Bool[Array, "batch length"], keys: Key[Array, " batch"], *, new: int, temperature: float,
+    real: Bool[Array, "batch length"], keys: Key[Array, " batch"], *, new: int, temperature: Any,
     stops: tuple[int, ...],
 ) -> Rollout:  # fmt: skip
     """At most `new` tokens after each prompt, until one of `stops`; prompts are padded on their left (`real`).
 
-    What is drawn for a row depends on its own key alone. The loop ends when all rows have. To be compiled: `new`,
-    `temperature` and `stops` are static.
+    What is drawn for a row depends on its own key alone. The loop ends when all rows have. To be compiled: `new` and
+    `stops` are static, and `temperature` where it is 0.
     """
     batch, length = prompts.shape
     total = length + new

@@ -6,6 +6,7 @@ processes the first reads and writes the folder, and tells the others what it fo
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,27 +19,33 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import PRNGKeyArray
 
 from nail.checks import BadInput
-from nail.lm.chat import load_tokenizer, pad_left, prompt_tokens, room
+from nail.lm.chat import answer_tokens, load_tokenizer, pad_left, pad_right, prompt_tokens, room
 from nail.lm.config import LmConfig
 from nail.lm.evaluate import Evaluation, ask, make_evaluate
 from nail.lm.folders import Folder
-from nail.lm.lora import peft_tensors, with_lora, write_adapter
+from nail.lm.lora import begun, peft_tensors, with_lora, write_adapter
 from nail.lm.model import Model, frozen, load, whole
+from nail.lm.objective import Batch
 from nail.lm.parallel import divided, everywhere, is_first, one_device, share_of, together, told
 from nail.lm.progress import Progress
 from nail.lm.questions import read_questions
 from nail.lm.rows import make_row
-from nail.lm.update import State, begin, evaluated, make_update
+from nail.lm.update import Numbers, State, begin, evaluated, make_update, numbers
 from nail.lm.weights import hub_tensors, write_trained
 from nail.sweep.seal import read_arrays, set_aside, write_arrays
-from nail.sweep.store import Damaged, write_rows, write_text
+from nail.sweep.store import Damaged, read_csv, write_rows, write_text
 
 CHECKPOINT = "checkpoint.npz"
 RUN = "run.json"
 TRAINED = "trained"
 """folder of the model, or of its adapters, after the last update"""
+
+
+class Busy(BadInput):
+    """Another process works in the folder."""
 
 
 class Setup(NamedTuple):
@@ -48,42 +55,78 @@ class Setup(NamedTuple):
     folder: Folder
     run: str
     student: Model
-    expert: Model
+    expert: Model | None
     prompts: tuple[list[int], ...]
+    answers: tuple[list[int], ...]
+    """of the prompts, where there is no expert"""
+    update: Callable[..., State]
     evaluate: Callable[..., Evaluation] | None
     mesh: Mesh
 
 
-def set_up(config: LmConfig, student: Folder, expert: Folder, run: str, mesh: Mesh | None = None) -> Setup:
+def set_up(config: LmConfig, student: Folder, expert: Folder | None, run: str, mesh: Mesh | None = None) -> Setup:
     """Tokens of the prompts, both models and the evaluation, from files that were checked; for the devices of `mesh`.
 
     None given: for the first.
     """
     mesh = mesh or one_device()
     tokenizer = load_tokenizer(student, "student")
-    prompts = tuple(prompt_tokens(tokenizer, q.question) for q in read_questions(config.prompts))
+    questions = read_questions(config.prompts)
+    prompts = tuple(prompt_tokens(tokenizer, q.question) for q in questions)
+    answers = () if expert else tuple(answer_tokens(tokenizer, q.answer, student.stops) for q in questions)
     asked = ask(tokenizer, read_questions(config.test, answered=True), student.stops) if config.test else None
     kind = jnp.dtype(config.kind)
     module = load(student, kind)
     if config.lora_rank:
-        key = jax.random.fold_in(jax.random.key(config.seed), 0)
-        ours = with_lora(module, student.sizes, config.lora_rank, config.lora_alpha, key)
+        ours = with_lora(module, student.sizes, config.lora_rank, config.lora_alpha, first_key(config))
     else:
         ours = whole(module, student.sizes)
     ours = ours._replace(fixed=everywhere(ours.fixed, mesh))
-    theirs = frozen(load(expert, kind), expert.sizes)
-    theirs = theirs._replace(fixed=everywhere(theirs.fixed, mesh))
+    theirs = expert and frozen(load(expert, kind), expert.sizes)
+    theirs = theirs and theirs._replace(fixed=everywhere(theirs.fixed, mesh))
+    update = make_update(config, ours, theirs, student.stops, mesh)
     evaluate = asked and make_evaluate(
         ours, student.stops, tokenizer, asked, new=config.eval_tokens, batch=config.eval_batch, mesh=mesh
     )
-    return Setup(config, student, run, ours, theirs, prompts, evaluate, mesh)
+    return Setup(config, student, run, ours, theirs, prompts, answers, update, evaluate, mesh)
 
 
-def batch_of(prompts: Sequence[list[int]], batch: int, seed: int, step: int) -> list[list[int]]:
+def first_key(config: LmConfig) -> PRNGKeyArray:
+    """The key by which a run's adapters begin."""
+    return jax.random.fold_in(jax.random.key(config.seed), 0)
+
+
+def sibling(setup: Setup, config: LmConfig, run: str) -> Setup:
+    """The same models, questions and evaluation for another run, of another method or with other `Numbers`.
+
+    Programs are compiled once for runs of one method. Raises `ValueError` if the configurations differ in more.
+    """
+    freed = ("method", *Numbers._fields)
+    if dataclasses.replace(config, **{name: getattr(setup.config, name) for name in freed}) != setup.config:
+        raise ValueError(f"siblings may differ in {', '.join(freed)} only, got {config} beside {setup.config}")
+    ours, update = setup.student, setup.update
+    if config.lora_rank:
+        ours = ours._replace(trained=begun(ours.trained, first_key(config)))
+    if config.method != setup.config.method:
+        update = make_update(config, ours, setup.expert, setup.folder.stops, setup.mesh)
+    return setup._replace(config=config, run=run, student=ours, update=update)
+
+
+def batch_of(rows: Sequence[Any], batch: int, seed: int, step: int) -> list[Any]:
     """Prompts of update `step`: the next of a permutation of all, another one for each pass."""
-    n, at = len(prompts), range(step * batch, (step + 1) * batch)
+    n, at = len(rows), range(step * batch, (step + 1) * batch)
     orders = {p: np.random.default_rng([seed, p]).permutation(n) for p in range(at[0] // n, at[-1] // n + 1)}
-    return [prompts[orders[i // n][i % n]] for i in at]
+    return [rows[orders[i // n][i % n]] for i in at]
+
+
+def given(setup: Setup, step: int) -> Any:
+    """What update `step` is given: this process's prompts, and their answers where there is no expert."""
+    config, mesh = setup.config, setup.mesh
+    asked = share_of(batch_of(range(len(setup.prompts)), config.batch, config.seed, step), mesh)
+    prompts = pad_left([setup.prompts[i] for i in asked], room(setup.prompts))
+    if setup.expert:
+        return divided(prompts, mesh)
+    return divided(Batch(*prompts, *pad_right([setup.answers[i] for i in asked], room(setup.answers))), mesh)
 
 
 def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
@@ -92,15 +135,12 @@ def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
     with contextlib.ExitStack() as stack:
         take(setup.run, out, stack)
         state, rows = resume(setup, out)
-        length = room(setup.prompts)
-        update = make_update(config, setup.student, setup.expert, setup.folder.stops, mesh)
+        of, theirs = numbers(config, mesh), setup.expert.weights() if setup.expert else ()
         bar = stack.enter_context(Progress(config.steps, int(state.step), f"{config.method} seed {config.seed}"))
         for step in range(int(state.step), config.steps):
             if not rows:
                 state, rows = measured(setup, state, rows)
-            asked = batch_of(setup.prompts, config.batch, config.seed, step)
-            prompts = divided(pad_left(share_of(asked, mesh), length), mesh)
-            state = update(state, setup.student.fixed, setup.expert.weights(), *prompts)
+            state = setup.update(state, of, setup.student.fixed, theirs, given(setup, step))
             done = step + 1
             if done % config.eval_every == 0 or done == config.steps:
                 state, rows = measured(setup, state, rows)
@@ -112,6 +152,16 @@ def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
             write_rows(out, rows)
             keep(setup, out / TRAINED, state)
     return rows
+
+
+def finished(out: Path, run: str) -> list[dict[str, str]]:
+    """Rows, as text, of a run that is finished in the folder; none if it is not, or if its table is damaged."""
+    try:
+        if json.loads((out / RUN).read_text())["run"] == run and any((out / TRAINED).glob("*.safetensors")):
+            return read_csv(out / "rows.csv")
+    except (OSError, ValueError, KeyError, TypeError, Damaged):
+        pass
+    return []
 
 
 def take(run: str, out: Path, stack: contextlib.ExitStack) -> None:
@@ -138,12 +188,12 @@ def measured(setup: Setup, state: State, rows: list[dict[str, Any]]) -> tuple[St
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; raises `BadInput` if another process does."""
+    """Hold the folder's lock; raises `Busy` if another process does."""
     try:
         with filelock.FileLock(out / "run.lock", blocking=False):
             yield
     except filelock.Timeout as error:
-        raise BadInput(f"out must be a folder that no other process works in, and one works in {out}") from error
+        raise Busy(f"out must be a folder that no other process works in, and one works in {out}") from error
 
 
 def claim(out: Path, run: str) -> None:

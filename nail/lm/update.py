@@ -1,4 +1,7 @@
-"""One update on language models: prompts → completions (who plays) → the noisy expert's laws → loss → AdamW."""
+"""One update on language models: prompts → completions (who plays) → the noisy expert's laws → loss → AdamW.
+
+The compiled program takes a run's seed, β and T as numbers: runs that differ in these alone share it.
+"""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from nail.lm.chat import Prompts
 from nail.lm.config import LmConfig
 from nail.lm.model import Model, Weights
 from nail.lm.objective import Batch, likelihood_scores, method_scores
@@ -29,6 +33,20 @@ class State(NamedTuple):
     loss_sum: Float[Array, ""]
     """of the updates since then"""
     loss_count: Float[Array, ""]
+
+
+class Numbers(NamedTuple):
+    """What a run's program takes as numbers."""
+
+    seed: Int[Array, ""]
+    beta: Float[Array, ""]
+    expert_temperature: Float[Array, ""]
+
+
+def numbers(config: LmConfig, mesh: Mesh | None = None) -> Numbers:
+    """Those of a run, on the devices of `mesh` (none given: on the first)."""
+    found = Numbers(np.int32(config.seed), np.float32(config.beta), np.float32(config.expert_temperature))
+    return everywhere(found, mesh or one_device())
 
 
 def begin(config: LmConfig, student: Model, mesh: Mesh | None = None) -> State:
@@ -54,13 +72,13 @@ def tool(config: LmConfig) -> optax.GradientTransformation:
 def collect(
     config: LmConfig, student: Model, expert: Model, stops: tuple[int, ...], weights: tuple[Weights, Weights],
     theirs: tuple[Weights, Weights], prompts: Int[Array, "batch length"], real: Bool[Array, "batch length"],
-    keys: Key[Array, " batch"],
+    keys: Key[Array, " batch"], expert_temperature: Float[Array, ""],
 ) -> Batch:  # fmt: skip
     """Completions of an update, by the row's driver: the student at the row's temperature, or the noisy expert."""
     row = config.row
     plays = partial(rollout, new=config.new_tokens, stops=stops)
     if row.driver == "expert":
-        played = plays(expert, theirs, prompts, real, keys, temperature=config.expert_temperature)
+        played = plays(expert, theirs, prompts, real, keys, temperature=expert_temperature)
         played = with_end(played, stops)
     else:
         played = plays(student, weights, prompts, real, keys, temperature=row.temperature)
@@ -79,46 +97,51 @@ def with_end(played: Rollout, stops: tuple[int, ...]) -> Rollout:
 
 
 def make_update(
-    config: LmConfig, student: Model, expert: Model, stops: tuple[int, ...], mesh: Mesh | None = None
+    config: LmConfig, student: Model, expert: Model | None, stops: tuple[int, ...], mesh: Mesh | None = None
 ) -> Any:
-    """(state, fixed weights, expert's weights, prompts, real) → state after one more update, compiled.
+    """(state, numbers, fixed weights, expert's weights, prompts) → state after one more update, compiled.
 
-    Each device of `mesh` (none given: the first alone) plays and differentiates its own rows of the batch, at most
-    `micro` at a time, with keys of their places in the whole batch; losses and gradients are added up over all devices.
+    Without an expert the last is a batch of prompts with their answers. Each device of `mesh` (none given: the first
+    alone) plays and differentiates its own rows of the batch, at most `micro` at a time, with keys of their places in
+    the whole batch; losses and gradients are added up over all devices.
     """
     row, optimise, mesh = config.row, tool(config), mesh or one_device()
     share = config.batch // mesh.size
     micro = min(config.micro, share)
 
-    def scores(trained: Weights, fixed: Weights, theirs: Any, batch: Batch, keys: Any) -> Any:
+    def scores(trained: Weights, fixed: Weights, theirs: Any, of: Numbers, batch: Batch, keys: Any) -> Any:
         if row.driver == "expert":
             return likelihood_scores(student, trained, fixed, batch, chunk=config.chunk)
         return method_scores(
             row, student, expert, trained, fixed, theirs, batch, keys,
-            beta=config.beta, temperature=config.expert_temperature, chunk=config.chunk,
+            beta=of.beta, temperature=of.expert_temperature, chunk=config.chunk,
         )  # fmt: skip
 
-    def gradient(trained: Weights, fixed: Weights, theirs: Any, batch: Batch, keys: Any, count: Any) -> Any:
+    def gradient(
+        trained: Weights, fixed: Weights, theirs: Any, of: Numbers, batch: Batch, keys: Any, count: Any
+    ) -> Any:
         """(loss, gradient) of a device's rows: sums over micro-batches, divided by `count`, the update's tokens."""
         cut = jax.tree.map(lambda x: x.reshape(share // micro, micro, *x.shape[1:]), (batch, keys))
 
         def one(carry: Any, part: Any) -> tuple[Any, None]:
-            value, slope = jax.value_and_grad(lambda w: scores(w, fixed, theirs, *part).total / count)(trained)
+            value, slope = jax.value_and_grad(lambda w: scores(w, fixed, theirs, of, *part).total / count)(trained)
             return jax.tree.map(jnp.add, carry, (value, slope)), None
 
         zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, trained))
         return jax.lax.scan(one, zero, cut)[0]
 
-    def update(state: State, fixed: Weights, theirs: Any, prompts: Any, real: Any) -> State:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step + 1)
+    def update(state: State, of: Numbers, fixed: Weights, theirs: Any, given: Prompts | Batch) -> State:
+        key = jax.random.fold_in(jax.random.key(of.seed), state.step + 1)
         k_play, k_loss = (row_keys(k, own_rows(share)) for k in jax.random.split(key))
-        batch = collect(config, student, expert, stops, (state.trained, fixed), theirs, prompts, real, k_play)
+        batch = given if expert is None else collect(
+            config, student, expert, stops, (state.trained, fixed), theirs, *given, k_play, of.expert_temperature
+        )  # fmt: skip
         count = jax.lax.psum(batch.counted.sum(dtype=jnp.int32), ROWS)
         tokens = jnp.maximum(count.astype(jnp.float32), 1)
-        loss, slope = jax.lax.psum(gradient(state.trained, fixed, theirs, batch, k_loss, tokens), ROWS)
+        loss, slope = jax.lax.psum(gradient(state.trained, fixed, theirs, of, batch, k_loss, tokens), ROWS)
         change, moments = optimise.update(slope, state.moments, state.trained)
         trained = optax.apply_updates(state.trained, change)
         queries = state.queries + count
         return State(state.step + 1, trained, moments, queries, state.loss_sum + loss, state.loss_count + 1)
 
-    return on_each(update, mesh, (ALL, ALL, ALL, EACH, EACH), ALL, donate_argnums=0)
+    return on_each(update, mesh, (ALL, ALL, ALL, ALL, EACH), ALL, donate_argnums=0)

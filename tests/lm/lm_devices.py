@@ -70,7 +70,7 @@ def test_two_devices_are_one_device(folders, name):
         mesh = team(devices, config.batch, config.micro)
         assert mesh.size == devices
         update, state = make_update(config, student, expert, STOPS, mesh), begin(config, student, mesh)
-        given, states = placed(student, expert, prompts, mesh), []
+        given, states = placed(config, student, expert, prompts, mesh), []
         for _ in range(2):
             state = update(state, *given)
             states.append(jax.device_get(state))

@@ -39,7 +39,7 @@ def test_prompts_have_one_begin_of_sequence_token_and_the_question(folders):
     assert tokenizer.decode(tokens) == "<bos> <start_of_turn> user Ann has 3 eggs . <end_of_turn> <start_of_turn> model"
     assert pad_left([[1, 2], [3]], 3).tokens.tolist() == [[0, 1, 2], [0, 0, 3]]
     assert pad_left([[1, 2], [3]], 3).real.sum() == 3
-    assert (room([[1] * 5]), room([[1] * 32]), room([[1] * 33])) == (32, 32, 64)
+    assert (room([[1] * 5]), room([[1] * 8]), room([[1] * 9])) == (8, 8, 16)
     ids = [tokenizer.convert_tokens_to_ids(w) for w in ("The", "answer", "is", "\\boxed{", "7", "}", "<eos>", "eggs")]
     assert completion_text(tokenizer, ids, (1, 5)) == "The answer is \\boxed{ 7 }"
 

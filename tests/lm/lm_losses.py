@@ -148,7 +148,7 @@ def test_a_completion_of_the_expert_ends_with_the_end_of_the_turn():
 def trained_by(student, expert, config, prompts, updates):
     update = make_update(config, student, expert, STOPS)
     state = begin(config, student)
-    given = placed(student, expert, prompts)
+    given = placed(config, student, expert, prompts)
     for _ in range(updates):
         state = update(state, *given)
     return state
@@ -193,7 +193,7 @@ def test_micro_batches_share_one_normaliser(folders):
         changed = dataclasses.replace(config, micro=micro)
         update = make_update(changed, adapted(folders[0]), expert, stops)
         student = adapted(folders[0])
-        states.append(update(begin(changed, student), *placed(student, expert, prompts)))
+        states.append(update(begin(changed, student), *placed(changed, student, expert, prompts)))
     np.testing.assert_allclose(states[0].loss_sum, states[1].loss_sum, rtol=1e-5)
     assert int(states[0].queries) < 4 * 9
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), states[0].moments, states[1].moments)

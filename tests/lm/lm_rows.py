@@ -105,7 +105,7 @@ def test_an_update_is_unbiased_for_the_exact_mean_of_its_row(small, name):
     value, slope = jax.jit(jax.value_and_grad(expected(name, student, expert)))(student.trained)
     length = float(optax.tree.norm(slope))
     look = jax.jit(lambda moment: optax.tree.vdot(moment, slope) / length)
-    state, given = begin(config, student), placed(student, expert, PROMPT)
+    state, given = begin(config, student), placed(config, student, expert, PROMPT)
     seen, before = [], 0.0
     for _ in range(DRAWS):
         state = update(state, *given)

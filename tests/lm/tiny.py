@@ -10,6 +10,7 @@ from nail.lm.lora import with_lora
 from nail.lm.model import frozen, head, hidden_states, load, logits_of, whole
 from nail.lm.parallel import divided, everywhere, one_device, row_keys
 from nail.lm.problems import problems
+from nail.lm.update import numbers
 
 
 def prompts_of(folder, n=3):
@@ -45,9 +46,9 @@ def logits(model, tokens, real, weights=None):
 
 def config_of(student, expert, **fields):
     given = {
-        "student": student.path, "expert": expert.path, "prompts": student.path.parent / "train.jsonl", "steps": 6,
-        "batch": 4, "micro": 2, "new_tokens": 8, "lr": 1e-2, "lora_rank": 4, "lora_alpha": 8.0, "kind": "float32",
-        "chunk": 16, "eval_every": 3, "eval_tokens": 8, "eval_batch": 4, "checkpoint_every": 2,
+        "student": student.path, "expert": expert and expert.path, "prompts": student.path.parent / "train.jsonl",
+        "steps": 6, "batch": 4, "micro": 2, "new_tokens": 8, "lr": 1e-2, "lora_rank": 4, "lora_alpha": 8.0,
+        "kind": "float32", "chunk": 16, "eval_every": 3, "eval_tokens": 8, "eval_batch": 4, "checkpoint_every": 2,
     }  # fmt: skip
     return LmConfig(**{**given, **fields})
 
@@ -65,10 +66,10 @@ def plain_logits(model, weights, batch):
     return found[:, batch.prompts.shape[1] - 1 : -1]
 
 
-def placed(student, expert, prompts, mesh=None):
+def placed(config, student, expert, prompts, mesh=None):
     """What an update takes beside the state."""
     mesh = mesh or one_device()
-    return (*everywhere((student.fixed, expert.weights()), mesh), *divided(tuple(prompts), mesh))
+    return (numbers(config, mesh), *everywhere((student.fixed, expert.weights()), mesh), divided(tuple(prompts), mesh))
 
 
 def train_command(student, expert, out, /, **given):

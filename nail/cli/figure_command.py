@@ -1,0 +1,76 @@
+"""`nail figure NAME`: compute what is missing of a figure, then draw it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from nail.checks import BadInput, one_line, require, require_known
+from nail.cli.parse import Out
+from nail.cli.programs import set_up_jax
+
+FILES = ("student", "expert", "prompts", "test")
+
+
+@dataclass(frozen=True)
+class FigureCommand:
+    """Compute what is missing of a figure, then draw it, its CSV and its claims."""
+
+    name: tyro.conf.Positional[str]
+    """figure: see `nail list`; all: every one of them"""
+    preset: str = "cpu"
+    """smoke (seconds), cpu (minutes on two cores), laptop (figures 1 to 5: the paper's chain and noise, a smaller
+    network, an hour or more on two cores) or paper (the paper's scale, an accelerator)"""
+    out: Out = Path("figures")
+    redraw: bool = False
+    """compute nothing: analyse and draw the rows that are in DIR again, of whatever preset and revision they are"""
+    unit: str = ""
+    """what n* is counted in: episodes (the default) or queries, drawn to NAME_queries.png; figures of n* have it"""
+    student: Path | None = None
+    """fig6 at paper: folder of the model that is trained, as the hub stores it"""
+    expert: Path | None = None
+    """fig6 at paper: folder of the expert"""
+    prompts: Path | None = None
+    """fig6 at paper: file of JSON lines with a "question" """
+    test: Path | None = None
+    """fig6 at paper: file of JSON lines with "question" and "answer" """
+
+    def run(self) -> None:
+        from nail.figures import experiment
+
+        require_known("figure", self.name, [*experiment.names(), "all"])
+        require_known("preset", self.preset, experiment.PRESETS)
+        require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
+        files = {name: path for name in FILES if (path := getattr(self, name)) is not None}
+        wanted = self._wanted(files)
+        set_up_jax()
+        for name in wanted:
+            experiment.make(name, self.preset, self.out, self.redraw, self.unit, files)
+
+    def _wanted(self, files: dict[str, Path]) -> list[str]:
+        """The figure named, or all that have the preset and can be computed here."""
+        from nail.figures import experiment
+
+        if self.name != "all":
+            found = experiment.load(self.name)
+            experiment.require_preset(found, self.preset)
+            experiment.require_unit(found, self.unit)
+            if not self.redraw:
+                experiment.require_given(found, self.preset, files)
+            return [self.name]
+        for name, path in files.items():
+            require(False, name, path, "left out for all figures together")
+        there = [name for name in experiment.names() if self.preset in experiment.load(name).cost]
+        return there if self.redraw else [name for name in there if self._can(name)]
+
+    def _can(self, name: str) -> bool:
+        """Whether a figure can be computed without files of the user's; says so where it cannot."""
+        from nail.figures import experiment
+
+        try:
+            experiment.require_given(experiment.load(name), self.preset, {})
+        except BadInput as error:
+            print(f"nail: {name} is left out ({one_line(error)})", file=sys.stderr)
+            return False
+        return True
