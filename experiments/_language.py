@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
 
-from nail.lm.config import LmConfig, check, run_id
+from nail.lm.config import PATHS, LmConfig, check, content_of, run_id
 from nail.lm.problems import DEFAULT, Limits, problems, vocabulary
 from nail.lm.questions import Question, read_questions, write_questions
 from nail.sweep.identity import source_hash
-from nail.sweep.store import read_csv, write_rows, write_text
+from nail.sweep.store import Damaged, read_csv, write_rows, write_text
+from nail.training.config import content_hash
 
 Rows = list[dict[str, Any]]
 PAUSE = 2.0
@@ -46,11 +47,13 @@ class Scratch(NamedTuple):
     test: int = 256
 
 
-def folder(preset: str, out: Path) -> Path:
-    """Where the figure's work lies, by the revision of the code that numbers depend on."""
+def folder(out: Path, base: LmConfig, scratch: Scratch | None) -> Path:
+    """Where the figure's work lies: by the revision of the code that numbers depend on, settings, files given."""
     from nail.lm.rows import ROOTS
 
-    found = out / "runs" / f"fig6-{preset}-{source_hash((*ROOTS, __name__))}"
+    files = {name: content_of(path) for name in PATHS if (path := getattr(base, name)).exists()}
+    what = [source_hash((*ROOTS, __name__)), str(scratch), str(base.columns()), str(files)]
+    found = out / "runs" / f"fig6-{content_hash(what)}"
     found.mkdir(parents=True, exist_ok=True)
     return found
 
@@ -96,13 +99,17 @@ def computed(configs: Iterable[LmConfig], where: dict[LmConfig, Path]) -> Rows:
 
     configs = list(configs)
     runs = {config: run_id(check(config)) for config in configs}
-    found = {config: rows for config in configs if (rows := finished(where[config], runs[config]))}
+
+    def there(config: LmConfig) -> Rows:
+        return finished(where[config], runs[config], config.steps)
+
+    found = {config: rows for config in configs if (rows := there(config))}
     setup, todo = None, [config for config in configs if config not in found]
     with tqdm(total=len(configs), initial=len(found), unit="run", dynamic_ncols=True, desc="runs",
               disable=len(configs) == 1 or not todo) as bar:  # fmt: skip
         while todo:
             for config in todo:
-                if rows := finished(where[config], runs[config]):
+                if rows := there(config):
                     found[config] = rows
                     continue
                 if setup is None:
@@ -127,10 +134,13 @@ def expert_rows(base: LmConfig, temperatures: Iterable[float], out: Path) -> Row
     for temperature in (0.0, *temperatures):
         at = out / f"expert-at-{temperature:g}"
         with FileLock(out / f"{at.name}.lock"):
-            if not (at / "rows.csv").exists():
-                at.mkdir(exist_ok=True)
-                write_rows(at, [measured(base, temperature)])
-            rows += [{"part": "expert", **row} for row in read_csv(at / "rows.csv")]
+            at.mkdir(exist_ok=True)
+            try:
+                (row,) = read_csv(at / "rows.csv")
+            except (FileNotFoundError, ValueError, Damaged):
+                row = measured(base, temperature)
+                write_rows(at, [row])
+            rows.append({"part": "expert", **row})
     return rows
 
 

@@ -108,7 +108,7 @@ STATEMENTS = (
         "Fig. 6",
         "language models (GSM8K; here word problems and small models): at t = 1 forward-heavy objectives learn "
         "fastest and reach the highest accuracy",
-        (("fig6", "the more forward"), ("fig6", "forward-heavy")),
+        (("fig6", "the more forward"), ("fig6", "best forward-heavy")),
     ),
 )
 

@@ -17,19 +17,16 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.figures.experiment import Claim, Experiment
+from nail.figures.experiment import Experiment
 from nail.figures.plotting import TEXT_WIDTH, handle, look, note
-from nail.figures.stats import trend_test
-from nail.lm.config import LmConfig
+from nail.lm.config import PATHS, LmConfig
 from nail.lm.extra import require_extra
 from nail.lm.problems import Limits
 from nail.methods import METHOD
 
 from ._language import Making, Rows, Scratch, computed, expert_rows, folder, made
-from ._training import LEVEL, per_seed
+from ._language_claims import claims, final, of_runs
 
-FILES = ("student", "expert", "prompts", "test")
-"""what `paper` is given"""
 BETAS = {"smoke": (0.0, 0.5, 1.0), "cpu": (0.0, 0.25, 0.5, 0.75, 1.0), "paper": (0.0, 0.25, 0.5, 0.75, 1.0)}
 SEEDS = {"smoke": range(2), "cpu": range(3), "paper": range(3)}
 TEMPERATURES = {"smoke": (1.0, 4.0), "cpu": (1.0, 1.75), "paper": (1.0, 4.0)}
@@ -51,16 +48,18 @@ SCRATCH = {
     "smoke": Scratch(Making(16, 1, 2, 4), Making(16, 1, 2, 2), train=64, test=8),
     "cpu": Scratch(Making(96, 2, 4, 600), Making(64, 2, 4, 200), Limits(32, 5)),
 }
-RIGHT = 0.95
-"""accuracy of its greedy answers that an expert made from scratch is to have"""
-WRONG = 0.5
-"""share of its greedy accuracy below which the expert's samples go wrong"""
 
 
 def compute(preset: str, out: Path, **files: Path) -> Rows:
     """Rows of the models' making, of the expert and of all runs; column `part` says which."""
-    work = folder(preset, out)
-    base, rows = LmConfig(**({name: Path() for name in FILES} | files), **SETTINGS[preset]), []
+    from nail.lm.chat import load_tokenizer
+    from nail.lm.inputs import folders_of
+
+    base, rows = LmConfig(**({name: Path(f"no-{name}") for name in PATHS} | files), **SETTINGS[preset]), []
+    if files:
+        for given, name in zip(folders_of(base), ("student", "expert"), strict=True):
+            load_tokenizer(given, name)
+    work = folder(out, base, SCRATCH.get(preset))
     if preset in SCRATCH:
         base, rows = made(SCRATCH[preset], base, work)
     configs = runs(preset, base)
@@ -78,15 +77,9 @@ def runs(preset: str, base: LmConfig) -> list[LmConfig]:
     ]  # fmt: skip
 
 
-def of_runs(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of runs; β is that of NAIL-β, and no number for other methods."""
-    chosen = rows[rows.part == "run"]
-    return chosen.assign(beta=chosen.beta.where(chosen.method == "nail-beta"))
-
-
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds of accuracy and cross-entropy at each evaluation (kind "curve"), of the
-    accuracy over the last quarter (kind "end"), and the expert's accuracy by temperature, 0: greedy (kind "expert")."""
+    accuracy after the last update (kind "end"), and the expert's accuracy by temperature, 0: greedy (kind "expert")."""
     keys, parts, table = ["expert_temperature", "method", "beta"], [], of_runs(rows)
     for values, chosen in table.groupby(keys, sort=False, dropna=False):
         where = dict(zip(keys, values, strict=True))
@@ -104,105 +97,6 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _spread(at: Float[np.ndarray, "steps seeds"], **columns: Any) -> pd.DataFrame:
     return pd.DataFrame({**columns, "mean": at.mean(1), "sd": at.std(1, ddof=1), "n_seeds": at.shape[1]})
-
-
-def final(rows: pd.DataFrame) -> Float[np.ndarray, " seeds"]:
-    """Per seed, the median accuracy of the evaluations in the last quarter of the updates; rows of one setting."""
-    at = rows.pivot(index="step", columns="seed", values="accuracy")
-    return at[at.index > 0.75 * at.index[-1]].median().to_numpy()
-
-
-def start(rows: pd.DataFrame) -> Float[np.ndarray, " seeds"]:
-    """Per seed, the accuracy before the first update."""
-    return rows[rows.step == 0].sort_values("seed").accuracy.to_numpy()
-
-
-def speed(rows: pd.DataFrame) -> Float[np.ndarray, " seeds"]:
-    """Per seed, the mean accuracy of all evaluations after the first: the earlier a run learns, the higher."""
-    return rows[rows.step > 0].groupby("seed").accuracy.mean().to_numpy()
-
-
-def claims(rows: pd.DataFrame) -> list[Claim]:
-    """What the expert is, what the caption says of t = 1, and what the theory expects at high noise."""
-    table = of_runs(rows)
-    low, *_, high = sorted(table.expert_temperature.unique())
-    at = {t: level for t, level in table.groupby("expert_temperature")}
-    by_beta = {t: dict(iter(level.groupby("beta"))) for t, level in at.items()}
-    others = {t: dict(iter(level[level.beta.isna()].groupby("method"))) for t, level in at.items()}
-    found = _of_expert(rows, high)
-    found += [_fastest(by_beta[low], low), _highest(by_beta[low], low)]
-    everyone = {**{f"β = {beta:g}": part for beta, part in by_beta[low].items()},
-                **{METHOD[name].label: part for name, part in others[low].items()}}  # fmt: skip
-    found.append(_improve(everyone, f"t = {low:g}: NAIL at every β, OPD and LogLossBC improve the student"))
-    mixtures = {f"β = {beta:g}": part for beta, part in by_beta[high].items()}
-    found.append(_improve(mixtures, f"t = {high:g}: NAIL at every β improves the student"))
-    ends = {"opd-f": 0.0, "loglossbc": 0.0, "opd-r": 1.0}
-    return found + [_ahead(by_beta[high][ends[name]], ends[name], part, name, high)
-                    for name, part in others[high].items()]  # fmt: skip
-
-
-def _of_expert(rows: pd.DataFrame, high: float) -> list[Claim]:
-    """What t is chosen by; how right the greedy answers are is claimed of an expert made here."""
-    accuracy = rows[rows.part == "expert"].set_index("temperature").accuracy
-    greedy, sampled = accuracy[0.0], accuracy[high]
-    found = []
-    if (rows.part == "expert made").any():
-        found.append(Claim(
-            f"the expert's greedy answers are right (accuracy ≥ {RIGHT})", "docs/language_models.md §10",
-            f"an accuracy below {RIGHT} on the test questions", f"accuracy {greedy:.3g}", bool(greedy >= RIGHT),
-        ))  # fmt: skip
-    found.append(Claim(
-        f"t = {high:g}: the expert's samples go wrong (less than {WRONG} times as often right as its greedy answers)",
-        "docs/language_models.md §10", f"samples that are right at least {WRONG} times as often",
-        f"accuracy {sampled:.3g} of samples, {greedy:.3g} of greedy answers", bool(sampled < WRONG * greedy),
-    ))  # fmt: skip
-    return found
-
-
-def _fastest(by_beta: dict[float, pd.DataFrame], t: float) -> Claim:
-    values = np.stack([speed(part) for part in by_beta.values()], axis=1)
-    p = trend_test(values, -np.array(list(by_beta)), np.random.default_rng(0))
-    return Claim(
-        f"t = {t:g}: the more forward the objective, the faster it learns (accuracy, mean over the evaluations after "
-        f"the first, falls with β: Page's test, β permuted within seeds, p < {LEVEL:g})",
-        "paper, Fig. 6", f"p ≥ {LEVEL:g}",
-        f"p = {p:.2g}; per seed " + "; ".join(
-            f"β = {beta:g}: {per_seed(column)}" for beta, column in zip(by_beta, values.T, strict=True)),
-        p < LEVEL,
-    )  # fmt: skip
-
-
-def _highest(by_beta: dict[float, pd.DataFrame], t: float) -> Claim:
-    sides = [np.max([final(part) for beta, part in by_beta.items() if keep(beta)], axis=0)
-             for keep in (lambda beta: beta < 0.5, lambda beta: beta > 0.5)]  # fmt: skip
-    return Claim(
-        f"t = {t:g}: forward-heavy objectives reach the highest accuracy (the best β < ½ above the best β > ½, "
-        "every seed)",
-        "paper, Fig. 6", "one seed in which no β < ½ is above every β > ½ over the last quarter (median of its "
-        "evaluations)",
-        f"accuracy per seed: β < ½ {per_seed(sides[0])}; β > ½ {per_seed(sides[1])}",
-        bool(np.all(sides[0] > sides[1])),
-    )  # fmt: skip
-
-
-def _improve(parts: dict[str, pd.DataFrame], statement: str) -> Claim:
-    gains = {name: final(part) - start(part) for name, part in parts.items()}
-    return Claim(
-        f"{statement} (accuracy above the start's, every seed)", "docs/language_models.md §10",
-        "one seed of one of them that is not above its start over the last quarter (median of its evaluations)",
-        "lowest gain: " + "; ".join(f"{name}: {gain.min():.3g}" for name, gain in gains.items()),
-        all(gain.min() > 0 for gain in gains.values()),
-    )  # fmt: skip
-
-
-def _ahead(ours: pd.DataFrame, beta: float, theirs: pd.DataFrame, name: str, t: float) -> Claim:
-    mine, its = final(ours), final(theirs)
-    return Claim(
-        f"t = {t:g}: NAIL with β = {beta:g} ends above {METHOD[name].label} (every seed)",
-        "docs/theory.md §5, expected",
-        "one seed in which it is not above it over the last quarter (median of its evaluations)",
-        f"accuracy per seed: NAIL {per_seed(mine)}; {METHOD[name].label} {per_seed(its)}", bool(np.all(mine > its)),
-    )  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -223,7 +117,7 @@ def draw(table: pd.DataFrame) -> Figure:
         row[0].set_title(f"t = {t:g}", loc="left", fontweight="bold")
         row[0].set_ylabel("accuracy")
         row[1].set_ylabel("cross-entropy\n(nats per answer token)")
-        row[2].set_ylabel("accuracy, last quarter")
+        row[2].set_ylabel("accuracy at the end")
     first = next(curves.itertuples())
     for axes in places[-1, :2]:
         axes.set_xlabel(f"updates of {first.batch:g} prompts")
@@ -235,8 +129,7 @@ def draw(table: pd.DataFrame) -> Figure:
                   columnspacing=1.0, handlelength=1.6)  # fmt: skip
     note(
         figure, f"greedy answers to {first.questions:g} test questions; mean of {first.n_seeds:g} seeds, band and bar: "
-        "± 1 standard deviation; last quarter: median of its evaluations;\ndashed: the expert's greedy answers, "
-        "dotted: its samples at t",
+        "± 1 standard deviation;\ndashed: the expert's greedy answers, dotted: its samples at t",
     )  # fmt: skip
     return figure
 
@@ -280,5 +173,5 @@ EXPERIMENT = Experiment(
         "cpu": "an expert and a student of two layers from scratch, 48 runs",
         "paper": "48 runs of 6,250 updates of gemma-3-270m-it, an accelerator; --student, --expert, --prompts, --test",
     },
-    compute, analyse, claims, draw, given={"paper": FILES}, needs=require_extra,
+    compute, analyse, claims, draw, given={"paper": PATHS}, needs=require_extra,
 )  # fmt: skip

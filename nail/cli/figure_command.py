@@ -9,8 +9,7 @@ import tyro
 from nail.checks import BadInput, one_line, require, require_known
 from nail.cli.parse import Out
 from nail.cli.programs import set_up_jax
-
-FILES = ("student", "expert", "prompts", "test")
+from nail.lm.config import PATHS
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class FigureCommand:
     """Compute what is missing of a figure, then draw it, its CSV and its claims."""
 
     name: tyro.conf.Positional[str]
-    """figure: see `nail list`; all: every one of them"""
+    """figure: see `nail list`; all: every one that can be computed here"""
     preset: str = "cpu"
     """smoke (seconds), cpu (minutes on two cores), laptop (figures 1 to 5: the paper's chain and noise, a smaller
     network, an hour or more on two cores) or paper (the paper's scale, an accelerator)"""
@@ -42,7 +41,7 @@ class FigureCommand:
         require_known("figure", self.name, [*experiment.names(), "all"])
         require_known("preset", self.preset, experiment.PRESETS)
         require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
-        files = {name: path for name in FILES if (path := getattr(self, name)) is not None}
+        files = {name: path for name in PATHS if (path := getattr(self, name)) is not None}
         wanted = self._wanted(files)
         set_up_jax()
         for name in wanted:
@@ -58,18 +57,24 @@ class FigureCommand:
             experiment.require_unit(found, self.unit)
             if not self.redraw:
                 experiment.require_given(found, self.preset, files)
-            return [self.name]
         for name, path in files.items():
-            require(False, name, path, "left out for all figures together")
+            require(not self.redraw, name, path, "left out where nothing is computed")
+            require(self.name != "all", name, path, "left out for all figures together")
+        if self.name != "all":
+            return [self.name]
         there = [name for name in experiment.names() if self.preset in experiment.load(name).cost]
-        return there if self.redraw else [name for name in there if self._can(name)]
+        return [name for name in there if self._can(name)]
 
     def _can(self, name: str) -> bool:
-        """Whether a figure can be computed without files of the user's; says so where it cannot."""
+        """Whether a figure can be computed without files of the user's, or drawn again; says so where it cannot."""
         from nail.figures import experiment
 
+        found = experiment.load(name)
+        if self.redraw and (not found.needs or (self.out / f"{name}_rows.csv").exists()):
+            return True
         try:
-            experiment.require_given(experiment.load(name), self.preset, {})
+            experiment.require_given(found, self.preset, {})
+            require(not self.redraw, "out", self.out, f"a folder with {name}_rows.csv, to draw from it again")
         except BadInput as error:
             print(f"nail: {name} is left out ({one_line(error)})", file=sys.stderr)
             return False

@@ -202,10 +202,16 @@ def index(out: Path) -> str:
         revisions = ", ".join(sorted({row.get("git_revision", "?")[:9] for row in rows}))
         held = sum(claim.get("holds") == "holds" for claim in claims)
         lines.append(
-            f"| `{name}` | {load(name).summary} | `nail figure {name} --preset {preset}` | {len(rows):,} | "
+            f"| `{name}` | {load(name).summary} | `{command(name, preset)}` | {len(rows):,} | "
             f"{held} of {len(claims)} | revision {revisions} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def command(name: str, preset: str) -> str:
+    """What computes a figure at a preset."""
+    files = (f" --{file} {file.upper()}" for file in load(name).given.get(preset, ()))
+    return f"nail figure {name} --preset {preset}{''.join(files)}"
 
 
 def print_claims(claims: list[Claim]) -> None:

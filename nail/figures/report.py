@@ -229,7 +229,7 @@ def _provenance(name: str, found: experiment.Experiment | None, rows: list[Row])
     lines = [("rows", [f"{len(rows):,}"])]
     if found is not None:
         presets = [preset for preset in experiment.PRESETS if any(row.get("preset") == preset for row in rows)]
-        lines.append(("command", [f"nail figure {name} --preset {preset}" for preset in presets or ["PRESET"]]))
+        lines.append(("command", [experiment.command(name, preset) for preset in presets or ["PRESET"]]))
         words = [f"{preset}: {found.cost[preset]}" for preset in presets]
         lines.append(("preset", words or ["not recorded in the rows"]))
     columns = [c for c in ("git_revision", "source_hash", "device") if c in rows[0]]

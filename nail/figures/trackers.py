@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from nail.checks import BadInput, require
-from nail.sweep.store import Damaged
-from nail.sweep.table import BY_POSITION, read_rows
+from nail.sweep.store import Damaged, read_csv
+from nail.sweep.table import BY_POSITION, typed
 
-METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queries")
+METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queries", "accuracy", "test_loss")
 """columns that become curves against the number of episodes, where they are there"""
 CHANGING = {*METRICS, "run", "step", "episodes", *BY_POSITION, "validation_contexts"}
 """columns that are not a run's configuration or provenance, as `nail.sweep.rows.make_row` writes them"""
@@ -49,14 +49,15 @@ def write_logs(folder: Path, to: str, out: Path) -> tuple[int, int]:
 
 
 def read_runs(folder: Path) -> dict[str, pd.DataFrame]:
-    """Rows of training runs by run id, in order of steps; a run that several files hold is taken once.
+    """Rows of training runs by run id, in order of steps; a run that several files hold is taken once, and rows of a
+    figure that are of no run are left out.
 
     Raises `BadInput` for a damaged file, and for rows that no run can have written.
     """
     tables = []
     for path in sorted({*folder.glob("rows.csv"), *folder.glob("*_rows.csv")}):
         try:
-            rows = read_rows(path)
+            rows = _of_runs(read_csv(path))
         except Damaged as error:
             raise BadInput(f"{path} is damaged; compute it again before writing logs") from error
         if {"run", "method", "step", "episodes"} <= set(rows):
@@ -66,6 +67,11 @@ def read_runs(folder: Path) -> dict[str, pd.DataFrame]:
         return {}
     rows = pd.concat(tables).drop_duplicates(["run", "step"], keep="last").sort_values("step")
     return dict(iter(rows.groupby("run")))
+
+
+def _of_runs(rows: list[dict[str, str]]) -> pd.DataFrame:
+    """With types; a file without a single row of a run is taken whole, to be refused or skipped."""
+    return typed([row for row in rows if row.get("run")] or rows)
 
 
 def _check_rows(path: Path, rows: pd.DataFrame) -> None:

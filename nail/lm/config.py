@@ -1,6 +1,7 @@
 """One run on language models: every default is the paper's protocol for figure 6 (arXiv 2606.30923, release `gsm/`)."""
 
 import dataclasses
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,9 @@ class LmConfig:
     student: Path
     """folder of the model that is trained, as the hub stores it (Gemma-3, safetensors)"""
     expert: Path | None = None
-    """folder of the expert, with the same tokenizer; none: loglossbc takes the answers that stand in `prompts`"""
+    """folder of the expert, with the same tokenizer; none: loglossbc takes the whole answers that stand in `prompts`"""
     prompts: Path
-    """file of JSON lines with a "question", and without an expert an "answer" """
+    """file of JSON lines with a "question", and without an expert an "answer" that ends with "####" and the truth"""
     test: Path | None = None
     """file of JSON lines with "question" and "answer" on which the student is evaluated; none: it is not"""
     expert_temperature: float = 1.0
@@ -100,6 +101,7 @@ def check(config: LmConfig) -> LmConfig:
         raise BadInput(f"expert must be a folder of a model for {config.method}: only loglossbc does without")
     require_known("kind", config.kind, KINDS)
     temperature = config.expert_temperature
+    require(config.expert is not None or temperature == 1, "expert_temperature", temperature, "left out without expert")
     require(SMALL <= temperature <= LARGE, "expert_temperature", temperature, f"in [{SMALL:g}, {LARGE:g}]")
     require(0 <= config.beta <= 1, "beta", config.beta, "in [0, 1]")
     for name in ("steps", "batch", "micro", "new_tokens", "chunk", "eval_every", "eval_tokens", "eval_batch",
@@ -132,8 +134,14 @@ def content_of(path: Path) -> str:
               "chat_template.jinja")  # fmt: skip
     files = [path] if path.is_file() else sorted(file for pattern in wanted for file in path.glob(pattern))
     for file in files:
-        found.update(f"{file.name if path.is_dir() else ''}\n".encode())
-        with file.open("rb") as content:
-            while part := content.read(2**20):
-                found.update(part)
+        status = file.stat()
+        content = _content(file, status.st_size, status.st_mtime_ns, status.st_ino)
+        found.update(f"{file.name if path.is_dir() else ''}\n{content}\n".encode())
     return found.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _content(file: Path, *status: int) -> str:
+    """SHA-256 of a file, read again when its status is another."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

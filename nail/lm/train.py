@@ -154,12 +154,13 @@ def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def finished(out: Path, run: str) -> list[dict[str, str]]:
-    """Rows, as text, of a run that is finished in the folder; none if it is not, or if its table is damaged."""
+def finished(out: Path, run: str, steps: int) -> list[dict[str, str]]:
+    """Rows, as text, of a run of `steps` updates that is finished in the folder; none if it is not, or is damaged."""
     try:
         if json.loads((out / RUN).read_text())["run"] == run and any((out / TRAINED).glob("*.safetensors")):
-            return read_csv(out / "rows.csv")
-    except (OSError, ValueError, KeyError, TypeError, Damaged):
+            rows = read_csv(out / "rows.csv")
+            return rows if rows[-1]["step"] == str(steps) else []
+    except (OSError, ValueError, KeyError, IndexError, TypeError, Damaged):
         pass
     return []
 
@@ -181,7 +182,8 @@ def measured(setup: Setup, state: State, rows: list[dict[str, Any]]) -> tuple[St
     if not np.isfinite(loss):
         raise ArithmeticError(f"the loss of {setup.config.method} is not finite before update {int(state.step)}")
     found = setup.evaluate(setup.student.weights(state.trained)) if setup.evaluate else None
-    queries = (rows[-1]["expert_queries"] if rows else 0) + int(state.queries)
+    asked = int(state.queries) if setup.expert else 0
+    queries = (rows[-1]["expert_queries"] if rows else 0) + asked
     row = make_row(setup.config, setup.run, int(state.step), queries, loss if rows else None, found, setup.mesh.size)
     return evaluated(state, setup.mesh), [*rows, row]
 

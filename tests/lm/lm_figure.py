@@ -17,6 +17,8 @@ from nail.cli.main import main
 from nail.lm import train as training
 from nail.lm.config import check, run_id
 from nail.lm.inputs import folders_of
+from nail.lm.problems import problems
+from nail.lm.questions import write_questions
 from nail.lm.update import begin, numbers
 from nail.sweep.store import read_csv
 from nail.sweep.table import read_rows
@@ -49,17 +51,22 @@ def test_the_figure_leaves_every_file(drawn):
 
 
 def test_the_figure_goes_on_where_it_ended(drawn, monkeypatch, capsys):
-    """What lacks its rows or its model is computed again, the rest is not; the rows are the same text."""
+    """Runs whose rows are lost or cut, and an evaluation whose row is, are computed again; the rows are the same text."""
     before, trained = (drawn / "fig6_rows.csv").read_text(), []
     (work,) = (drawn / "runs").iterdir()
     one, other = sorted(path for path in work.iterdir() if path.name.startswith("nail-beta-"))[:2]
     (one / "rows.csv").unlink()
-    (other / "rows.csv").write_text("cut")
+    lines = (other / "rows.csv").read_text().splitlines(keepends=True)
+    (other / "rows.csv").write_text("".join(lines[:-1]))
+    (work / "expert-at-4" / "rows.csv").write_text("cut")
     train = training.train
     monkeypatch.setattr(training, "train", lambda setup, out: trained.append(out) or train(setup, out))
     draw(drawn)
     assert trained == [one, other]
-    assert (drawn / "fig6_rows.csv").read_text() == before
+    after = (drawn / "fig6_rows.csv").read_text()
+    different = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if len(set(pair)) > 1]
+    assert [line.split(",")[0] for line, _ in different] == ["expert"]  # the seconds that an evaluation took
+    before = after
     monkeypatch.setattr(training, "set_up", lambda *_: pytest.fail("models are loaded"))
     draw(drawn)
     assert (drawn / "fig6_rows.csv").read_text() == before
@@ -97,16 +104,19 @@ def test_a_sibling_is_the_run_that_is_set_up_alone(folders, tmp_path):
         training.sibling(setup, dataclasses.replace(config, lr=1.0), "x")
 
 
-def test_log_loss_on_the_answers_of_a_file(folders):
+def test_log_loss_on_the_answers_of_a_file(folders, tmp_path):
     """Loss and gradient of an update without an expert are those of −Σ log p of the answers, over their tokens."""
-    config = config_of(folders[0], None, method="loglossbc", lora_rank=0, lr=1e-30, batch=8)
+    known = problems(300, 0, "train")
+    some = [next(p for p in known if len(p.template) == steps) for steps in (2, 3, 4, 2)]
+    asked = write_questions(tmp_path / "train.jsonl", [p.as_question() for p in some])
+    config = config_of(folders[0], None, method="loglossbc", lora_rank=0, lr=1e-30, prompts=asked)
     setup = training.set_up(config, *folders_of(config), run_id(config))
     batch, student = training.given(setup, 0), setup.student
     answers = [setup.answers[setup.prompts.index(row[real].tolist())] for row, real in
                zip(np.asarray(batch.prompts), np.asarray(batch.real), strict=True)]  # fmt: skip
     assert [row[kept].tolist() for row, kept in
             zip(np.asarray(batch.tokens), np.asarray(batch.counted), strict=True)] == answers  # fmt: skip
-    assert len({len(answer) for answer in answers}) > 1
+    assert len({len(answer) for answer in answers}) == 3
 
     def plain(trained):
         logp = jax.nn.log_softmax(plain_logits(student, student.weights(trained), batch))
