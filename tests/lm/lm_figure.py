@@ -51,7 +51,7 @@ def test_the_figure_leaves_every_file(drawn):
 
 
 def test_the_figure_goes_on_where_it_ended(drawn, monkeypatch, capsys):
-    """Runs whose rows are lost or cut, and an evaluation whose row is, are computed again; the rows are the same text."""
+    """Runs and an evaluation whose rows are lost or cut are computed again; the rows are the same text."""
     before, trained = (drawn / "fig6_rows.csv").read_text(), []
     (work,) = (drawn / "runs").iterdir()
     one, other = sorted(path for path in work.iterdir() if path.name.startswith("nail-beta-"))[:2]
