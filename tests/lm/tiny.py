@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nail.lm.chat import load_tokenizer, pad_left, prompt_tokens, room
+from nail.lm.chat import Prompts, load_tokenizer, pad_left, prompt_tokens, room
 from nail.lm.config import LmConfig
 from nail.lm.lora import with_lora
 from nail.lm.model import frozen, head, hidden_states, load, logits_of, whole
@@ -69,7 +69,11 @@ def plain_logits(model, weights, batch):
 def placed(config, student, expert, prompts, mesh=None):
     """What an update takes beside the state."""
     mesh = mesh or one_device()
-    return (numbers(config, mesh), *everywhere((student.fixed, expert.weights()), mesh), divided(tuple(prompts), mesh))
+    return (
+        numbers(config, mesh),
+        *everywhere((student.fixed, expert.weights()), mesh),
+        divided(Prompts(*prompts), mesh),
+    )
 
 
 def train_command(student, expert, out, /, **given):
