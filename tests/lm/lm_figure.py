@@ -50,7 +50,7 @@ def test_the_figure_leaves_every_file(drawn):
     assert {"expert made", "student made"} < set(rows.part)
 
 
-def test_the_figure_goes_on_where_it_ended(drawn, monkeypatch, capsys):
+def test_the_figure_goes_on_where_it_ended(drawn, monkeypatch):
     """Runs and an evaluation whose rows are lost or cut are computed again; the rows are the same text."""
     before, trained = (drawn / "fig6_rows.csv").read_text(), []
     (work,) = (drawn / "runs").iterdir()
