@@ -1,5 +1,6 @@
 # make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer (notebooks);
-# make all-figures: every figure of the base installation, and the report; make fig6: the one on language models; make map: docs/map.md, from the code and figures/.
+# make all-figures: every figure of the base installation, and the report; make fig6: the one on language models;
+# make map: docs/map.md, from the code and figures/.
 # All install what they need into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
