@@ -1,7 +1,7 @@
 """What figure 6 is computed from: word problems, an expert and a student made from scratch, runs, the expert measured.
 
-All of it lies in OUT/runs/fig6-PRESET-REVISION, each run in a folder of its own that is held while it is computed: a
-killed figure goes on from the last checkpoint, and several processes may compute one figure.
+All of it lies in one folder, OUT/runs/fig6-HASH, each run in one of its own that is held while it is computed: a killed
+figure goes on from the last checkpoint, and several processes may compute one figure.
 """
 
 import dataclasses
