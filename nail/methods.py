@@ -1,28 +1,14 @@
 """The learners, one row each: who drives, which sample, which divergence (docs/theory.md §2).
 
 A new method is a new row. Two loops read it: the training of a network (nail/training), and the count-based learners
-(nail/counting), which derive what they do from the same fields. Nothing here loads JAX before a token is picked.
+(nail/counting), which derive what they do from the same fields. How a rollout picks a token: nail/rules.py.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nail.checks import require
 from nail.registry import Table
-
-
-class Rule(NamedTuple):
-    """How a student's token is picked in a rollout, with one number of the user's."""
-
-    name: str
-    play: Callable[[Any, Any, Any], Any]
-    """(logits (.., A), standard Gumbel noise (.., A), number) → token (..)"""
-    meaning: str
-    """of the number, in a phrase"""
-    default: float
-    least: float
-    most: float
-    """default and allowed range of the number"""
+from nail.rules import TOP_P, Rule
 
 
 class Method(NamedTuple):
@@ -45,7 +31,8 @@ class Method(NamedTuple):
     temperature: float = 0.0
     """of the student's rollout: 0 greedy, 1 sampled from its own law"""
     action: Literal["auxiliary", "rollout"] = "auxiliary"
-    """the action of the reverse KL's score function: a fresh draw from the student, or the rollout's own token"""
+    """the action of the reverse KL's score function: a fresh draw from the student's law as the loss has it, or the
+    rollout's own token, which counts p/q times: q is the law that drew it (nail/rules.py)"""
     support: Literal["all", "renormalised", "tail", "unrenormalised"] = "all"
     """tokens that the reverse KL sums over: all of them, or the expert's K most likely ones: both laws renormalised
     there; as they are, with a sampled term for the rest; as they are (docs/post_training.md §1)"""
@@ -87,6 +74,14 @@ class Method(NamedTuple):
     def asks(self) -> bool:
         """Whether the noisy expert is asked for anything: as a signal, or to play."""
         return self.signal != "reward" or self.driver != "student"
+
+    def scores_rollout(self, estimator: str) -> bool:
+        """Whether the objective is scored by the law that drew the rollout's token: a policy gradient, or by the
+        estimator mc a reverse KL (its tail, on a support) at that token."""
+        if self.signal == "reward":
+            return self.reward in ("standardised", "centred")
+        reads = self.signal == "laws" and self.support in ("all", "tail")
+        return reads and self.action == "rollout" and estimator == "mc"
 
 
 def check_method(row: Any) -> Method:
@@ -141,24 +136,20 @@ def expert_share(decay: Any, episodes: Any, per_round: Any) -> Any:
     return decay ** (episodes // per_round)
 
 
-def top_p(logits: Any, gumbel: Any, p: Any) -> Any:
-    """A token of the nucleus: of the smallest set of most probable tokens with mass >= p (arXiv 1904.09751).
+def check_scored(row: Method, estimator: str, temperature: float) -> None:
+    """Raise `BadInput` unless the law that drew the rollout's token is known, where the row is scored by it, and has a
+    score function: that of a rollout at `temperature`, or of the row's rule."""
+    if not row.scores_rollout(estimator):
+        return
+    require(row.driver == "student" and not row.aggregate, f"action of the method {row.name}", row.action,
+            "auxiliary unless the student alone played the tokens that are learned from")  # fmt: skip
+    if row.rule is None:
+        require(temperature > 0, "temperature", temperature,
+                f"above 0: {row.name} is scored by the law of the rollout's token, which is greedy at 0")  # fmt: skip
+    else:
+        require(row.rule.law is not None, f"law of the rule {row.rule.name}", row.rule.law,
+                f"a function: {row.name} is scored by the law of the rollout's token")  # fmt: skip
 
-    Tokens tie to the lowest. Inside, argmax of logits + Gumbel, a sample of softmax(logits) given the nucleus: p <= 0
-    is greedy and p >= 1 is sampled, bit for bit. Shapes (.., A), (.., A), () → (..) int32.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    order = jnp.argsort(-logits, axis=-1)
-    law = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
-    rank = jnp.argsort(order, axis=-1)
-    above = jnp.take_along_axis(jnp.cumsum(law, axis=-1) - law, rank, axis=-1)
-    kept = (rank == 0) | (above < p) | (p >= 1)
-    return jnp.argmax(jnp.where(kept, logits + gumbel, -jnp.inf), axis=-1).astype(jnp.int32)
-
-
-TOP_P = Rule("top-p", top_p, "mass p of the nucleus: 0 greedy, 1 sampled", 0.9, 0.0, 1.0)
 
 _ROWS: tuple[Method, ...] = (
     Method("loglossbc", "LogLossBC", "expert", summary="offline log loss on the noisy expert's own chains"),
@@ -177,7 +168,7 @@ _ROWS: tuple[Method, ...] = (
     ),
     Method(
         "opd-r-top-p", "OPD-R, top-p", "student", beta=1.0, temperature=1.0, action="rollout", rule=TOP_P,
-        summary="rollouts sampled from the nucleus of mass p, reverse KL on the rollout's tokens",
+        summary="rollouts sampled from the nucleus of mass p, reverse KL's terms inside it, on the rollout's tokens",
     ),
     Method(
         "lsm", "LSM", "student", beta=1.0, temperature=1.0, action="rollout", rule=TOP_P, support="renormalised",
@@ -186,7 +177,7 @@ _ROWS: tuple[Method, ...] = (
     Method(
         "lsm-tail", "LSM, tail-corrected", "student", beta=1.0, temperature=1.0, action="rollout", rule=TOP_P,
         support="tail", top_k_teacher=4,
-        summary="top-p rollouts, reverse KL summed over the expert's K most likely tokens, sampled on the others",
+        summary="top-p rollouts, reverse KL summed over the expert's K most likely tokens, sampled on others inside p",
     ),
     Method(
         "lsm-unrenormalised", "LSM, unrenormalised", "student", beta=1.0, temperature=1.0, action="rollout",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nail.methods import top_p
+from nail.rules import TOP_P, rollout_law, top_p, top_p_law
 from nail.training import losses
 
 A, P, ETA = 8, 7, 0.5
@@ -160,7 +160,7 @@ def test_the_tail_corrected_gradient_has_that_of_kl_plus_the_mass_on_the_support
     """And its value that of KL(p‖t). At K = A the mass is 1 and the gradient is KL's own."""
 
     def tail(lp, y):
-        return losses.local_tail_mc(lp, jnp.asarray(T), k, y)
+        return losses.local_tail_mc(lp, jnp.asarray(T), k, y, lp)
 
     p, inside = law(LOGITS), within(k)
     got = mean_slope(p, tail)
@@ -172,20 +172,29 @@ def test_the_tail_corrected_gradient_has_that_of_kl_plus_the_mass_on_the_support
     assert p @ values == pytest.approx(p @ np.log(p / T), abs=1e-12)
 
 
-def test_the_sampled_token_has_the_reverse_kl_as_mean_and_that_of_a_nucleus_has_not():
-    """Σ_{a∈N} p(a)/p(N)·∇log p(a)·log(p(a)/t(a)) for a token of the nucleus N (docs/post_training.md §1.3)."""
+def test_a_sampled_token_of_a_nucleus_has_the_terms_inside_as_mean():
+    """Σ_{a∈N} ∇p(a)·log(p(a)/t(a)), N = {6, 2, 0} (docs/post_training.md §1.3); of the tail-corrected form, those of
+    them that are off S (K = 2: S = {3, 1}) beside the terms on S. Of p itself the token has ∇KL."""
+    p, k = law(LOGITS), 2
+    drawn = np.exp(exactly(lambda z: top_p_law(z, 0.6), LOGITS))
+    logq, inside = jnp.asarray(exactly(lambda z: rollout_law(TOP_P, z, 1.0, 0.6), LOGITS)), drawn > 0
+    np.testing.assert_array_equal(np.flatnonzero(inside), [0, 2, 6])
+    np.testing.assert_allclose(drawn, np.where(inside, p, 0) / p[inside].sum(), atol=1e-12)
+    jacobian, terms = np.diag(p) - np.outer(p, p), np.where(inside, np.log(p / T), 0)
 
-    def sampled(lp, y):
-        return losses.reverse_mc(lp, jnp.asarray(T), y)
+    def sampled(lp, y, logq=logq):
+        return losses.reverse_mc(lp, jnp.asarray(T), y, logq)
 
-    p = law(LOGITS)
-    np.testing.assert_allclose(mean_slope(p, sampled), exactly(slope(kl), LOGITS), atol=1e-12)
-    nucleus = np.isin(np.arange(A), np.argsort(-p)[:3])
-    inside = np.where(nucleus, p, 0) / p[nucleus].sum()
-    scores = np.eye(A) - p
-    expected = (inside * np.log(p / T)) @ scores
-    np.testing.assert_allclose(mean_slope(inside, sampled), expected, atol=1e-12)
-    assert np.abs(expected - mean_slope(p, sampled)).max() > 0.05
+    def tail(lp, y):
+        return losses.local_tail_mc(lp, jnp.asarray(T), k, y, logq)
+
+    whole = mean_slope(p, lambda lp, y: sampled(lp, y, lp))
+    np.testing.assert_allclose(whole, exactly(slope(kl), LOGITS), atol=1e-12)
+    found = mean_slope(drawn, sampled)
+    np.testing.assert_allclose(found, jacobian @ terms, atol=1e-12)
+    assert np.abs(found - whole).max() > 0.05
+    expected = exactly(slope(local("unrenormalised", k)), LOGITS) + jacobian @ np.where(within(k), 0, terms)
+    np.testing.assert_allclose(mean_slope(drawn, tail), expected, atol=1e-12)
 
 
 def test_the_lowest_token_comes_first_in_a_tie():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nail.methods import top_p
+from nail.rules import top_p
 
 
 def test_a_nucleus_is_the_smallest_set_of_its_mass_and_its_ends_are_greedy_and_sampled():

@@ -7,8 +7,8 @@ import pytest
 from programs import UNOPTIMISED, finished, one
 from scipy import stats
 
-from nail.methods import TOP_P, top_p
 from nail.noise import sample
+from nail.rules import TOP_P, top_p
 from nail.training.config import TrainConfig
 from nail.training.experts import NetworkExpert
 from nail.training.problem import make_channel, make_setup, numbers_of

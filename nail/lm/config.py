@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known
-from nail.methods import METHOD, Method, trained_methods
+from nail.methods import METHOD, Method, check_scored, trained_methods
 from nail.training.config import content_hash
 
 KINDS = ("bfloat16", "float32")
@@ -99,6 +99,7 @@ def check(config: LmConfig) -> LmConfig:
     require_known("method", config.method, lm_methods())
     if config.expert is None and config.row.driver != "expert":
         raise BadInput(f"expert must be a folder of a model for {config.method}: only loglossbc does without")
+    check_scored(config.row, "mc", config.row.temperature)
     require_known("kind", config.kind, KINDS)
     temperature = config.expert_temperature
     require(config.expert is not None or temperature == 1, "expert_temperature", temperature, "left out without expert")

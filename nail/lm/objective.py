@@ -1,7 +1,8 @@
 """The method's loss on language models: the package's losses, on logits of a few positions at a time.
 
 L = Σ over counted tokens of (1−β)F + βR, divided by their number in the whole update (docs/theory.md §2):
-F = −log p(y) with y ~ t, R the score-function form at an action a, t = softmax(z_E/T) the noisy expert's law.
+F = −log p(y) with y ~ t, R the score-function form at an action a, t = softmax(z_E/T) the noisy expert's law; where a
+is the rollout's token, it is weighted by the law of the rollout (`nail.rules.rollout_law`).
 No array of (batch, length, vocabulary) is made: positions come in chunks, whose logits are made again for the gradient.
 """
 
@@ -15,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from nail.lm.model import Model, Weights, head, hidden_states, logits_of
 from nail.methods import Method
+from nail.rules import rollout_law
 from nail.training import losses
 
 
@@ -82,13 +84,16 @@ def method_scores(
     seen, their_matrix = stop_gradient((visited_states(expert, theirs, batch), head(expert, theirs)))
 
     def score(keys: Key[Array, " chunk"], h: Any, e: Any, played: Any) -> Float[Array, " chunk"]:
-        logp = jax.nn.log_softmax(logits_of(h, matrix), axis=-1)
+        logits = logits_of(h, matrix)
+        logp = jax.nn.log_softmax(logits, axis=-1)
+        reads = method.scores_rollout("mc")
+        played_by = rollout_law(None, logits, method.temperature, 0.0) if reads else logp
         noisy = stop_gradient(logits_of(e, their_matrix) / temperature)
         label_keys, action_keys = jax.vmap(lambda k: tuple(jax.random.split(k)))(keys)
         labels = drawn(label_keys, noisy)
         actions = drawn(action_keys, stop_gradient(logp)) if method.action == "auxiliary" else played
-        return jax.vmap(lambda lp, t, y, a: losses.mixed_mc(lp, t, y, a, share))(
-            logp, jax.nn.softmax(noisy, axis=-1), labels, actions
+        return jax.vmap(lambda lp, t, y, a, lq: losses.mixed_mc(lp, t, y, a, lq, share))(
+            logp, jax.nn.softmax(noisy, axis=-1), labels, actions, played_by
         )
 
     return over_chunks(score, chunk, *_flat(_token_keys(keys, batch), batch.counted, mine, seen, batch.tokens))

@@ -2,7 +2,10 @@
 
 p is the student's law with log-probabilities `logp`, t the noisy expert's law at the same prefix, both over the A
 actions of the last axis. Prefixes are data here: no gradient flows through the rollout. All values are in nats.
-`full` forms use the expert's whole law; `mc` forms use a sampled action and have the full form's gradient as mean.
+`full` forms use the expert's whole law; `mc` forms use sampled actions and have the full form's gradient as mean: of a
+label y ~ t, and of an action a ~ q, which counts p(a)/q(a) times. `logq` has the log-probabilities of q, the law that
+drew a: p itself for a fresh draw, that of the rollout for the rollout's token (`nail.rules.rollout_law`). Terms of
+tokens that q never draws are missing in the mean.
 """
 
 import jax
@@ -42,14 +45,15 @@ def reverse_full(logp: LogLaw, t: Law) -> Scalar:
     return jnp.sum(jnp.exp(logp) * (logp - _log(t)))
 
 
-def reverse_mc(logp: LogLaw, t: Law, action: Int[Array, ""]) -> Scalar:
-    """Score-function form of KL(p‖t) for an action a ~ q = sg(p): −p(a)/q(a) · sg(log t(a) − log q(a)).
+def reverse_mc(logp: LogLaw, t: Law, action: Int[Array, ""], logq: LogLaw) -> Scalar:
+    """Score-function form of KL(p‖t) for an action a ~ q: −p(a)/sg(q(a)) · sg(log t(a) − log p(a)).
 
-    Its value is an unbiased estimate of KL(p‖t), and so is its gradient of ∇KL(p‖t) (docs/theory.md §3.4).
+    Its value is an unbiased estimate of KL(p‖t), and so is its gradient of ∇KL(p‖t) (docs/theory.md §3.4). The weight
+    p(a)/q(a) is 1 where q = p; its variance grows as q leaves out what p plays. A q that is 0 off a set N (a nucleus)
+    estimates Σ_{a∈N} p(a)·(log p(a) − log t(a)), and in its gradient Σ_{a∈N} ∇p(a)·(log p(a) − log t(a)).
     """
     lp = _pick(logp, action)
-    lq = stop_gradient(lp)
-    return -jnp.exp(lp - lq) * stop_gradient(_log(_pick(t, action)) - lq)
+    return -_weight(logp, action, logq) * stop_gradient(_log(_pick(t, action)) - lp)
 
 
 def mixed_full(logp: LogLaw, t: Law, beta: Beta) -> Scalar:
@@ -57,31 +61,39 @@ def mixed_full(logp: LogLaw, t: Law, beta: Beta) -> Scalar:
     return _blend(beta, lambda: forward_full(logp, t), lambda: reverse_full(logp, t))
 
 
-def mixed_mc(logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], beta: Beta) -> Scalar:
+def mixed_mc(
+    logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], logq: LogLaw, beta: Beta
+) -> Scalar:  # fmt: skip
     """(1−β)·`forward_mc` + β·`reverse_mc`."""
-    return _blend(beta, lambda: forward_mc(logp, label), lambda: reverse_mc(logp, t, action))
+    return _blend(beta, lambda: forward_mc(logp, label), lambda: reverse_mc(logp, t, action, logq))
 
 
 def jsd_full(logp: LogLaw, t: Law, beta: Beta) -> Scalar:
-    """β·KL(t‖M) + (1−β)·KL(p‖M), M = βt + (1−β)p (GKD, arXiv 2306.13649); at β=0 KL(t‖p), at β=1 KL(p‖t)."""
-    logm = _log_mixture(logp, t, beta)
-    kl_tm = jnp.sum(t * (_log(t) - logm), where=t > 0)
-    inner = beta * kl_tm + (1 - beta) * jnp.sum(jnp.exp(logp) * (logp - logm))
+    """β·KL(t‖M) + (1−β)·KL(p‖M), M = βt + (1−β)p (GKD, arXiv 2306.13649).
+
+    It vanishes as β·KL(t‖p) for β → 0 and as (1−β)·KL(p‖t) for β → 1. The values at the ends themselves are, by
+    convention, the limits of JSD/β and JSD/(1−β): KL(t‖p) at β = 0 and KL(p‖t) at β = 1.
+    """
+    log_tm, log_pm = _over_mixture(logp, t, beta)
+    inner = beta * jnp.sum(t * log_tm, where=t > 0) + (1 - beta) * jnp.sum(jnp.exp(logp) * log_pm)
     return _with_ends(beta, inner, lambda: forward_full(logp, t), lambda: reverse_full(logp, t))
 
 
-def jsd_mc(logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], beta: Beta) -> Scalar:
-    """`jsd_full` from one label y ~ t and one action a ~ sg(p).
+def jsd_mc(
+    logp: LogLaw, t: Law, label: Int[Array, ""], action: Int[Array, ""], logq: LogLaw, beta: Beta
+) -> Scalar:  # fmt: skip
+    """`jsd_full` from one label y ~ t and one action a ~ q: its value, and its gradient, as means.
 
-    KL(t‖M) is differentiated through M at y; KL(p‖M) has the score-function term ∇log p(a)·(log p(a) − log M(a)) and
-    the pathwise term −∇log M(a).
+    β·log(t/M)(y) is differentiated through M. The part of KL(p‖M) has the gradient
+    (1−β)·p/q·∇log p·(log(p/M) + β(1−β)(t−p)/M) at a: the score function, the pathwise term −∇log M, and (1−β)·∇log p,
+    whose mean is 0 and without which the noise would not vanish with β.
     """
-    logm = _log_mixture(logp, t, beta)
-    lp, lm = _pick(logp, action), _pick(logm, action)
-    ratio = jnp.exp(lp - stop_gradient(lp))
-    kl_pm = ratio * stop_gradient(lp - lm) - lm + stop_gradient(lm)
-    inner = beta * (_log(_pick(t, label)) - _pick(logm, label)) + (1 - beta) * kl_pm
-    return _with_ends(beta, inner, lambda: forward_mc(logp, label), lambda: reverse_mc(logp, t, action))
+    log_tm, log_pm = _over_mixture(logp, t, beta)
+    weight, p = _weight(logp, action, logq), jnp.exp(logp)
+    shift = stop_gradient(beta * (1 - beta) * (t - p) / jnp.maximum(beta * t + (1 - beta) * p, FLOOR))
+    kl_pm = weight * stop_gradient(_pick(log_pm, action)) + (weight - stop_gradient(weight)) * _pick(shift, action)
+    inner = beta * _pick(log_tm, label) + (1 - beta) * kl_pm
+    return _with_ends(beta, inner, lambda: forward_mc(logp, label), lambda: reverse_mc(logp, t, action, logq))
 
 
 def teacher_support(t: Law, k: int) -> Bool[Array, " A"]:
@@ -107,7 +119,7 @@ def local_unrenormalised(logp: LogLaw, t: Law, k: int) -> Scalar:
 
 
 def local_tail_full(logp: LogLaw, t: Law, k: int) -> Scalar:
-    """KL(p‖t), its terms outside S as Σ_{a∉S} p(a)·sg log(p(a)/t(a)): the mean of `local_tail_mc` over y ~ sg(p).
+    """KL(p‖t), its terms outside S as Σ_{a∉S} p(a)·sg log(p(a)/t(a)): the mean of `local_tail_mc` where q > 0 off S.
 
     Its gradient is that of KL(p‖t) + p(S), least where p ∝ t·exp(−1[a∈S]) (docs/post_training.md §1).
     """
@@ -116,10 +128,13 @@ def local_tail_full(logp: LogLaw, t: Law, k: int) -> Scalar:
     return local_unrenormalised(logp, t, k) + tail
 
 
-def local_tail_mc(logp: LogLaw, t: Law, k: int, action: Int[Array, ""]) -> Scalar:
-    """`local_unrenormalised` plus 1[y∉S]·(p(y)/sg p(y))·sg log(p(y)/t(y)) at one token y (docs/post_training.md §1)."""
+def local_tail_mc(logp: LogLaw, t: Law, k: int, action: Int[Array, ""], logq: LogLaw) -> Scalar:
+    """`local_unrenormalised` plus 1[y∉S]·(p(y)/sg q(y))·sg log(p(y)/t(y)) at a token y ~ q (docs/post_training.md §1).
+
+    In mean the second part is Σ_{a∉S} p(a)·sg log(p(a)/t(a)); for y of a nucleus N, only over the a in N.
+    """
     missed = ~teacher_support(t, k)[action]
-    return local_unrenormalised(logp, t, k) + jnp.where(missed, reverse_mc(logp, t, action), 0.0)
+    return local_unrenormalised(logp, t, k) + jnp.where(missed, reverse_mc(logp, t, action, logq), 0.0)
 
 
 def _given(logs: LogLaw, inside: Bool[Array, " A"]) -> LogLaw:
@@ -137,9 +152,23 @@ def _pick(values: Float[Array, " A"], action: Int[Array, ""]) -> Scalar:
     return jnp.sum(jnp.where(chosen, values, 0.0))
 
 
-def _log_mixture(logp: LogLaw, t: Law, beta: Beta) -> LogLaw:
-    """log M, M = βt + (1−β)p, floored so that both ends stay finite."""
-    return _log(beta * t + (1 - beta) * jnp.exp(logp))
+def _weight(logp: LogLaw, action: Int[Array, ""], logq: LogLaw) -> Scalar:
+    """p(a)/sg(q(a)): the importance of an action a ~ q, with the gradient of p."""
+    return jnp.exp(_pick(logp, action) - stop_gradient(_pick(logq, action)))
+
+
+def _over_mixture(logp: LogLaw, t: Law, beta: Beta) -> tuple[LogLaw, LogLaw]:
+    """(log(t/M), log(p/M)), M = βt + (1−β)p floored at `FLOOR`: to rounding of themselves, also as β → 0 or 1."""
+    p = jnp.exp(logp)
+    log_m = _log(beta * t + (1 - beta) * p)
+    return _less(_log(t), log_m, t, (1 - beta) * (p - t)), _less(logp, log_m, p, beta * (t - p))
+
+
+def _less(log_x: LogLaw, log_m: LogLaw, x: Law, rest: Law) -> LogLaw:
+    """log x − log M, M = x + rest: as −log1p(rest/x) where the rest is small, for there the difference cancels."""
+    small = jnp.abs(rest) < x / 2
+    share = jnp.where(small, rest, 0.0) / jnp.where(small, x, 1.0)
+    return jnp.where(small, -jnp.log1p(share), log_x - log_m)
 
 
 def _is_number(beta: Beta) -> bool:
@@ -154,7 +183,7 @@ def _blend(beta: Beta, forward, reverse) -> Scalar:
 
 
 def _with_ends(beta: Beta, inner: Scalar, forward, reverse) -> Scalar:
-    """`inner` for 0 < β < 1, forward KL at β=0, reverse KL at β=1 (by convention: `inner` vanishes at the ends)."""
+    """`inner` for 0 < β < 1, forward KL at β=0, reverse KL at β=1."""
     if _is_number(beta):
         return {0: forward, 1: reverse}.get(beta, lambda: inner)()
     return jax.lax.select(beta <= 0, forward(), jax.lax.select(beta >= 1, reverse(), inner))

@@ -8,7 +8,7 @@ import numpy as np
 from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, is_text, require, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import SLOTS, TASKS
-from nail.methods import METHOD, trained_methods
+from nail.methods import METHOD, check_scored, trained_methods
 from nail.training.config import TrainConfig, config_class
 from nail.training.derived import OWN_TEACHERS
 
@@ -56,6 +56,7 @@ def check(config: TrainConfig) -> TrainConfig:
         require(task.steering, "steer", True, f"left out: {task.name} has no perturbations ({steered} has)")
         require(not getattr(config, "sees", ()), "steer", True, "left out where the prompt has slots")
     _check_rule(config)
+    _check_law(config)
     _check_reward(config)
     _check_teacher(config)
     _check_old_task(config)
@@ -81,6 +82,15 @@ def _check_rule(config: TrainConfig) -> None:
         require(rule.least <= number <= rule.most, "rule_number", number, f"in [{rule.least:g}, {rule.most:g}]")
         require(config.temperature is None, "temperature", config.temperature,
                 f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
+
+
+def _check_law(config: TrainConfig) -> None:
+    """The rollout's token has a law where the loss is scored by it, and β says whether a Jensen–Shannon divergence is
+    at one of its ends, where it is another by convention."""
+    row = METHOD[config.method]
+    check_scored(row, config.estimator, config.rollout_temperature)
+    if row.divergence == "jsd" and 0 < config.beta < 1:
+        require(0 < np.float32(config.beta) < 1, "beta", config.beta, "0, 1, or neither when it is rounded to 32 bits")
 
 
 def _check_reward(config: TrainConfig) -> None:

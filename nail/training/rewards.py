@@ -31,9 +31,11 @@ def weights(kind: str, rewards: Float[Array, " B"], group: int) -> Float[Array, 
     """What the log loss of an episode's played tokens is multiplied by, without gradient.
 
     standardised: (r − mean)/std within the group, the standard deviation over its G rewards (GRPO, arXiv 2402.03300);
-    centred: r − mean (Dr. GRPO, arXiv 2503.20783); filter: r, which is −E[r log p] (rejection sampling). A group whose
-    rewards are all equal has the advantages 0 exactly. There is one update a rollout batch, so the ratio of new to old
-    probabilities is 1 and clipping it changes nothing; and there is no KL term.
+    centred: r − mean (Dr. GRPO, arXiv 2503.20783). These are policy gradients, of the reward under the law q that
+    plays: their log loss is −log q (`nail.rules.rollout_law`). filter: r (rejection sampling), which is fine-tuning on
+    the chains accepted, whoever played them: −E_q[r log p], the likelihood under p, the student at temperature 1.
+    A group whose rewards are all equal has the advantages 0 exactly. There is one update a rollout batch, so the ratio
+    of new to old probabilities is 1 and clipping it changes nothing; and there is no KL term.
     """
     if kind == "filter":
         return rewards
@@ -47,7 +49,9 @@ def weights(kind: str, rewards: Float[Array, " B"], group: int) -> Float[Array, 
 def preference(lifts: Float[Array, " B"], rewards: Float[Array, " B"], group: int, beta: float) -> Float[Array, ""]:
     """DPO (arXiv 2305.18290): −log σ(β(d_w − d_l)), d = log p(chain) − log p_ref(chain) the `lifts`, in nats.
 
-    The mean over all pairs (w, l) of a group with r_w > r_l, then over all groups; one without a pair counts as 0.
+    p is the student at temperature 1, whatever law played the chains: what is fitted is a preference between two chains
+    that are given. The mean over all pairs (w, l) of a group with r_w > r_l, then over all groups; one without a pair
+    counts as 0.
     """
     d, r = lifts.reshape(-1, group), rewards.reshape(-1, group)
     pairs = r[:, :, None] > r[:, None, :]

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nail.envs.environment import Environment
-from nail.methods import Rule
 from nail.noise import Channel, at, sample
 from nail.policies.policy import Policy
+from nail.rules import Rule
 from nail.training.experts import Expert
 
 Driver = Literal["expert", "student", "mixture"]

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from nail.methods import expert_share
 from nail.noise import Corruption, over, sample
 from nail.policies.policy import Policy
+from nail.rules import rollout_law
 from nail.training import losses, rewards
 from nail.training.config import TrainConfig
 from nail.training.privileged import follow, own_teacher
@@ -157,7 +158,8 @@ def objective(
     """The method's loss, a mean over the batch and the H positions (those that `mask_first` leaves), in nats.
 
     Where a reward is read: the log loss of what was played, weighted by episode (`rewards.weights`), or the mean over
-    the groups of `rewards.preference`, whose chains are sums over positions.
+    the groups of `rewards.preference`, whose chains are sums over positions. A channel-aware student is compared as
+    p_η; its rollout's tokens are those of the clean law all the same, which is what they are weighted by.
     """
     config = setup.config
     logits, _ = setup.policy.forward(params, visited.contexts, visited.observations, visited.known)
@@ -167,7 +169,7 @@ def objective(
         return rewards.preference(lifts, visited.rewards, config.group_size, config.preference_beta)
     if config.channel_aware:
         logp = losses.through_channel(logp, over(channel, visited.contexts))
-    values = _at_prefixes(setup, numbers, logp, visited, key)
+    values = _at_prefixes(setup, numbers, logits, logp, visited, key)
     if not config.mask_first:
         return values.mean()
     counted = _counted(config, visited.actions)
@@ -181,13 +183,16 @@ def first_played(actions: Int[Array, "B H"], tokens: tuple[int, ...]) -> Bool[Ar
 
 
 def _at_prefixes(
-    setup: Setup, numbers: Numbers, logp: Float[Array, "B H A"], visited: Visited, key: PRNGKeyArray
-) -> Float[Array, "B H"]:
-    """The method's loss at each visited prefix, nats."""
-    config, method = setup.config, setup.method
+    setup: Setup, numbers: Numbers, logits: Float[Array, "B H A"], logp: Float[Array, "B H A"], visited: Visited,
+    key: PRNGKeyArray,
+) -> Float[Array, "B H"]:  # fmt: skip
+    """The method's loss at each visited prefix, nats: of the student's law `logp`, whose rollout had `logits`."""
+    config, method, played = setup.config, setup.method, logp
+    if method.scores_rollout(config.estimator):
+        played = rollout_law(method.rule, logits, numbers.temperature, numbers.rule_number)
     if method.signal == "reward":
         weights = rewards.weights(method.reward, visited.rewards, config.group_size)
-        return weights[:, None] * _over_prefixes(losses.forward_mc)(logp, visited.actions)
+        return weights[:, None] * _over_prefixes(losses.forward_mc)(played, visited.actions)
     beta, full = numbers.beta if method.beta is None else method.beta, config.estimator == "full"
     if full and method.support == "all":
         divergence = losses.mixed_full if method.divergence == "kl" else losses.jsd_full
@@ -198,21 +203,21 @@ def _at_prefixes(
         actions = sample(stop_gradient(jnp.exp(logp)), uniform)
     if method.support != "all":
         local = _on_support(method.support, config.support_size, full)
-        return _over_prefixes(local)(logp, visited.laws, actions)
+        return _over_prefixes(local)(logp, visited.laws, actions, played)
     mc = losses.mixed_mc if method.divergence == "kl" else losses.jsd_mc
-    per_prefix = _over_prefixes(lambda lp, t, y, a: mc(lp, t, y, a, beta))
-    return per_prefix(logp, visited.laws, visited.labels, actions)
+    per_prefix = _over_prefixes(lambda lp, t, y, a, lq: mc(lp, t, y, a, lq, beta))
+    return per_prefix(logp, visited.laws, visited.labels, actions, played)
 
 
 def _on_support(support: str, k: int, full: bool) -> Any:
-    """(log p, t, action) → the loss on the expert's K most likely tokens; only that of the tail reads the action."""
+    """(log p, t, action, log q) → the loss on the expert's K most likely tokens; only the tail's reads the last two."""
     if support == "tail" and not full:
-        return lambda lp, t, a: losses.local_tail_mc(lp, t, k, a)
+        return lambda lp, t, a, lq: losses.local_tail_mc(lp, t, k, a, lq)
     exact = {
         "renormalised": losses.local_renormalised, "unrenormalised": losses.local_unrenormalised,
         "tail": losses.local_tail_full,
     }[support]  # fmt: skip
-    return lambda lp, t, _: exact(lp, t, k)
+    return lambda lp, t, *_: exact(lp, t, k)
 
 
 def optimiser(clip: float, weight_decay: float) -> optax.GradientTransformation:
@@ -225,9 +230,13 @@ def optimiser(clip: float, weight_decay: float) -> optax.GradientTransformation:
 
 
 def learning_rate(config: TrainConfig, lr: Float[Array, ""], step: Int[Array, ""]) -> Float[Array, ""]:
-    """1e−6 + (lr − 1e−6)(t+1)/(w+1) for t < w warm-up updates, then lr (docs/paper.md §1.2)."""
-    share = jnp.minimum((step + 1) / (config.warmup + 1), 1.0)
-    return 1e-6 + (lr - 1e-6) * share
+    """f + (lr − f)(t+1)/(w+1) for t < w warm-up updates, f = 1e−6, then lr (docs/paper.md §1.2).
+
+    It is added up from the smaller of f and lr, so that rounding is that of the rate itself, however small lr is.
+    """
+    first, whole = 1e-6, float(config.warmup + 1)
+    done, left = jnp.minimum((step + 1) / whole, 1.0), jnp.maximum(config.warmup - step, 0) / whole
+    return jnp.where(lr >= first, first + (lr - first) * done, lr + (first - lr) * left)
 
 
 def update(setup: Setup, numbers: Numbers, state: TrainState) -> TrainState:
