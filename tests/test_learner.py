@@ -1,4 +1,5 @@
 import dataclasses
+from fractions import Fraction
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from programs import UNOPTIMISED, finished, one, program_of
 
+from nail.checks import MAX_COUNT
 from nail.cli.bench.products import products_of, total_flops
 from nail.methods import METHOD, trained_methods
 from nail.noise import sample
@@ -118,9 +120,11 @@ def test_monte_carlo_objective_is_unbiased(method, seen):
     objective's; that in a network's parameters is a linear function of it.
 
     Projected on the full gradient and on five random directions: all within 5 standard errors, which fails by
-    chance with probability below 4e−6 per method.
+    chance with probability below 4e−6 per method. A rollout's own token is of all tokens here: a nucleus has another
+    mean (tests/test_rollout_law.py).
     """
-    setup, numbers, channel = free(method=method, **local(method))
+    whole = {} if METHOD[method].rule is None else {"rule_number": 1.0}
+    setup, numbers, channel = free(method=method, **local(method), **whole)
     exactly = setup._replace(config=dataclasses.replace(setup.config, estimator="full"))
 
     @jax.jit
@@ -177,12 +181,24 @@ def test_channel_aware_student_has_no_gradient_at_the_clean_law():
     assert float(losses[1]) > 0.5
 
 
-def test_learning_rate_follows_the_protocol():
-    """1e−6 + (lr − 1e−6)(t+1)/(w+1) during warm-up, lr afterwards (docs/paper.md)."""
-    config = TrainConfig()
-    rates = [float(learning_rate(config, jnp.float32(1e-5), jnp.int32(t))) for t in (0, 999, 2_000, 40_000)]
-    expected = [1e-6 + 9e-6 / 2001, 1e-6 + 9e-6 * 1000 / 2001, 1e-5, 1e-5]
-    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+@pytest.mark.parametrize("lr", [1e-30, 1e-14, 1e-7, 1e-6, 1e-5, 1.0, 1e38])
+def test_learning_rate_follows_the_protocol(lr):
+    """1e−6 + (lr − 1e−6)(t+1)/(w+1) during warm-up, lr afterwards (docs/paper.md), to four roundings of 32 bits."""
+    for warmup in (0, 2_000, MAX_COUNT):
+        config, steps = dataclasses.replace(TrainConfig(), warmup=warmup), (0, 999, 1_998, 1_999, 2_000, 40_000)
+        shares = [min(Fraction(t + 1, warmup + 1), Fraction(1)) for t in steps]
+        expected = [float(share * Fraction(lr) + (1 - share) * Fraction(1e-6)) for share in shares]
+        rates = [float(learning_rate(config, jnp.float32(lr), jnp.int32(t))) for t in steps]
+        np.testing.assert_allclose(rates, expected, rtol=2.0**-22)
+
+
+def test_a_tiny_rate_moves_the_parameters_by_its_share():
+    """A table that begins at 0, one update: at a rate of 1e−14 it is what a rate of 0.1 makes of it, times 1e−13."""
+    table = TrainConfig(task="poison-chain", A=3, H=2, batch=8, steps=1, warmup=0, eval_every=1, n_validation=4)
+    state, _ = finished(*(dataclasses.replace(table, lr=lr) for lr in (1e-14, 0.1)), options=UNOPTIMISED)
+    tiny, usual = np.asarray(state.params, float)
+    assert np.abs(usual).max() > 0.05
+    np.testing.assert_allclose(tiny, 1e-13 * usual, rtol=1e-6)
 
 
 def test_expert_share_decays_by_rounds():

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import nail
 from nail.checks import BadInput
+from nail.methods import Method
+from nail.rules import TOP_P, nucleus
 from nail.training import rewards
 from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_instance, make_setup, numbers_of
@@ -95,14 +98,30 @@ def double(request):
 
 
 @pytest.mark.parametrize(("method", "factor"), [("grpo", 1.0), ("dr-grpo", 0.5), ("rft-online", 1.0)])
-def test_mean_gradients_are_policy_gradients(method, factor):
-    """−∇E[r]/H times 1 − 1/G for Dr. GRPO (G = 2), twice that for GRPO (the standard deviation is ½ where rewards
-    differ), and as it is for −E[r log p]."""
-    world, mean = enumerated(method)
-    logp, slopes = logp_and_slope(world, world.logits)
-    slope = np.tensordot(np.exp(logp) * world.r, slopes, 1)
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_mean_gradients_are_policy_gradients(method, factor, temperature):
+    """−∇E_q[r]/H, q = softmax(z/T) what plays, times 1 − 1/G for Dr. GRPO (G = 2), twice that for GRPO (the standard
+    deviation is ½ where rewards differ), and for rejection sampling −E_q[r·∇log p], which at T = 1 is −∇E[r]."""
+    world, mean = enumerated(method, temperature=temperature)
+    temperature = float(np.float32(temperature))
+    logq, slopes = logp_and_slope(world, world.logits / temperature)
+    slopes = logp_and_slope(world, world.logits)[1] if method == "rft-online" else slopes / temperature
+    slope = np.tensordot(np.exp(logq) * world.r, slopes, 1)
     assert np.abs(slope).max() > 1e-3
-    np.testing.assert_allclose(mean(np.exp(logp)), -factor * slope / H, atol=1e-7)
+    np.testing.assert_allclose(mean(np.exp(logq)), -factor * slope / H, atol=1e-7)
+
+
+def test_the_policy_gradient_of_a_nucleus_is_that_of_its_own_law(tables):
+    """−(1 − 1/G)·∇E_q[r]/H, q the student's law given the nucleus, which the gradient holds fixed. At a mass at which
+    the right chain can be played and something else too."""
+    nail.add_method(Method("mine", "mine", "student", temperature=1.0, reward="centred", group=2, rule=TOP_P))
+    world, mean = enumerated("mine", rule_number=0.8)
+    kept = np.asarray(nucleus(jnp.asarray(world.logits), 0.8))
+    logq, slopes = logp_and_slope(world, np.where(kept, world.logits, -np.inf))
+    slope = np.tensordot(np.exp(logq) * world.r, slopes, 1)
+    assert np.abs(slope).max() > 1e-3
+    assert not kept.all()
+    np.testing.assert_allclose(mean(np.exp(logq)), -0.5 * slope / H, atol=1e-7)
 
 
 def test_offline_rejection_sampling_learns_the_right_chain_at_its_chance():
