@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from tiny import adapted, config_of, keys, nothing, placed, plain_logits, prompts_of, shaken
 
+import nail
+from nail.checks import BadInput
+from nail.lm.config import check
 from nail.lm.objective import Batch, exact_divergence, likelihood_scores, method_scores
 from nail.lm.rollout import Rollout, rollout
 from nail.lm.update import begin, make_update, with_end
@@ -123,7 +126,7 @@ def test_the_row_says_whose_action_the_score_function_takes(pair):
     student, expert, batch = pair
     theirs = jax.nn.softmax(plain_logits(expert, expert.weights(), batch) / 2.0)
     logp = jax.nn.log_softmax(plain_logits(student, student.weights(), batch))
-    each = jax.vmap(jax.vmap(losses.reverse_mc))(logp, theirs, batch.tokens)
+    each = jax.vmap(jax.vmap(losses.reverse_mc))(logp, theirs, batch.tokens, logp)
     wanted = float(jnp.where(batch.counted, each, 0).sum())
 
     def loss(name, seed):
@@ -132,6 +135,45 @@ def test_the_row_says_whose_action_the_score_function_takes(pair):
 
     np.testing.assert_allclose([loss("opd-r", 0), loss("opd-r", 1)], wanted, rtol=1e-4)
     assert abs(loss("nail-r", 0) - loss("nail-r", 1)) > 0.1
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_the_rollouts_token_has_the_reverse_kl_as_mean(pair, temperature):
+    """One token after a prompt, each of the vocabulary at the chance softmax(z/T) that the rollout draws it: value and
+    gradient of KL(p‖t), whatever T."""
+    student, expert, batch = pair
+    row, fixed = METHOD["opd-r"]._replace(temperature=temperature), student.fixed
+    first = jax.tree.map(lambda x: x[:1], batch)._replace(tokens=batch.tokens[:1, :1], counted=batch.counted[:1, :1])
+    weights = student.trained
+    chance = jax.nn.softmax(plain_logits(student, (weights, fixed), first)[0, 0] / temperature)
+
+    @jax.jit
+    def sampled(w):
+        def one(token):
+            played = first._replace(tokens=token[None, None])
+            return method_scores(row, student, expert, w, fixed, expert.weights(), played, keys(1), beta=0.5,
+                                 temperature=2.0, chunk=4).total  # fmt: skip
+
+        return chance @ jax.lax.map(one, jnp.arange(len(chance)), batch_size=64)
+
+    @jax.jit
+    def exact(w):
+        return exact_divergence(
+            student, expert, (w, fixed), expert.weights(), first, beta=1.0, temperature=2.0, chunk=4
+        ).total
+
+    (value, slope), (wanted, gradient) = (jax.value_and_grad(loss)(weights) for loss in (sampled, exact))
+    assert float(value) == pytest.approx(float(wanted), rel=1e-4)
+    most = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient))
+    assert most > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * most), slope, gradient)
+
+
+def test_a_row_with_a_greedy_rollout_whose_token_is_scored_is_refused(folders, tables):
+    """Its law has no score function."""
+    nail.add_method(METHOD["opd-r"]._replace(name="greedy-r", temperature=0.0))
+    with pytest.raises(BadInput, match="temperature must be above 0: greedy-r is scored by the law of the rollout's"):
+        check(config_of(*folders, method="greedy-r"))
 
 
 def test_a_completion_of_the_expert_ends_with_the_end_of_the_turn():
