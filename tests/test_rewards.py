@@ -137,8 +137,8 @@ def test_offline_rejection_sampling_learns_the_right_chain_at_its_chance():
 @pytest.mark.parametrize("mask", ["", "0", "2 1"])
 def test_the_gradient_of_preferences_is_the_formula(mask):
     """Σ over w, l with r_w > r_l of 2·p(w)p(l)·(−β)·σ(−β(d_w − d_l))·(∇log p(w) − ∇log p(l)): either of a group's two
-    may be w. Masked positions are in neither log-probability."""
-    world, mean = enumerated("dpo", mask_first=mask, dpo_beta=0.7)
+    may be w. Masked positions are in neither log-probability, and p is the student at temperature 1, whatever plays."""
+    world, mean = enumerated("dpo", mask_first=mask, dpo_beta=0.7, temperature=0.5)
     masked = tuple(map(int, mask.split()))
     chance = np.exp(logp_and_slope(world, world.logits)[0])
     (logp, slopes), (start, _) = (logp_and_slope(world, z, masked) for z in (world.logits, world.start))

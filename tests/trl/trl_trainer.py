@@ -86,7 +86,7 @@ def as_jax(mine, noisy, labels, actions, beta):
     t, y, a = jax.nn.softmax(jnp.asarray(noisy.numpy())), jnp.asarray(labels.numpy()), jnp.asarray(actions.numpy())
 
     def total(z):
-        each = jax.vmap(lambda lp, t, y, a: losses.mixed_mc(lp, t, y, a, beta))
+        each = jax.vmap(lambda lp, t, y, a: losses.mixed_mc(lp, t, y, a, lp, beta))
         return each(jax.nn.log_softmax(z), t, y, a).mean()
 
     return jax.value_and_grad(total)(jnp.asarray(mine.detach().numpy()))
