@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from nail.envs.instances import rare_action
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
-from nail.figures.stats import REFUTED, coverage_chance, proportion_interval
+from nail.stats import REFUTED, coverage_chance, proportion_interval
 from nail.theory.bounds import rare_action_episodes
 from nail.theory.exact import lrt_error, rare_label_probabilities, smallest, two_point_regret
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from nail.checks import BadInput
-from nail.figures.stats import (
+from nail.stats import (
     bootstrap_interval,
     coverage_chance,
     difference_test,
