@@ -37,8 +37,8 @@ class Median(NamedTuple):
 def mean_interval(samples: Float[np.ndarray, "runs ..."], level: float = 0.95) -> Interval:
     """Student's interval of the mean over runs, each entry of the other axes by itself.
 
-    Its level is exact where a run's value is normal, whatever the number of runs; of few skewed runs it is near (tests:
-    at least 0.91 of 0.95 for 3 exponential ones). Values that are the same in all runs have an interval of length 0.
+    Its level is exact where a run's value is normal, whatever the number of runs; of exponential values 95 % are
+    91 % at 2 runs, 88 % at 3 and 5, 92 % at 20. Values that are the same in all runs have an interval of length 0.
     Raises `BadInput` for fewer than 2 runs, which have no interval, and for a level outside (0, 1).
     """
     runs = len(samples)
@@ -49,15 +49,16 @@ def mean_interval(samples: Float[np.ndarray, "runs ..."], level: float = 0.95) -
 
 
 def jackknife_interval(
-    statistic: Callable[..., Float[np.ndarray, "..."] | np.floating], *samples: Float[np.ndarray, "runs ..."],
+    statistic: Callable[..., Float[np.ndarray, "..."] | np.floating], *samples: Float[np.ndarray, "..."],
     level: float = 0.95,
 ) -> Interval:  # fmt: skip
     """Interval of a smooth function of means, `statistic(*samples)`: Tukey's jackknife with Student's quantile.
 
-    The samples are independent, and the runs of one whole: what belongs together is in one sample, along other axes.
-    Each run is left out in turn; a sample's variance is that of its pseudo-values over its number of runs, and of
-    several samples the variances add up and degrees of freedom are Satterthwaite's. For one mean that is
-    `mean_interval`. Ratios are to be given by their logarithm. Raises `BadInput` as `mean_interval` does.
+    The samples are independent, each with its runs first, and a run is whole: what belongs together is in one sample,
+    along other axes. Each run is left out in turn; a sample's variance is that of its pseudo-values over its number of
+    runs, and of several samples the variances add up and degrees of freedom are Satterthwaite's. For one mean that is
+    `mean_interval`. Ratios are to be given by their logarithm: 94–95 % of 95 % for pairs of lognormal values of spread
+    0.3, 90 % or more of spread 1, from 2 runs on. Raises `BadInput` as `mean_interval` does.
     """
     found = np.asarray(statistic(*samples), float)
     variances, free = [], []

@@ -7,6 +7,7 @@ numbers), so the curve that is bisected is one curve. How an interval comes of i
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -144,23 +145,18 @@ def draw(instance: str | Instance | Factory, seed: int, count: int, replicates: 
     return drawn
 
 
-def _said(
-    eta: float | None, delta: float, setting: Setting | None, counts: dict[str, int | None]
-) -> Setting:  # fmt: skip
-    """The setting with the η that was said, once; raises `BadInput` for two, and for what is no number."""
+def _said(eta: Any, delta: Any, setting: Setting | None, counts: dict[str, Any]) -> Setting:
+    """The setting with the η that was said; raises `BadInput` for two different ones and for what is no number."""
     setting = setting or Setting()
     require(is_number(delta), "delta", delta, "a number")
     for name, value in counts.items():
         require(value is None or isinstance(value, int | np.integer), name, value, "a whole number")
     if eta is None:
         return setting
-    said = setting._replace(eta=eta)
     require(is_number(eta), "eta", eta, "a number in [0, 1)")
-    if setting.eta is not None:
-        require(
-            is_number(setting.eta) and eta == setting.eta, "eta", eta, f"that of setting, {setting.eta}, or not given"
-        )
-    return said
+    same = setting.eta is None or (is_number(setting.eta) and eta == setting.eta)
+    require(same, "eta", eta, f"that of setting, {setting.eta}, or not given")
+    return setting._replace(eta=eta)
 
 
 def n_star(
