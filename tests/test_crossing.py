@@ -57,15 +57,15 @@ def test_over_instances_of_a_random_mdp():
         assert all(one.interval[0] <= one.value <= one.interval[1] for one in found)
 
 
-@pytest.mark.parametrize(("runs", "common"), [(40, True), (300, True), (300, False)])
-def test_over_replicates(runs, common):
+@pytest.mark.parametrize(("runs", "target", "common"), [(75, 0.05, True), (300, 0.2, True), (300, 0.2, False)])
+def test_over_replicates(runs, target, common):
     """Right or wrong: each replicate is right from a geometric time on, or afresh at each checkpoint; a mean loss of
-    0.9^n is at 0.2 after 16 episodes."""
-    truth, hits = math.ceil(math.log(0.2) / math.log(0.9)), 0
+    0.9^n is at 0.2 after 16 episodes and at 0.05 after 29."""
+    truth, hits = math.ceil(math.log(target) / math.log(0.9)), 0
     for seed in range(300):
         rng = np.random.default_rng(seed)
         wrong = rng.geometric(0.1, (runs, 1)) > N if common else rng.random((runs, len(N))) < 0.9**N
-        hits += holds(crossing(in_parts(wrong), 0.2, 1, 512), truth)
+        hits += holds(crossing(in_parts(wrong), target, 1, 512), truth)
     assert stats.binom.cdf(hits, 300, 0.95) > SURE
 
 
@@ -125,11 +125,11 @@ def test_ties_do_not_depend_on_the_unit_of_reward():
     P = np.zeros((2, 3, 2, 3))
     P[:, 0, 0, 1], P[:, 0, 1, 2], P[:, 1:, :, 1:] = 1, 1, np.eye(2)[:, None]
     r = np.zeros((2, 3, 2))
-    r[0, 0], r[1, 2], r[:, 1] = [0.3, 0.1], 0.2, [1e-14, 2e-14]
+    r[0, 0], r[1, 2], r[0, 1] = [0.3, 0.1], 0.2, [1e-14, 2e-14]
     assert 0.1 + 0.2 > 0.3
     for unit in UNITS:
         found = optimal_policy(make_mdp(P, unit * r, np.ones(3) / 3)).argmax(-1)
-        np.testing.assert_array_equal(found[:, :2], [[0, 1], [0, 1]])
+        np.testing.assert_array_equal(found[:, :2], [[0, 1], [0, 0]])
 
 
 def test_the_likeliest_path_does_not_depend_on_the_unit_of_its_score():
