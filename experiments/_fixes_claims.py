@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from nail.figures.experiment import Claim
-from nail.figures.stats import trend_test
+from nail.stats import trend_test
 
 from ._training import LEVEL, SOLVED, UNSOLVED, each_seed, late, per_seed, times_by
 

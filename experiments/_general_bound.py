@@ -2,10 +2,10 @@
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from nail.figures.experiment import Claim
-from nail.figures.stats import REFUTED, Interval, bootstrap_interval, coverage_chance
+from nail.stats import REFUTED, Interval, coverage_chance, jackknife_interval, mean_interval
 from nail.theory.bounds import mean_regret_bound, tv_budget
 
 KEYS = ["family", "learner", "horizon", "size", "eta", "factor"]
@@ -18,9 +18,7 @@ AXES = {"horizon": "H", "size": "N", "eta": "η"}
 
 
 def over_bounds(rows: pd.DataFrame) -> pd.DataFrame:
-    """`tv2` and `regret`, and their exact means, over their bounds, each less its regression on `identity` where that
-    has mean 0: a control variate, which narrows intervals. Its slope is estimated from the same instances, which biases
-    the mean by O(1/instances), and the bootstrap over instances keeps that slope as it is.
+    """`tv2` and `regret`, and their exact means, over their bounds, and `identity`, a control variate of both.
 
     `identity` = (Σ KL − log|Π| − log_weight)/log|Π|. Told the channel, whoever drives, its mean is 0: Σ_i
     log(π*_η/mixture_η) at the labels telescopes to the posterior's gain.
@@ -29,29 +27,38 @@ def over_bounds(rows: pd.DataFrame) -> pd.DataFrame:
     settings = list(zip(rows.horizon, log_class, rows.eta, rows.episodes, strict=True))
     bounds = {at: (tv_budget(*at[1:3]), at[3] * mean_regret_bound(*at)) for at in set(settings)}
     tv2, regret = np.array([bounds[at] for at in settings]).T
-    rows = rows.assign(
+    return rows.assign(
         tv2=rows.tv2 / tv2, regret=rows.regret / regret, exact_tv2=rows.exact_tv2 / tv2,
         exact_regret=rows.exact_regret / regret, identity=(rows.kl - log_class - rows.log_weight) / log_class,
     )  # fmt: skip
-    keys = [rows[name] for name in KEYS]
-    centred = rows.identity - rows.identity.groupby(keys).transform("mean")
-    spread = (centred**2).groupby(keys).transform("sum")
-    for name in ("tv2", "regret"):
-        slope = (centred * rows[name]).groupby(keys).transform("sum") / spread
-        rows[name] -= (slope * rows.identity).where(rows.learner != "wrong-eta", 0.0)
-    return rows
+
+
+def controlled(
+    values: Float[np.ndarray, "i ..."],
+    identity: Float[np.ndarray, "i ..."],
+    told: Bool[np.ndarray, "..."] | bool = True,
+) -> Float[np.ndarray, "..."] | np.floating:  # fmt: skip
+    """Mean over instances of `values`, less their regression on `identity` where that has mean 0 (`told`), which
+    narrows intervals. The slope is estimated from the same instances, which biases the mean by O(1/instances)."""
+    centred = identity - identity.mean(0)
+    slope = (centred * values).sum(0) / (centred**2).sum(0)
+    return values.mean(0) - np.where(told, slope * identity.mean(0), 0.0)
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over instances of `over_bounds` with their 95 % bootstrap intervals, one row a setting and n."""
+    """`controlled` means over instances of `over_bounds` with their 95 % jackknife intervals, one row a setting and n,
+    and the plain mean of `identity` with Student's."""
     rows = over_bounds(rows)
     table = rows[rows.instance == rows.instance.iloc[0]].reset_index(drop=True)
     table["instances"] = rows.instance.nunique()
     samples = [rows.pivot(index="instance", columns=KEYS, values=name)[list(table[KEYS].itertuples(index=False))]
                for name in QUANTITIES]  # fmt: skip
-    found = bootstrap_interval(np.stack(samples, axis=-1), np.random.default_rng(0))
-    for i, name in enumerate(QUANTITIES):
-        table[name], table[f"{name}_low"], table[f"{name}_high"] = (x[:, i] for x in found)
+    each, told = np.stack(samples, axis=1), (table.learner != "wrong-eta").to_numpy()
+    found = {"identity": mean_interval(each[:, -1])}
+    for i, name in enumerate(QUANTITIES[:-1]):
+        found[name] = jackknife_interval(lambda each, i=i: controlled(each[:, i], each[:, -1], told), each)
+    for name, at in found.items():
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = at
     columns = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
     return table[[*KEYS, "episodes", "instances", "replicates", *columns, "exact_tv2", "exact_regret"]]
 
@@ -130,16 +137,19 @@ def _tight(family: str, name: str, least: float, table: pd.DataFrame) -> Claim:
     )  # fmt: skip
 
 
-def quotient(
-    top: Float[np.ndarray, " i"], bottom: Float[np.ndarray, " j"], paired: bool, resamples: int = 4000
-) -> Interval:  # fmt: skip
-    """mean(top)/mean(bottom) with its 95 % percentile bootstrap interval over instances (drawn together if paired)."""
-    rng = np.random.default_rng(0)
-    first = rng.integers(len(top), size=(resamples, len(top)))
-    second = first if paired else rng.integers(len(bottom), size=(resamples, len(bottom)))
-    return Interval(
-        top.mean() / bottom.mean(), *np.quantile(top[first].mean(1) / bottom[second].mean(1), [0.025, 0.975])
-    )
+def quotient(top: Float[np.ndarray, "i 2"], bottom: Float[np.ndarray, "j 2"], paired: bool) -> Interval:
+    """Quotient of two `controlled` means with its 95 % jackknife interval over instances, by its logarithm; each has
+    the values and their identity as columns, of the same instances if `paired`."""
+
+    def log(each):
+        return np.log(controlled(*each.T))
+
+    if paired:
+        both = np.stack([top, bottom], axis=1)
+        found = jackknife_interval(lambda each: log(each[:, 0]) - log(each[:, 1]), both)
+    else:
+        found = jackknife_interval(lambda one, other: log(one) - log(other), top, bottom)
+    return Interval(*map(np.exp, found))
 
 
 def _trends(each: pd.DataFrame) -> list[Claim]:
@@ -155,7 +165,9 @@ def _trends(each: pd.DataFrame) -> list[Claim]:
         points = each[(each.family == family) & (each[others] == first[others]).all(axis=1)]
         least, most = points[axis].min(), points[axis].max()
         limit = (least / most) ** 0.5 if high is None else high
-        at = quotient(*(points[points[axis] == x][name].to_numpy() for x in (most, least)), paired=axis == "eta")
+        at = quotient(
+            *(points[points[axis] == x][[name, "identity"]].to_numpy() for x in (most, least)), paired=axis == "eta"
+        )
         words = {None: "falls by more than the square root", np.inf: "rises"}
         words = words.get(high, f"changes by a factor in [{low:.2f}, {limit:.2f}]")
         found.append(Claim(

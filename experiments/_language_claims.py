@@ -5,8 +5,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from nail.figures.experiment import Claim
-from nail.figures.stats import trend_test
 from nail.methods import METHOD
+from nail.stats import trend_test
 
 from ._training import LEVEL, per_seed
 

@@ -10,13 +10,14 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
+from nail.counting.crossing import NStar, crossing
 from nail.counting.drivers import Setting
-from nail.counting.nstar import NStar, crossing, instance_octaves, n_star, oracle
+from nail.counting.nstar import instance_octaves, n_star, oracle
 from nail.envs.instances import hidden_path
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import REFERENCE, look
-from nail.figures.stats import REFUTED, coverage_chance
 from nail.methods import METHOD
+from nail.stats import REFUTED, coverage_chance
 from nail.theory.bounds import phased_nail
 from nail.theory.exact import n_bc, n_offline
 from nail.theory.online import Level, episodes_per_level, level_moments, level_table, n_star_online
@@ -82,13 +83,14 @@ COLUMNS = (
 
 def n_star_tree(point: Point) -> NStar:
     """n* on the hidden path's own tree, by the loop for any finite MDP: the same number of replicates of each of the
-    A^H secrets, resampled together as the chain's are."""
+    A^H secrets, each right or wrong as the chain's are."""
     horizon, n_actions, method = point["horizon"], point["n_actions"], point["method"]
     secrets = product(range(n_actions), repeat=horizon)
     drawn = [hidden_path(horizon, n_actions, np.array(secret)) for secret in secrets]
     setting, seed, budget = Setting(point["eta"]), point["seed"], point["budget"]
     octaves = instance_octaves(drawn, method, setting, point["replicates"], seed, budget, pool=True)
-    return crossing(octaves, point["delta"], horizon, budget, np.random.default_rng(seed), oracle=oracle(method))
+    failures = ((at, loss > 0.5) for at, loss in octaves)
+    return crossing(failures, point["delta"], horizon, budget, oracle(method))
 
 
 def measure_n_star(point: Point) -> list[Row]:
@@ -174,7 +176,7 @@ def reference(axes: Axes, table: pd.DataFrame, name: str, on: str) -> None:
 
 
 def log_sd(rows: pd.DataFrame) -> Float[np.ndarray, " n"]:
-    """Standard deviations of log n* that the bootstrap intervals imply, at least half the grid's resolution; that of a
+    """Standard deviations of log n* that the intervals imply, at least half the grid's resolution; that of a
     censored point is the median of the others'."""
     value, high = rows.n_star.where(np.isfinite(rows.n_star)), rows.high.where(np.isfinite(rows.high))
     width = (np.log(high / rows.low) / 2).fillna(np.log(value / rows.low))

@@ -9,11 +9,10 @@ import jax
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import stats
 
 from nail.envs.defclass import make_defclass
 from nail.envs.steering import items, right_answer
-from nail.figures.stats import Interval
+from nail.stats import Interval, mean_interval
 from nail.training.config import TrainConfig
 from nail.training.steering import ITEMS
 
@@ -63,7 +62,6 @@ NAMES = {
 """metric → its name"""
 COSTS = ("updates", "queries", "rollouts")
 """of a chain: updates, the teacher's labels, rollouts whose answer was verified"""
-LEVEL = 0.95
 HOW = "95 %, Student's, over seeds"
 
 
@@ -103,12 +101,6 @@ def prepared(rows: pd.DataFrame) -> pd.DataFrame:
 def at(rows: pd.DataFrame, chain: str, metric: str) -> Float[np.ndarray, " seeds"]:
     """A metric of a chain, in the order of the seeds. The rows are `prepared`."""
     return rows.loc[rows.chain == chain, ["seed", metric]].sort_values("seed")[metric].to_numpy(float)
-
-
-def mean_interval(values: Float[np.ndarray, " seeds"]) -> Interval:
-    """Student's interval of a mean over seeds, of level `LEVEL`."""
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(values.mean(), values.mean() - half, values.mean() + half)
 
 
 class Gain(NamedTuple):

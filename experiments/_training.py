@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim, Experiment
 from nail.figures.plotting import Look
-from nail.figures.stats import Median, median_interval
 from nail.methods import METHOD
+from nail.stats import Median, median_interval
 from nail.sweep.run import rows_of
 from nail.sweep.stages import Runs
 from nail.training.config import TrainConfig

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, look, note
-from nail.figures.stats import trend_test
 from nail.methods import METHOD
+from nail.stats import trend_test
 from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 

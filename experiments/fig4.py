@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, note
-from nail.figures.stats import median_interval, trend_test
 from nail.methods import METHOD
+from nail.stats import median_interval, trend_test
 from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, Look, note
-from nail.figures.stats import Median, difference_test, median_interval
+from nail.stats import Median, difference_test, median_interval
 from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 

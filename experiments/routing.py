@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, curve, handle, note
-from nail.figures.stats import median_interval
+from nail.stats import median_interval
 from nail.sweep.grid import grid
 from nail.sweep.stages import Runs
 from nail.training.config import TrainConfig

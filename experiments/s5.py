@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, curve, handle, note
-from nail.figures.stats import median_interval
 from nail.methods import METHOD
+from nail.stats import median_interval
 from nail.sweep.grid import grid
 from nail.sweep.stages import flat
 from nail.training.config import TrainConfig

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import CASES, TEXT_WIDTH, note
-from nail.figures.stats import median_interval
+from nail.stats import median_interval
 from nail.sweep.grid import grid
 from nail.sweep.stages import Runs, flat
 from nail.training.config import TrainConfig

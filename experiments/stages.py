@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import TEXT_WIDTH, note
+from nail.stats import mean_interval
 
 from ._stages import (
     BEST,
@@ -29,7 +30,6 @@ from ._stages import (
     elsewhere,
     gain,
     in_words,
-    mean_interval,
     prepared,
     runs,
     teacher,

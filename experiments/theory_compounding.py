@@ -16,7 +16,7 @@ from nail.envs.instances import cliff, erring
 from nail.envs.mdp import TabularMDP, value
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, Look, note
-from nail.figures.stats import REFUTED, coverage_chance
+from nail.stats import REFUTED, coverage_chance
 from nail.theory.bounds import compounding_bound
 from nail.theory.exact import compounding_cost
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -31,6 +31,7 @@ from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.noise import Huber
 from nail.policies.softmax_table import frequencies
+from nail.stats import jackknife_interval, mean_interval, ratio_interval
 
 from ._theory import Point, figure_of_points, seeded
 
@@ -51,8 +52,6 @@ LIMIT_MARGIN = 0.1
 """relative distance from the limit that counts as being there"""
 NOTHING, MOST = 0.01, 0.5
 """π*-masses"""
-RESAMPLES = 2000
-"""of the trees, for intervals of 95 %"""
 
 
 class Size(NamedTuple):
@@ -118,25 +117,17 @@ def measure(point: Point) -> list[Row]:
     return rows
 
 
-def means(rows: pd.DataFrame, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    """Means over trees (points) of one expert's and driver's rows, and those of resampled trees (R, points)."""
-    values = rows.pivot(index="tree", columns="episodes", values=quantity).to_numpy()
-    drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    return values.mean(0), values[drawn].mean(1)
-
-
-def interval(resampled: np.ndarray) -> np.ndarray:
-    """Quantiles 2.5 % and 97.5 % over the resamples."""
-    return np.quantile(resampled, (0.025, 0.975), axis=0)
+def by_tree(rows: pd.DataFrame, quantity: str) -> Float[np.ndarray, "trees n"]:
+    """One expert's and driver's values, a row a tree and a column a number of episodes."""
+    return rows.pivot(index="tree", columns="episodes", values=quantity).to_numpy()
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over trees with its bootstrap interval, for each quantity, expert, driver and number of episodes."""
+    """Mean over trees with Student's 95 % interval, for each quantity, expert, driver and number of episodes."""
     parts = []
     for (expert, method), points in rows.groupby(["expert", "method"], sort=False):
         for quantity in QUANTITIES:
-            value, resampled = means(points, quantity)
-            low, high = interval(resampled)
+            value, low, high = mean_interval(by_tree(points, quantity))
             parts.append(pd.DataFrame({
                 "quantity": quantity, "expert": expert, "method": method, "episodes": np.unique(points.episodes),
                 "value": value, "low": low, "high": high, "limit": points[f"{quantity}_limit"].mean(),
@@ -163,25 +154,20 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 def _rate_claim(points: pd.DataFrame, expert: str, method: str, falls: bool = True) -> Claim:
     span = points.span.iloc[0] + 1
     log_n = np.log(np.unique(points.episodes)[-span:])
-    value, resampled = (np.log(np.maximum(x, 1e-300))[..., -span:].T for x in means(points, "tv"))
-    slope, (low, high) = np.polyfit(log_n, value, 1)[0], interval(np.polyfit(log_n, resampled, 1)[0])
+    values = by_tree(points, "tv")[:, -span:]
+    slope, low, high = jackknife_interval(
+        lambda each: np.polyfit(log_n, np.log(np.maximum(each.mean(0), 1e-300)), 1)[0], values
+    )
     theory = FALLS if falls else STANDS
     how = f"{'falls with n' if falls else 'does not fall any more'} (exponent {theory:g} ± {EXPONENT_MARGIN})"
     return Claim(
         f"{expert} expert, driver {DRIVERS[method]}: the TV {how}, at the end", SOURCE,
-        f"the 95 % interval (trees resampled) of the slope of log mean TV on log n over the last {span - 1} doublings "
+        f"the 95 % interval (jackknife over trees) of the slope of log mean TV on log n, last {span - 1} doublings, "
         f"is not inside [{theory - EXPONENT_MARGIN:g}, {theory + EXPONENT_MARGIN:g}]",
-        f"slope {slope:.3f} [{low:.3f}, {high:.3f}]; TV {np.exp(value[0]):.4f} at n = {np.exp(log_n[0]):.0f}, "
-        f"{np.exp(value[-1]):.4f} at n = {np.exp(log_n[-1]):.0f}",
+        f"slope {slope:.3f} [{low:.3f}, {high:.3f}]; TV {values[:, 0].mean():.4f} at n = {np.exp(log_n[0]):.0f}, "
+        f"{values[:, -1].mean():.4f} at n = {np.exp(log_n[-1]):.0f}",
         bool(low >= theory - EXPONENT_MARGIN and high <= theory + EXPONENT_MARGIN),
     )  # fmt: skip
-
-
-def _ratio(over: np.ndarray, under: np.ndarray) -> tuple[float, float, float]:
-    """Ratio of means over trees with its interval, trees resampled as pairs."""
-    drawn = np.random.default_rng(0).integers(len(over), size=(RESAMPLES, len(over)))
-    low, high = interval(over[drawn].mean(1) / under[drawn].mean(1))
-    return float(over.mean() / under.mean()), float(low), float(high)
 
 
 def _last(points: pd.DataFrame, column: str) -> np.ndarray:
@@ -191,10 +177,10 @@ def _last(points: pd.DataFrame, column: str) -> np.ndarray:
 
 def _limit_claim(points: pd.DataFrame) -> Claim:
     tv, limit = _last(points, "tv"), _last(points, "tv_limit")
-    ratio, low, high = _ratio(tv, limit)
+    ratio, low, high = ratio_interval(tv, limit)
     return Claim(
         f"stochastic expert, driver greedy: the TV ends at its limit as computed (within {LIMIT_MARGIN:.0%})", SOURCE,
-        f"the 95 % interval of mean TV/mean limit at the last n, pairs of a tree resampled, is not inside "
+        f"the 95 % interval of mean TV/mean limit at the last n, jackknife over pairs of a tree, is not inside "
         f"[{1 - LIMIT_MARGIN:g}, {1 + LIMIT_MARGIN:g}]",
         f"ratio {ratio:.3f} [{low:.3f}, {high:.3f}]; TV {tv.mean():.4f}, limit {limit.mean():.4f}",
         bool(low > 1 - LIMIT_MARGIN and high < 1 + LIMIT_MARGIN),
@@ -202,29 +188,29 @@ def _limit_claim(points: pd.DataFrame) -> Claim:
 
 
 def _nearer_claim(of: dict[tuple[str, str], pd.DataFrame], expert: str, method: str) -> Claim:
-    ratio, low, high = _ratio(_last(of[expert, method], "tv"), _last(of[expert, "opd-f"], "tv"))
+    ratio, low, high = ratio_interval(_last(of[expert, method], "tv"), _last(of[expert, "opd-f"], "tv"))
     return Claim(
         f"{expert} expert: driver {DRIVERS[method]} ends nearer to π* than driver {DRIVERS['opd-f']}", SOURCE,
-        "the 95 % interval of the ratio of mean TVs at the last n, pairs of a tree resampled, reaches 1 or more",
+        "the 95 % interval of the ratio of mean TVs at the last n, jackknife over pairs of a tree, reaches 1 or more",
         f"ratio {ratio:.3f} [{low:.3f}, {high:.3f}]", high < 1,
     )  # fmt: skip
 
 
 def _unvisited_claims(of: dict[tuple[str, str], pd.DataFrame]) -> list[Claim]:
-    ends = {key: interval(means(points, "unvisited")[1][:, -1]) for key, points in of.items()}
+    ends = {key: mean_interval(by_tree(points, "unvisited")[:, -1])[1:] for key, points in of.items()}
     low, high = ends.pop(("stochastic", "nail-channel"))
     points, rest = of["stochastic", "nail-channel"], max(high for _, high in ends.values())
     return [
         Claim(
             f"stochastic expert, driver greedy: a π*-mass above {MOST} passes a node without a label, at the end",
             SOURCE,
-            f"the 95 % interval (trees resampled) of the mean unvisited mass at the last n reaches {MOST} or less",
+            f"Student's 95 % interval (over trees) of the mean unvisited mass at the last n reaches {MOST} or less",
             f"{_last(points, 'unvisited').mean():.3f} [{low:.3f}, {high:.3f}]; with labels on the greedy path alone "
             f"{_last(points, 'unvisited_limit').mean():.3f}", bool(low > MOST),
         ),
         Claim(
             f"every other driver and expert: the π*-mass through nodes without a label ends below {NOTHING}", SOURCE,
-            f"at the last n the 95 % interval (trees resampled) of one of their mean masses reaches {NOTHING}",
+            f"at the last n Student's 95 % interval (over trees) of one of their mean masses reaches {NOTHING}",
             f"largest upper end {rest:.2g}", bool(rest < NOTHING),
         ),
     ]  # fmt: skip
@@ -258,7 +244,7 @@ def draw(table: pd.DataFrame) -> Figure:
     note(
         figure, f"tree of depth H = {row.horizon}, A = {row.n_actions}, uniform noise η = {row.eta}; deployed, whoever "
         f"drives: the clean law behind the labels; mean over {row.trees} trees × {row.replicates} learners,\n"
-        "bands: 95 % bootstrap intervals over trees",
+        "bands: Student's 95 % intervals over trees",
     )  # fmt: skip
     return figure
 

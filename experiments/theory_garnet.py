@@ -21,8 +21,8 @@ from nail.envs.instances import garnet
 from nail.envs.mdp import regret
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
-from nail.figures.stats import Interval, bootstrap_interval
 from nail.methods import METHOD
+from nail.stats import Interval, jackknife_interval, mean_interval, ratio_interval
 
 from ._theory import Point, figure_of_points, seeded
 
@@ -104,11 +104,11 @@ def losses(rows: pd.DataFrame, expert: str, method: str) -> pd.DataFrame:
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss over instances with its 95 % bootstrap interval at each evaluation, in units of R = 1."""
+    """Mean loss over instances with Student's 95 % interval at each evaluation, in units of R = 1."""
     found, row = [], next(rows.itertuples())
     for (expert, method, oracle), _ in rows.groupby(["expert", "method", "oracle"], sort=False):
         loss = losses(rows, expert, method)
-        at = bootstrap_interval(loss.to_numpy(), np.random.default_rng(0))
+        at = mean_interval(loss.to_numpy())
         numbers = {"episodes": loss.columns, "loss": at.estimate, "low": at.low, "high": at.high}
         found.append(pd.DataFrame({"expert": expert, "method": method, "oracle": oracle, **numbers}))
     same = ["replicates", "horizon", "n_states", "n_actions", "branching", "eta", "temperature"]
@@ -117,52 +117,45 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def resampled(loss: pd.DataFrame, resamples: int = 4000) -> Float[np.ndarray, "resamples n"]:
-    """Mean losses at each n, first the measured ones, then of instances drawn with replacement: the same draws for
-    every learner, so that what is made of two learners' means is paired."""
-    runs = len(loss)
-    shares = np.random.default_rng(0).multinomial(runs, np.full(runs, 1.0 / runs), resamples) / runs
-    return np.concatenate([np.full((1, runs), 1.0 / runs), shares]) @ loss.to_numpy()
+def last_positive(*losses: Float[np.ndarray, "instances n"]) -> int:
+    """The last evaluation at which the 95 % intervals of all mean losses are above 0; −1 where there is none."""
+    return int(np.flatnonzero([-1, *np.all([mean_interval(loss).low > 0 for loss in losses], axis=0)])[-1]) - 1
 
 
-def last_positive(*means: Float[np.ndarray, "resamples n"]) -> int:
-    """The last evaluation at which all means are positive, in every resample; −1 where there is none."""
-    return int(np.flatnonzero([-1, *np.all([(mean > 0).all(0) for mean in means], axis=0)])[-1]) - 1
+def exponent(*losses: Float[np.ndarray, "instances n"]) -> Interval:
+    """Slope of log mean loss on log n between the ends of the `OCTAVES` octaves that end at `last_positive`, less that
+    of the second losses where there are two, instances being pairs; NaN where a curve has no such octaves."""
+    last, sign = [last_positive(loss) for loss in losses], (1, -1)
+    if min(last) < OCTAVES or any(((x[:, at - OCTAVES] > 0).sum() < 2) for x, at in zip(losses, last, strict=True)):
+        return Interval(np.nan, np.nan, np.nan)
+    ends = np.stack([x[:, [at, at - OCTAVES]] for x, at in zip(losses, last, strict=True)], axis=1)
 
+    def slope(ends):
+        after, before = ends.mean(0).T
+        return np.log2(after / before) @ sign[: len(losses)] / OCTAVES
 
-def exponent(means: Float[np.ndarray, "resamples n"]) -> Float[np.ndarray, " resamples"]:
-    """Slope of log loss on log n between the ends of the `OCTAVES` octaves that end at `last_positive`; NaN where the
-    curve has no such octaves."""
-    last = last_positive(means)
-    if last < OCTAVES or (means[:, last - OCTAVES] == 0).any():
-        return np.full(len(means), np.nan)
-    return np.log2(means[:, last] / means[:, last - OCTAVES]) / OCTAVES
-
-
-def interval(values: Float[np.ndarray, "resamples ..."]) -> Interval:
-    """The measured value, which comes first, with the 95 % percentile interval of the resampled ones."""
-    return Interval(values[0], *np.quantile(values[1:], [0.025, 0.975], axis=0, method="inverted_cdf"))
+    return jackknife_interval(slope, ends)
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Rates over the last octaves; who is ahead at the same oracle; who may drive when the expert is stochastic."""
-    means = {key: resampled(losses(rows, *key)) for key, _ in rows.groupby(["expert", "method"])}
+    of = {key: losses(rows, *key).to_numpy() for key, _ in rows.groupby(["expert", "method"])}
     episodes = np.sort(rows.episodes.unique())
     rates = (
         ("optimal", "nail-f", -np.inf, -1.0), ("optimal", "loglossbc", -np.inf, -1.0),
         ("optimal", "nail-r", -np.inf, -1.0), ("soft", "opd-channel", -np.inf, -0.5),
         ("soft", "loglossbc", -np.inf, -0.5), ("soft", "nail-r", -0.25, np.inf),
     )  # fmt: skip
-    found = [*(_rate(means, episodes, *rate) for rate in rates), _slower(means)]
-    bc, nail = means["optimal", "loglossbc"], means["optimal", "nail-f"]
+    found = [*(_rate(of, episodes, *rate) for rate in rates), _slower(of)]
+    bc, nail = of["optimal", "loglossbc"], of["optimal", "nail-f"]
     last = max(last_positive(bc, nail), 0)
     for expert, one, other, at, low, high in (
         ("optimal", "loglossbc", "nail-f", slice(None, len(episodes) // 2 + 1), 0.5, 2.0),
         ("optimal", "loglossbc", "nail-f", slice(last, last + 1), -np.inf, 1.0),
         ("soft", "loglossbc", "opd-channel", slice(None), 0.5, 2.0),
     ):
-        over, under = (np.where(means[expert, x][:, at] > 0, means[expert, x][:, at], np.nan) for x in (one, other))
-        found.append(_ratio(expert, one, other, episodes[at], interval(over / under), low, high))
+        ratio = ratio_interval(of[expert, one][:, at], of[expert, other][:, at])
+        found.append(_ratio(expert, one, other, episodes[at], ratio, low, high))
     return found
 
 
@@ -181,28 +174,28 @@ def lies(found: Interval, low: float, high: float) -> bool:
     return bool(np.all((found.low > low) | (low == -np.inf)) and np.all(found.high < high))
 
 
-RESAMPLED = "(instances resampled, the same for both)"
+JACKKNIFE, PAIRED = "(jackknife over instances)", "(jackknife over instances, the same for both)"
 
 
 def _rate(
-    means: dict, episodes: Int[np.ndarray, " n"], expert: str, method: str, low: float, high: float
+    of: dict, episodes: Int[np.ndarray, " n"], expert: str, method: str, low: float, high: float
 ) -> Claim:  # fmt: skip
-    found, last = interval(exponent(means[expert, method])), last_positive(means[expert, method])
+    found, last = exponent(of[expert, method]), last_positive(of[expert, method])
     return Claim(
         f"{EXPERTS[expert]}: over the last {OCTAVES} octaves the loss of {name(method)} has an exponent in n "
         + within(low, high), SOURCES[expert],
-        f"the exponent's 95 % interval (instances resampled) does not lie {within(low, high)}, or there are not "
-        f"{OCTAVES} octaves up to the last n at which no resample has mean loss 0",
+        f"the exponent's 95 % interval {JACKKNIFE} does not lie {within(low, high)}, or there are not "
+        f"{OCTAVES} octaves up to the last n at which the 95 % interval of the mean loss is above 0",
         f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}], up to n = {episodes[last]}", lies(found, low, high),
     )  # fmt: skip
 
 
-def _slower(means: dict) -> Claim:
-    found = interval(exponent(means["soft", "nail-f"]) - exponent(means["soft", "opd-channel"]))
+def _slower(of: dict) -> Claim:
+    found = exponent(of["soft", "nail-f"], of["soft", "opd-channel"])
     return Claim(
         f"{EXPERTS['soft']}: over the last {OCTAVES} octaves the loss of {name('nail-f')}, greedy, falls "
         f"slower than that of {name('opd-channel')}", SOURCES["soft"],
-        f"the 95 % interval of the difference of exponents {RESAMPLED} reaches 0 or less",
+        f"the 95 % interval of the difference of exponents {PAIRED} reaches 0 or less",
         f"difference {found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]", bool(found.low > 0),
     )  # fmt: skip
 
@@ -215,7 +208,7 @@ def _ratio(
     return Claim(
         f"{EXPERTS[expert]}: {where} the loss of {name(one)} over that of {name(other)} is {within(low, high)}",
         SOURCES[expert],
-        f"a 95 % interval of the ratio of mean losses {RESAMPLED} does not lie {within(low, high)}",
+        f"a 95 % interval of the ratio of mean losses {PAIRED} does not lie {within(low, high)}",
         "; ".join(f"{ratio.estimate[i]:.3g} [{ratio.low[i]:.3g}, {ratio.high[i]:.3g}] at n = {episodes[i]}"
                   for i in ends),
         lies(ratio, low, high),
@@ -255,7 +248,7 @@ def draw(table: pd.DataFrame) -> Figure:
     note(
         figure, f"Garnet, H = {row.horizon}, S = {row.n_states}, A = {row.n_actions}, b = {row.branching}, "
         f"uniform noise η = {row.eta}, soft expert τ = {row.temperature}; mean over {row.instances} instances "
-        f"× {row.replicates} replicates,\nbands: 95 % bootstrap intervals over instances",
+        f"× {row.replicates} replicates,\nbands: Student's 95 % intervals over instances",
     )  # fmt: skip
     return figure
 

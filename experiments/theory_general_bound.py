@@ -112,7 +112,7 @@ def draw(table: pd.DataFrame) -> Figure:
     note(
         figure, f"above: H = {first.horizon}, N = {first['size']}, η = {first.eta}; below: one moved, n = {last}·n₀, "
         "filled: Σ TV², hollow: regret; dotted: the bound; thin lines: exact;\nmeans over "
-        f"{first.instances} instances × {first.replicates} replicates, bars: 95 % bootstrap intervals over instances",
+        f"{first.instances} instances × {first.replicates} replicates, bars: 95 % intervals over instances (jackknife)",
     )  # fmt: skip
     return figure
 

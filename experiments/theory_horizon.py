@@ -128,7 +128,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     row = next(table.itertuples())
     note(
         figure, f"A = {row.n_actions}, η = {row.eta}, δ = {row.delta}; {table.replicates[table.replicates > 0].min()} "
-        f"replicates a point, {table.replicates.max()} of greedy learners; bands: 95 % bootstrap intervals;\nopen "
+        f"replicates a point, {table.replicates.max()} of greedy learners; bands: 95 % intervals;\nopen "
         "marks with arrows: beyond the budget, in the fits as such. Under uniform ν NAILGUN is NAIL-F, and on-policy "
         "learners have the\nsame law on the hidden path: not drawn twice.",
     )  # fmt: skip

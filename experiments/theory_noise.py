@@ -148,7 +148,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
                   columnspacing=1.2)  # fmt: skip
     note(
         figure, f"poison chain, H = {row.horizon}, A = {row.n_actions}, δ = {row.delta}; {row.replicates} "
-        "replicates a point, bands: 95 % bootstrap intervals; open marks with arrows: beyond the budget.\n"
+        "replicates a point, bands: 95 % intervals; open marks with arrows: beyond the budget.\n"
         "Under uniform ν NAILGUN is NAIL-F: not drawn twice. Learners that read probabilities have another oracle.",
     )  # fmt: skip
     return figure

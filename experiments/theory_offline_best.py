@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, look, measured, note
-from nail.figures.stats import REFUTED, coverage_chance, proportion_interval
+from nail.stats import REFUTED, coverage_chance, proportion_interval
 from nail.theory.exact import n_bc, n_offline
 
 from ._nstar import COLUMNS, both_units, fit_n_star, in_unit, measure_n_star, n_label
@@ -242,7 +242,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     note(
         figure, f"P(all H right): A = 2, {quick.replicates.max():,} data sets a mark, intervals within the marks; "
         f"crosses: all data sets enumerated;\nn*: A = {row.n_actions}, η = {row.eta}, δ = {row.delta}, "
-        f"{row.replicates} replicates a point, bands: 95 % bootstrap intervals",
+        f"{row.replicates} replicates a point, bands: 95 % intervals",
     )  # fmt: skip
     return figure
 

@@ -19,7 +19,7 @@ from nail.counting.drivers import Setting
 from nail.counting.nstar import level_octaves
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, measured, note
-from nail.figures.stats import REFUTED, coverage_chance, proportion_interval
+from nail.stats import REFUTED, coverage_chance, proportion_interval
 from nail.theory.online import (
     Level,
     episodes_per_level,
@@ -142,7 +142,7 @@ def simulated(point: Point, least: int) -> tuple[int, int]:
     )  # fmt: skip
     episodes, loss = next((at, loss) for at, loss in octaves if at[-1] >= least)
     first = int(np.searchsorted(episodes, least))
-    return int(episodes[first]), int((1 - loss[:, first]).sum())
+    return int(episodes[first]), int((~loss[:, first]).sum())
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -257,8 +257,8 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     row = next(table.itertuples())
     note(
         figure, f"NAIL-F on the poison chain, η = {row.eta}; n*: first n with P(all H right) ≥ 1 − δ, δ = {row.delta}; "
-        f"{row.replicates} replicates a point, all independent;\nbands and bars: 95 % intervals (bootstrap; Clopper "
-        f"and Pearson); law at A = 4 from {row.levels} simulated levels",
+        f"{row.replicates} replicates a point, all independent;\nbands and bars: 95 % intervals (Clopper and "
+        f"Pearson); law at A = 4 from {row.levels} simulated levels",
     )  # fmt: skip
     return figure
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from nail.envs.instances import rare_action
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, note
-from nail.figures.stats import REFUTED, coverage_chance, proportion_interval
+from nail.stats import REFUTED, coverage_chance, proportion_interval
 from nail.theory.bounds import rare_action_episodes
 from nail.theory.exact import lrt_error, rare_label_probabilities, smallest, two_point_regret
 
@@ -121,8 +121,9 @@ def simulate_test(point: Point, n: int) -> int:
         for begun in range(0, labels, DRAWS):
             size = (len(theta), min(DRAWS, labels - begun))
             ones += (rng.random(size, np.float32) < rare[:, None].astype(np.float32)).sum(1)
-        ratio = ones * gain[1] + (labels - ones) * gain[0]
-        chosen = np.where(np.abs(ratio) < 1e-9 * labels, rng.integers(0, 2, len(theta)), ratio > 0)
+        parts = ones * gain[1], (labels - ones) * gain[0]
+        ratio, rounding = sum(parts), 1e-12 * sum(map(np.abs, parts))
+        chosen = np.where(np.abs(ratio) <= rounding, rng.integers(0, 2, len(theta)), ratio > 0)
         wrong += int(np.sum(chosen != theta))
     return wrong
 

@@ -253,7 +253,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     seeds = len(trained) // trained[["method", "m", "eta"]].drop_duplicates().shape[0]
     note(
         figure, f"chain: A = {row.n_actions:g}, η = {row.eta:g}, δ = {row.delta:g}; {row.replicates:g} replicates, "
-        "bands: 95 % bootstrap intervals; open marks with arrows: beyond the budget; NAIL-F, channel-aware,\n"
+        "bands: 95 % intervals; open marks with arrows: beyond the budget; NAIL-F, channel-aware,\n"
         f"has NAIL-F's law there; modular addition: p = {run.p:g}; small marks: {seeds} seeds, lines: their medians",
     )  # fmt: skip
     return figure

@@ -211,7 +211,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     row = next(of["eta"].itertuples())
     note(
         figure, f"poison chain, A = {row.n_actions}, δ = {row.delta}, H = {row.horizon} (but for the lower left); "
-        f"{row.replicates} replicates a point, bands: 95 % bootstrap intervals;\nopen marks with arrows: beyond the "
+        f"{row.replicates} replicates a point, bands: 95 % intervals;\nopen marks with arrows: beyond the "
         "budget; shaded: outside NAILGUN's guarantee",
     )  # fmt: skip
     return figure

@@ -85,15 +85,16 @@ def test_a_learner_told_the_channel_wrongly_breaks_the_inequality():
 
 
 def test_a_loss_that_reaches_0_has_its_exponent_before_and_none_without_three_octaves():
-    """A curve n^−2 whose last evaluation is 0 in one resample; the same, 0 in another from the fourth on."""
-    means = np.tile(np.exp2(-2.0 * np.arange(6)), (3, 1))
-    means[1, -1] = 0
-    assert theory_garnet.last_positive(means) == 4
-    np.testing.assert_allclose(theory_garnet.exponent(means), -2)
-    means[2, 3:] = 0
-    found = theory_garnet.exponent(means[:, :5])
+    """A curve n^−2 whose last evaluation is 0 in all instances but one; the same, 0 from the fourth on."""
+    loss = np.tile(np.exp2(-2.0 * np.arange(6)), (3, 1)) * np.array([[0.9], [1.0], [1.1]])
+    loss[1:, -1] = 0
+    assert theory_garnet.last_positive(loss) == 4
+    np.testing.assert_allclose(theory_garnet.exponent(loss), -2)
+    np.testing.assert_allclose(theory_garnet.exponent(loss, loss), 0, atol=1e-12)
+    loss[1:, 3:] = 0
+    found = theory_garnet.exponent(loss)
     assert np.isnan(found).all()
-    assert not theory_garnet.lies(theory_garnet.interval(found), -np.inf, -1)
+    assert not theory_garnet.lies(found, -np.inf, -1)
 
 
 def test_no_claim_holds_of_a_loss_that_is_0_throughout():

@@ -7,35 +7,61 @@ import pytest
 from scipy import stats
 
 from nail.checks import BadInput
-from nail.figures.stats import (
-    bootstrap_interval,
+from nail.stats import (
     coverage_chance,
     difference_test,
+    jackknife_interval,
+    mean_interval,
     median_interval,
     proportion_interval,
+    ratio_interval,
     trend_test,
 )
 
-
-def test_bootstrap_intervals_cover_the_mean():
-    """400 data sets of 40 exponential draws; nominal 90 %, asymptotically. 0.84..0.95 is 4 binomial standard errors
-    below and 3.3 above: a failure by chance has probability below 1e-3, and the seed is fixed."""
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(400):
-        found = bootstrap_interval(rng.exponential(size=40), rng, level=0.9, resamples=200)
-        hits += bool(found.low <= 1.0 <= found.high)
-    assert 0.84 < hits / 400 < 0.95
+RUNS = (2, 3, 5, 20)
 
 
-def test_bootstrap_keeps_runs_whole_and_shapes():
-    samples = np.repeat(np.random.default_rng(3).normal(size=(50, 1)), 3, axis=1)
-    found = bootstrap_interval(samples, np.random.default_rng(4))
-    np.testing.assert_array_equal(found.estimate, samples.mean(0))
-    assert found.low.shape == (3,)
-    assert found.low[0] == found.low[1] == found.low[2]
-    again = bootstrap_interval(samples, np.random.default_rng(4))
-    np.testing.assert_array_equal(found.high, again.high)
+@pytest.mark.parametrize("runs", RUNS)
+def test_intervals_of_a_mean_cover_it_at_their_level(runs):
+    """Of 4,000 data sets of normal values the hits are binomial at 95 %: a two-sided tail below 1e−6 would refute it.
+    Exponential ones, skewed, have 88 % or more: 87 % would give as few hits with probability 1e−6."""
+    rng = np.random.default_rng(runs)
+    found = mean_interval(rng.normal(1.0, 2.0, (runs, 4000)))
+    assert stats.binomtest(int(((found.low <= 1) & (found.high >= 1)).sum()), 4000, 0.95).pvalue > 1e-6
+    found = mean_interval(rng.exponential(size=(runs, 4000)))
+    assert stats.binom.cdf(((found.low <= 1) & (found.high >= 1)).sum(), 4000, 0.87) > 1e-6
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_intervals_of_a_ratio_cover_it(runs):
+    """Of 1,000 data sets of pairs of lognormal values: of spread 0.3, 94 % or more, and of spread 1, 90 % or more; a
+    percent less would give as few hits with probability 1e−6."""
+    rng = np.random.default_rng(runs)
+    for spread, level in ((0.3, 0.93), (1.0, 0.89)):
+        common, own = rng.normal(size=(runs, 1, 1000)), rng.normal(size=(runs, 2, 1000))
+        top, bottom = np.exp(spread * (common + own)).swapaxes(0, 1)
+        found = ratio_interval(2 * top, bottom)
+        hits = ((found.low <= 2) & (found.high >= 2)).sum()
+        assert stats.binom.cdf(hits, 1000, level) > 1e-6
+
+
+def test_the_jackknife_of_means_is_student_and_of_a_difference_welch():
+    rng = np.random.default_rng(3)
+    one, other = rng.normal(size=(5, 2)), rng.normal(size=(9, 2))
+    for found, known in zip(jackknife_interval(lambda x: x.mean(0), one), mean_interval(one), strict=True):
+        np.testing.assert_allclose(found, known)
+    difference = jackknife_interval(lambda x, y: x.mean(0) - y.mean(0), one, other)
+    welch = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+    np.testing.assert_allclose(difference[1:], welch)
+    same = jackknife_interval(lambda x: x.mean(), np.ones(4))
+    assert same == (1, 1, 1)
+
+
+def test_a_ratio_of_what_is_hardly_ever_positive_has_no_interval():
+    top, bottom = np.ones((4, 2)), np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    found = ratio_interval(top, bottom)
+    np.testing.assert_array_equal(np.isnan(found.low), [True, False])
+    assert found.estimate[1] == pytest.approx(2)
 
 
 def test_proportion_intervals():
@@ -43,6 +69,10 @@ def test_proportion_intervals():
     np.testing.assert_allclose([none.low, none.high], [0.0, 1 - 0.025**0.1], atol=1e-9)
     np.testing.assert_allclose([all_wrong.low, all_wrong.high], [0.025**0.1, 1.0], atol=1e-9)
     assert proportion_interval(8, 10).estimate == 0.8
+    many = proportion_interval(np.arange(8), 7, 0.9)
+    for k in range(8):
+        known = stats.binomtest(k, 7).proportion_ci(0.9)
+        np.testing.assert_allclose([many.low[k], many.high[k]], [known.low, known.high], atol=1e-9)
 
 
 def test_median_intervals_by_hand():
@@ -103,11 +133,13 @@ def test_what_never_happens_anywhere_is_no_difference():
 def test_bad_input():
     rng = np.random.default_rng(0)
     for call in (
-        lambda: bootstrap_interval(np.ones(1), rng),
-        lambda: bootstrap_interval(np.ones(3), rng, level=1.0),
+        lambda: mean_interval(np.ones(1)),
+        lambda: mean_interval(np.ones(3), level=1.0),
+        lambda: jackknife_interval(lambda x, y: x.mean() - y.mean(), np.ones(3), np.ones(1)),
+        lambda: proportion_interval(np.array([0, 3]), 2),
         lambda: proportion_interval(3, 2),
         lambda: proportion_interval(0, 0),
-        lambda: bootstrap_interval(np.zeros((0, 2)), rng),
+        lambda: mean_interval(np.zeros((0, 2))),
         lambda: median_interval(np.array([])),
         lambda: median_interval(np.ones(3), level=1.0),
         lambda: trend_test(np.ones((2, 3)), np.arange(2), rng),

@@ -97,14 +97,14 @@ def test_the_interval_covers_the_truth():
     assert all(one.low <= one.estimate <= one.high for one in found)
     assert 0.3 < truth < 0.8
     # items of a student that never moves are all the same to the bootstrap
-    still = drawn(rng, 20, 0.0)
+    still = drawn(rng, 80, 0.0)
     assert steerability_interval(still, 4, rng, resamples=10) == (0, 0, 0)
 
 
 def test_the_interval_is_that_of_resampled_items():
     """Quantiles of `steerability` of items drawn one set after the other with the same generator."""
-    seen = drawn(np.random.default_rng(2), 30, 0.5)
-    picks = np.random.default_rng(3).integers(30, size=(200, 30))
+    seen = drawn(np.random.default_rng(2), 90, 0.5)
+    picks = np.random.default_rng(3).integers(90, size=(200, 90))
     each = [steerability(Labels(*(part[pick] for part in seen)), 4) for pick in picks]
     found = steerability_interval(seen, 4, np.random.default_rng(3), 0.8, resamples=200)
     np.testing.assert_allclose(found, [steerability(seen, 4), *np.quantile(each, [0.1, 0.9])], atol=1e-12)
@@ -112,7 +112,7 @@ def test_the_interval_is_that_of_resampled_items():
 
 def test_classes_of_an_item_are_resampled_together():
     """One item that moves among many that do not: resamples hold all of its classes or none, so ρ is 0 or 1."""
-    seen = labels([0] * 9, [1] + [0] * 8, [0] * 9, [1] + [0] * 8)
+    seen = labels([0] * 80, [1] + [0] * 79, [0] * 80, [1] + [0] * 79)
     found = steerability_interval(seen, 4, np.random.default_rng(0), 0.5, resamples=500)
     assert found == (1, 0, 1)
 
@@ -128,11 +128,11 @@ def test_bad_input():
         with pytest.raises(BadInput, match=sentence):
             steerability(Labels(*(part.astype(int) for part in bad)), 4)
     with pytest.raises(BadInput, match="level must be in"):
-        steerability_interval(good, 4, rng, level=1.0)
+        steerability_interval(drawn(rng, 80, 0.5), 4, rng, level=1.0)
     with pytest.raises(BadInput, match="resamples must be at least 1"):
-        steerability_interval(good, 4, rng, resamples=0)
-    with pytest.raises(BadInput, match="number of items must be at least 2"):
-        steerability_interval(labels([0], [1], [0], [1]), 4, rng)
+        steerability_interval(drawn(rng, 80, 0.5), 4, rng, resamples=0)
+    with pytest.raises(BadInput, match="number of items must be at least 80"):
+        steerability_interval(drawn(rng, 79, 0.5), 4, rng)
 
 
 CONFIG = TrainConfig(

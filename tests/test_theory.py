@@ -120,6 +120,10 @@ def test_rare_action_test_error():
         expected = 0.5 * np.minimum(stats.binom.pmf(k, 10 * n, p0), stats.binom.pmf(k, 10 * n, p1)).sum()
         assert exact.lrt_error(10, 1.0, eta, n, noise, 2.0) == pytest.approx(expected, abs=1e-12)
     assert exact.lrt_error(10, 1.0, 0.3, 0) == 0.5
+    rare, twice = (stats.poisson.pmf(np.arange(100), mean) for mean in (10, 20))
+    for horizon in (10**11, 10**14):
+        limit = exact.lrt_error(horizon, 1.0, 0.0, 10)
+        assert limit == pytest.approx(0.5 * np.minimum(rare, twice).sum(), rel=1e-9)
 
     def needed(horizon, noise):
         return exact.smallest(lambda n: exact.lrt_error(horizon, 1.0, 0.5, n, noise, 2.0) <= 0.05)

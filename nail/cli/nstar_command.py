@@ -16,6 +16,7 @@ from nail.envs.tasks import TASKS
 
 MAX_CELLS = 2**28
 """largest replicates × H × A"""
+UNIFORM = "uniform"
 SILENT = 2.0
 """seconds until the progress of a search is shown"""
 
@@ -40,14 +41,12 @@ class NStar(Question):
     """independent replicates ≥ 1, with replicates × H × A ≤ 2^28; with S states,
     replicates × H × S × A ≤ 2^26"""
     seed: int = 0
-    """seed of secrets or instances, labels, rollouts and bootstrap, 0 ≤ seed < 2^31"""
+    """seed of secrets or instances, labels and rollouts, 0 ≤ seed < 2^31"""
     max_episodes: int = 100_000
     """episodes after which the answer is left open (censored), 1 ≤ max_episodes ≤ 2^30"""
 
     name: ClassVar[str] = "n-star"
-    source: ClassVar[str] = (
-        "docs/theory.md §4.1, §4.2, §5; uniform noise; queries = episodes × H (twice that for NAIL-β)"
-    )
+    source: ClassVar[str] = "docs/theory.md §4.1, §4.2, §5; queries = episodes × H (twice that for NAIL-β)"
 
     @property
     def by_level(self) -> bool:
@@ -64,8 +63,9 @@ class NStar(Question):
     @property
     def formula(self) -> str:
         if self.by_level:
-            return "min{n : mean success over replicates ≥ 1−δ}; 95 % bootstrap interval over replicates"
-        return "min{n : mean of J(π*) − J(π̂) over replicates ≤ δ}; 95 % bootstrap interval over instances"
+            return "min{n : mean success over replicates ≥ 1−δ}; 95 % interval over replicates (Clopper and Pearson's)"
+        over = "instances" if self.instances > 1 else "replicates"
+        return f"min{{n : mean of J(π*) − J(π̂) over replicates ≤ δ}}; 95 % interval over {over} (Student's)"
 
     def inputs(self) -> dict[str, Any]:
         """The options by name; the two instances simulated by level are not drawn."""
@@ -102,7 +102,21 @@ class NStar(Question):
             )  # fmt: skip
         numbers = dataclasses.asdict(found)
         shown = ("value", "interval", "queries", "query_interval", "oracle", "censored", "budget", "resolution")
-        return {name: _ends(numbers[name]) if "interval" in name else numbers[name] for name in shown}
+        answer = {name: _ends(numbers[name]) if "interval" in name else numbers[name] for name in shown}
+        noise = UNIFORM if self.by_level else noise_of(where[0](self.seed).kernel)
+        return {**answer, "noise_kernel": noise, "ties": "lowest"}
+
+
+def noise_of(kernel: Any) -> str:
+    """A noise kernel ν (A,) or (H, S, A) in words: its numbers, where it is the same at every state."""
+    import numpy as np
+
+    laws = np.asarray(kernel).reshape(-1, np.shape(kernel)[-1])
+    if (laws != laws[0]).any():
+        return "ν(·|h, s), a law for each step and state"
+    if (laws[0] == laws[0, 0]).all():
+        return UNIFORM
+    return f"ν = ({', '.join(f'{x:.6g}' for x in laws[0])})"
 
 
 def n_star_for(arguments: list[str]) -> type[NStar]:

@@ -23,7 +23,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "c": (float, "c = HΔ, expected rare actions an episode at θ = 0, 1e-30 ≤ c ≤ H/2"),
     "C": (float, "1 ≤ C ≤ 1e30 with ν(a) ≤ C·q(a) for all actions a; of the dominated noise C ≤ H/c"),
     "noise": (str, "uniform (ν(1) = 1/2) or dominated (ν(1) = CΔ)"),
-    "ties": (str, "how the plurality breaks ties: uniform (afresh at each look) or lowest (to the lowest action)"),
+    "ties": (
+        str,
+        "how the plurality breaks ties: lowest (to the lowest action: n-star) or uniform (at each look)",
+    ),
     "replicates": (int | None, "levels that are simulated where A > 2, ≥ 100; default: 20,000, or as many as fit"),
     "seed": (int, "of the simulation, 0 ≤ seed < 2^31"),
     "recovery": (int | None, "steps u after a mistake until the path is regained, 1 ≤ u < 2^31; default: never"),
@@ -114,7 +117,7 @@ QUANTITIES = (
         _check_chain,
     ),
     Quantity(
-        "online-exact", "H A eta n ties=uniform replicates= seed=0", "online.online_success",
+        "online-exact", "H A eta n ties=lowest replicates= seed=0", "online.online_success",
         "probability that a greedy on-policy learner finds all H right actions of the poison chain",
         "(e_n)ᵀ R^H 1, R[n, n'] = P(n' right looks among n, plurality of n labels right); A > 2: one simulated level",
         "docs/theory.md §4.2; one label per visited level, plurality; uniform noise", _check_online,

@@ -32,12 +32,15 @@ from nail.methods import expert_share
 from nail.noise import Huber, Temperature, sample, uniform_kernel
 from nail.policies.softmax_table import add_labels, plurality
 
+ETA = 0.5
+"""corruption rate where none is given"""
+
 
 class Setting(NamedTuple):
     """The numbers of a simulation; all traced, so a grid of them compiles once."""
 
-    eta: float = 0.5
-    """corruption rate η of the labels, in [0, 1)"""
+    eta: float | None = None
+    """corruption rate η of the labels, in [0, 1); None: `ETA`"""
     kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | None = None
     """noise kernel ν of the labels; None: uniform"""
     told_eta: float = 0.05
@@ -58,19 +61,26 @@ def channel(setting: Setting, told: str = "truth") -> Huber:
     )
 
 
+def is_number(value: Any) -> bool:
+    """Whether `value` is one number, of Python, numpy or JAX."""
+    return np.ndim(value) == 0 and isinstance(np.asarray(value).item(), (int, float))
+
+
 def complete(
     setting: Setting, n_actions: int, kernel: np.ndarray | None = None, states: tuple[int, ...] = ()
 ) -> Setting:
-    """The setting with its kernels filled in (ν by `kernel`, else uniform) as float32 laws (A,) or (*states, A).
+    """The setting with η filled in, and its kernels (ν by `kernel`, else uniform) as float32 laws (A,) or (*states, A).
 
-    Raises `BadInput` for A < 2, η or the told η outside [0, 1), β or decay outside [0, 1], or a kernel that is not
-    made of probability vectors of length A.
+    Raises `BadInput` for A < 2, η or the told η that is no number in [0, 1), β or decay that is none in [0, 1], or a
+    kernel that is not made of probability vectors of length A.
     """
     require(n_actions >= 2, "n_actions", n_actions, "at least 2")
-    for name in ("eta", "told_eta"):
-        require(0.0 <= getattr(setting, name) < 1.0, name, getattr(setting, name), "in [0, 1)")
-    for name in ("beta", "decay"):
-        require(0.0 <= getattr(setting, name) <= 1.0, name, getattr(setting, name), "in [0, 1]")
+    setting = setting._replace(eta=ETA if setting.eta is None else setting.eta)
+    for name, value in setting._asdict().items():
+        if name in ("eta", "told_eta"):
+            require(is_number(value) and 0.0 <= value < 1.0, name, value, "a number in [0, 1)")
+        elif name in ("beta", "decay"):
+            require(is_number(value) and 0.0 <= value <= 1.0, name, value, "a number in [0, 1]")
 
     def filled(name, given, default):
         law = np.asarray(given if given is not None else uniform_kernel(n_actions) if default is None else default)

@@ -73,8 +73,8 @@ def simulation(
 ) -> Callable[[int, int], Any]:  # fmt: skip
     """A function (stride, points) → what `read` sees (R, points, ..) after each `stride` further episodes.
 
-    It goes on where its last call ended. `first` is the number of the first replicate. Arguments and errors otherwise
-    as `learned_regret`.
+    It goes on where its last call ended, and with stride 0 looks there: at first, before any episode. `first` is the
+    number of the first replicate. Arguments and errors otherwise as `learned_regret`.
     """
     row = learner(method)
     require(replicates >= 1, "replicates", replicates, "at least 1")
@@ -91,7 +91,7 @@ def simulation(
 
     def advance(stride, points):
         nonlocal tally
-        require(stride >= 1 and points >= 1, "stride, points", (stride, points), "at least 1")
+        require(stride >= 0 and points >= 1, "stride, points", (stride, points), "at least 0 and at least 1")
         tally, seen = _advance(row, read, mdp, expert, setting, chosen, (keys, tally), stride, points)
         return np.asarray(seen)
 
@@ -127,8 +127,8 @@ def learned_regret(
 
     `setting.kernel` None means the instance's own kernel, `setting.told_kernel` None the uniform one; a kernel may
     be (A,) or (H, S, A). `candidates` is the finite class Π (clean laws) of nail-class. Raises `BadInput` for an
-    unknown method, an instance whose laws are no laws, a bad setting, stride, points or replicates < 1, or nail-class
-    without candidates.
+    unknown method, an instance whose laws are no laws, a bad setting, stride < 0, points or replicates < 1, or
+    nail-class without candidates.
     """
     run = simulation(greedy, instance, method, setting, replicates, seed, candidates)
     return exact_regret(instance, run(stride, points))

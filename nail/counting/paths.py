@@ -5,17 +5,18 @@ Up to a constant the log-likelihood of a path a is (docs/theory.md §4.1)
     Σ_h N(a_{1:h})·log(qA) + (N(a_{1:h−1}) − N(a_{1:h}))·log η,
 
 N(v) the trajectories through prefix v: a trajectory gains log(qA) for each step on the path and log η for leaving it.
-The search goes down the trie level by level for all replicates at once, stops at prefixes of a single trajectory
+Scores are in units of log(qA) − log η, what one step on the path is worth, so that ties do not depend on η. The search
+goes down the trie level by level for all replicates at once, stops at prefixes of a single trajectory
 (whose best continuation is that trajectory itself), and comes back up with the best score of every prefix.
 """
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Integer
 
 from nail.checks import require
 from nail.counting.drivers import Setting, complete
 from nail.counting.levels import replicate_keys, secrets
-from nail.theory.exact import right_probability
+from nail.theory.exact import check_setting, right_probability
 
 
 def expert_paths(
@@ -93,6 +94,13 @@ def _descend(actions, n_actions, stay, leave, least):
     return levels
 
 
+def _worth(n_actions: int, eta: float) -> tuple[float, float]:
+    """log(qA) and log η over their difference: qA = 1 + (1−η)(A−1)."""
+    check_setting(1, n_actions, eta)
+    stay, leave = np.log1p((1.0 - eta) * (n_actions - 1)), np.log(max(eta, 1e-100))
+    return stay / (stay - leave), leave / (stay - leave)
+
+
 def best_path(
     actions: Integer[np.ndarray, "R n H"], n_actions: int, eta: float, guess: Integer[np.ndarray, "R H"] | None = None
 ) -> Integer[np.ndarray, "R H"]:
@@ -102,8 +110,7 @@ def best_path(
     Raises `BadInput` for A < 2 or η outside [0, 1). Source: docs/theory.md §4.1.
     """
     replicates, _, horizon = actions.shape
-    stay = np.log(right_probability(n_actions, eta) * n_actions)
-    leave = np.log(max(eta, 1e-100))
+    stay, leave = _worth(n_actions, eta)
     least = np.full(replicates, -np.inf) if guess is None else _along(actions, guess, stay, leave)
     levels = _descend(actions, n_actions, stay, leave, least)
     below, choices = np.zeros(0), []
@@ -138,6 +145,6 @@ def _follow(actions, levels, choices):
 
 def success(
     actions: Integer[np.ndarray, "R n H"], right: Integer[np.ndarray, "R H"], n_actions: int, eta: float
-) -> Float[np.ndarray, " R"]:
-    """1 where the maximum-likelihood path is the secret, else 0."""
-    return (best_path(actions, n_actions, eta, right) == right).all(1).astype(float)
+) -> Bool[np.ndarray, " R"]:
+    """Whether the maximum-likelihood path is the secret."""
+    return (best_path(actions, n_actions, eta, right) == right).all(1)

@@ -19,7 +19,8 @@ from nail.checks import require
 
 Table = Float[Array, "... H S A"] | Float[np.ndarray, "... H S A"]
 TIE = 1e-12
-"""actions whose values differ by less, relative to the largest value, are tied"""
+"""actions whose values differ by less are tied, in units of the largest expected sum of |rewards| from there on: what
+values are made of, so what their rounding is relative to"""
 
 
 class TabularMDP(NamedTuple):
@@ -116,10 +117,9 @@ def _exact(rest: str) -> Callable[[Callable], Callable]:
     return wrap
 
 
-def _lowest_best(q: Float[Array, "S A"]) -> Float[Array, "S A"]:
-    """One-hot of the lowest action whose value is within rounding of the best."""
-    best = q.max(-1, keepdims=True)
-    tied = q >= best - TIE * (1.0 + jnp.abs(best))
+def _lowest_best(q: Float[Array, "S A"], size: Float[Array, "S A"]) -> Float[Array, "S A"]:
+    """One-hot of the lowest action whose value is within rounding of the best, `size` being the sums of |rewards|."""
+    tied = q >= q.max(-1, keepdims=True) - TIE * size.max(-1, keepdims=True)
     return jax.nn.one_hot(jnp.argmax(tied, axis=-1), q.shape[-1], dtype=q.dtype)
 
 
@@ -135,13 +135,20 @@ def _backward(mdp: TabularMDP, backup: Callable, *extra: Array) -> Array:
 
 @_exact("->(h,s,a)")
 def optimal_policy(mdp: TabularMDP) -> Table:
-    """π*_h(s) = argmax_a Q*_h(s, a) by backward induction, ties to the lowest action; one-hot, (..., H, S, A)."""
+    """π*_h(s) = argmax_a Q*_h(s, a) by backward induction, ties (`TIE`) to the lowest action; one-hot, (..., H, S, A).
 
-    def backup(q):
-        policy = _lowest_best(q)
-        return (policy * q).sum(-1), policy
+    The same for rewards in other units.
+    """
 
-    return _backward(mdp, backup)
+    def layer(values, tables):
+        v, most = values
+        transitions, rewards = tables
+        q, size = rewards + transitions @ v, jnp.abs(rewards) + transitions @ most
+        policy = _lowest_best(q, size)
+        return ((policy * q).sum(-1), size.max(-1)), policy
+
+    nothing = jnp.zeros(mdp.n_states, mdp.r.dtype)
+    return lax.scan(layer, (nothing, nothing), (mdp.P, mdp.r), reverse=True)[1]
 
 
 @_exact(",()->(h,s,a)")

@@ -9,7 +9,7 @@ import re
 from scipy import stats
 
 from nail.checks import BadInput
-from nail.figures.stats import Interval, proportion_interval
+from nail.stats import Interval, proportion_interval
 
 BOX = r"\boxed{"
 MARK = "####"

@@ -125,8 +125,9 @@ def lrt_error(
     trials = n * horizon
     if trials == 0 or p1 == 1.0:
         return float(0.5 * p0**trials)
-    cut = trials * np.log((1 - p0) / (1 - p1)) / np.log(p1 * (1 - p0) / (p0 * (1 - p1)))
-    least = max(1.0, float(np.ceil(cut - 1e-12 * trials)))
+    other = np.log1p(-p0) - np.log1p(-p1)
+    cut = trials * other / (np.log(p1 / p0) + other)
+    least = max(1.0, float(np.ceil(cut * (1.0 - 1e-12))))
     above, below = special.betainc(least, trials - least + 1, p0), special.betaincc(least, trials - least + 1, p1)
     return float(0.5 * (above + below))
 

@@ -255,7 +255,7 @@ def most_replicates(n_actions: int, labels: int) -> int:
 
 
 def online_success(
-    horizon: int, n_actions: int, eta: float, n: int, ties: str = "uniform", replicates: int | None = None,
+    horizon: int, n_actions: int, eta: float, n: int, ties: str = "lowest", replicates: int | None = None,
     seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """`value` = P(a greedy learner of the chain is right at all H levels after n episodes), uniform noise, and its

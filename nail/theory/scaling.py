@@ -1,6 +1,6 @@
 """Is n* exponential or polynomial in H? Three laws fitted by maximum likelihood, and their AIC (docs/theory.md §5).
 
-log n*_i ~ Normal(log of the law at H_i, sd_i² + τ²), independent: sd_i is what the bootstrap of n*_i says, and τ, a
+log n*_i ~ Normal(log of the law at H_i, sd_i² + τ²), independent: sd_i is what the interval of n*_i says, and τ, a
 parameter like the two of the law, is the scatter beyond it (no law holds exactly at small H). A point whose budget did
 not suffice contributes P(n*_i > budget_i) and is never left out. τ runs over a grid of ratio 1.22: its likelihood is
 flat. All three laws have three parameters and the same data, so differences in AIC are those of −2·log likelihood.
@@ -188,7 +188,7 @@ def fit_scaling(
     docs/theory.md §4.2 leaves open would else bend b by 8 % at H = 4..40.
 
     `n_star` in episodes is infinite where the `budget` (episodes; read there only) did not suffice. `log_sd` are
-    standard deviations of log n* (from a bootstrap); without them all scatter is τ. The verdict is "undecided" while
+    standard deviations of log n* (from its interval); without them all scatter is τ. The verdict is "undecided" while
     |ΔAIC| < `decided`. Raises `BadInput` for fewer than 3 points that are not censored, unequal lengths, equal or
     non-positive horizons, n* not positive, no budget for an infinite n*, a standard deviation that is not positive, a
     level outside (0, 1). Source: docs/theory.md §5.

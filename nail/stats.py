@@ -1,10 +1,14 @@
-"""Intervals and tests over independent runs: the runs axis comes first, randomness from an explicit numpy Generator."""
+"""Intervals and tests over independent runs: the runs axis comes first, randomness from an explicit numpy Generator.
+
+An interval states the level that it has: exact (Clopper and Pearson, order statistics), exact for normal values
+(Student), or near (jackknife).
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 from scipy import stats
 
 from nail.checks import require
@@ -30,21 +34,60 @@ class Median(NamedTuple):
     level: float
 
 
-def bootstrap_interval(
-    samples: Float[np.ndarray, "runs ..."], rng: np.random.Generator, level: float = 0.95, resamples: int = 2000
-) -> Interval:
-    """Bootstrap interval of the mean over runs: the (1±level)/2 quantiles of the mean of resampled runs (SciPy's).
+def mean_interval(samples: Float[np.ndarray, "runs ..."], level: float = 0.95) -> Interval:
+    """Student's interval of the mean over runs, each entry of the other axes by itself.
 
-    Whole runs are drawn with replacement, so that what a run has along other axes stays together. Raises `BadInput`
-    for fewer than 2 runs, a level outside (0, 1), resamples < 1.
+    Its level is exact where a run's value is normal, whatever the number of runs; of exponential values 95 % are
+    91 % at 2 runs, 88 % at 3 and 5, 92 % at 20. Values that are the same in all runs have an interval of length 0.
+    Raises `BadInput` for fewer than 2 runs, which have no interval, and for a level outside (0, 1).
     """
-    require(len(samples) >= 2, "number of runs", len(samples), "at least 2")
+    runs = len(samples)
+    _check_runs(runs, level)
+    mean = samples.mean(0)
+    half = stats.t.ppf(0.5 + level / 2, runs - 1) * samples.std(0, ddof=1) / np.sqrt(runs)
+    return Interval(mean, mean - half, mean + half)
+
+
+def jackknife_interval(
+    statistic: Callable[..., Float[np.ndarray, "..."] | np.floating], *samples: Float[np.ndarray, "..."],
+    level: float = 0.95,
+) -> Interval:  # fmt: skip
+    """Interval of a smooth function of means, `statistic(*samples)`: Tukey's jackknife with Student's quantile.
+
+    The samples are independent, each with its runs first, and a run is whole: what belongs together is in one sample,
+    along other axes. Each run is left out in turn; a sample's variance is that of its pseudo-values over its number of
+    runs, and of several samples the variances add up and degrees of freedom are Satterthwaite's. For one mean that is
+    `mean_interval`. Ratios are to be given by their logarithm: 94–95 % of 95 % for pairs of lognormal values of spread
+    0.3, 90 % or more of spread 1, from 2 runs on. Raises `BadInput` as `mean_interval` does.
+    """
+    found = np.asarray(statistic(*samples), float)
+    variances, free = [], []
+    for i, sample in enumerate(samples):
+        runs = len(sample)
+        _check_runs(runs, level)
+        without = [statistic(*samples[:i], np.delete(sample, j, axis=0), *samples[i + 1 :]) for j in range(runs)]
+        variances.append((runs - 1) ** 2 * np.var(without, axis=0, ddof=1) / runs)
+        free.append(runs - 1)
+    variance, squares = sum(variances), sum(v**2 / f for v, f in zip(variances, free, strict=True))
+    freedom = np.where(squares > 0, variance**2 / np.where(squares > 0, squares, 1.0), sum(free))
+    half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance)
+    return Interval(found, found - half, found + half)
+
+
+def ratio_interval(
+    top: Float[np.ndarray, "runs ..."], bottom: Float[np.ndarray, "runs ..."], level: float = 0.95
+) -> Interval:  # fmt: skip
+    """mean(top)/mean(bottom), runs being pairs, by `jackknife_interval` of its logarithm; NaN where one of them has
+    fewer than 2 runs above 0. Raises `BadInput` as `mean_interval` does."""
+    both = np.stack([top, bottom], axis=1)
+    both = np.where(((both > 0).sum(0) >= 2).all(0), both, np.nan)
+    found = jackknife_interval(lambda each: np.log(each[:, 0].mean(0) / each[:, 1].mean(0)), both, level=level)
+    return Interval(*map(np.exp, found))
+
+
+def _check_runs(runs: int, level: float) -> None:
+    require(runs >= 2, "number of runs", runs, "at least 2")
     require(0.0 < level < 1.0, "level", level, "in (0, 1)")
-    require(resamples >= 1, "resamples", resamples, "at least 1")
-    found = stats.bootstrap(
-        (samples,), np.mean, n_resamples=resamples, confidence_level=level, method="percentile", random_state=rng
-    ).confidence_interval
-    return Interval(samples.mean(0), found.low, found.high)
 
 
 def coverage_chance(hits: int, trials: int, level: float = 0.95) -> float:
@@ -54,16 +97,21 @@ def coverage_chance(hits: int, trials: int, level: float = 0.95) -> float:
     return float(stats.binom.cdf(hits, trials, level))
 
 
-def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+def proportion_interval(
+    successes: int | Int[np.ndarray, "..."], trials: int, level: float = 0.95
+) -> Interval:  # fmt: skip
     """Interval of a probability from `successes` in `trials`: Clopper and Pearson's, never below its level.
 
     Raises `BadInput` for trials < 1, successes outside 0..trials, a level outside (0, 1).
     """
     require(trials >= 1, "trials", trials, "at least 1")
-    require(0 <= successes <= trials, "successes", successes, f"in 0..{trials}")
+    k = np.asarray(successes)
+    require(((k >= 0) & (k <= trials)).all(), "successes", successes, f"in 0..{trials}")
     require(0.0 < level < 1.0, "level", level, "in (0, 1)")
-    found = stats.binomtest(successes, trials).proportion_ci(level)
-    return Interval(successes / trials, float(found.low), float(found.high))
+    tail = (1 - level) / 2
+    low = np.where(k > 0, stats.beta.ppf(tail, np.maximum(k, 1), trials - k + 1), 0.0)
+    high = np.where(k < trials, stats.beta.isf(tail, k + 1, np.maximum(trials - k, 1)), 1.0)
+    return Interval(*(end if k.ndim else float(end) for end in (k / trials, low, high)))
 
 
 def median_interval(values: Float[np.ndarray, " runs"], level: float = 0.95) -> Median:
