@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from nail.sources import file_of
 from nail.sweep import identity
-from nail.sweep.identity import CHECKOUT, file_of, git_revision, source_hash
+from nail.sweep.identity import CHECKOUT, git_revision, source_hash
 
 PACKAGE = {
     "__init__.py": "",
