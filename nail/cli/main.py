@@ -16,7 +16,7 @@ from nail.cli.figure_command import FigureCommand
 from nail.cli.lm_command import Lm
 from nail.cli.nstar_command import n_star_for
 from nail.cli.parse import Out, load_plugins, named, parse, require_file, with_config
-from nail.cli.programs import set_up_jax
+from nail.cli.programs import set_up_jax, use_all_cores
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import sweep_for, with_figure
 from nail.cli.theory_command import QUANTITIES, Theory
@@ -161,7 +161,7 @@ class Bench:
         for name in methods:
             require_known("method", name, known)
         require_file(self.out)
-        from nail.training.devices import require_devices, use_all_cores
+        from nail.training.devices import require_devices
 
         # programs are not kept: the sweep's measurement is one of compiling too
         use_all_cores()
