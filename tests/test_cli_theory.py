@@ -9,8 +9,8 @@ import pytest
 from tqdm import tqdm
 
 from nail.cli.main import main
-from nail.counting.learners import level_methods
 from nail.counting.nstar import n_star
+from nail.counting.rows import level_methods
 from nail.envs.instances import garnet
 from nail.theory import bounds, exact, online
 

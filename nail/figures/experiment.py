@@ -61,15 +61,26 @@ class Experiment(NamedTuple):
 
 FIGURES: dict[str, Callable[[], Experiment]] = {}
 """name → what loads the figure, in reading order; filled by `add_figure`"""
+_ABOUT: dict[str, Callable[[], tuple[str, dict[str, str]]]] = {}
+"""name → what gives a figure's summary and cost without loading it"""
 
 
-def add_figure(name: str, load: Callable[[], Experiment]) -> None:
+def add_figure(
+    name: str, load: Callable[[], Experiment], about: Callable[[], tuple[str, dict[str, str]]] | None = None
+) -> None:
     """Add a figure to `nail figure`, after those that are there; `load` is called when the figure is wanted.
 
+    `about` gives its summary and its cost, where these can be had without loading it, to be listed at once.
     Raises `BadInput` if another figure has that name.
     """
     if FIGURES.setdefault(name, load) is not load:
         raise BadInput(f"name of a new figure must be one that is not taken, got {name!r}")
+    _ABOUT[name] = about or (lambda: (load().summary, load().cost))
+
+
+def about(name: str) -> tuple[str, dict[str, str]]:
+    """Summary and cost of a figure."""
+    return _ABOUT[name]()
 
 
 def names() -> list[str]:
