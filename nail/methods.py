@@ -8,21 +8,24 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nail.checks import BadInput, require, require_known
-from nail.registry import Table
+from nail.registry import Table, document_fields
 
 
 class Rule(NamedTuple):
     """How a student's token is picked in a rollout, with one number of the user's."""
 
     name: str
+    """of the rule, in messages and legends"""
     play: Callable[[Any, Any, Any], Any]
     """(logits (.., A), standard Gumbel noise (.., A), number) → token (..)"""
     meaning: str
     """of the number, in a phrase"""
     default: float
+    """the number where the configuration has none"""
     least: float
+    """smallest number that is allowed"""
     most: float
-    """default and allowed range of the number"""
+    """largest number that is allowed"""
 
 
 class Method(NamedTuple):
@@ -258,3 +261,6 @@ def require_trained(name: str) -> None:
             f"method must be one that trains a network, and {name} is for counts: nail n-star --method {name}"
         )
     require_known("method", name, [row.name for row in trained_methods()])
+
+
+document_fields(__name__)

@@ -5,6 +5,7 @@ from outside is identified by its name and by what it is, so that results of an 
 new one's.
 """
 
+import ast
 import dis
 import functools
 import hashlib
@@ -14,6 +15,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,18 @@ class Table(dict[str, Any]):
     def fingerprint(self, name: str) -> str | None:
         """What the row is, as a hash, if it was added from outside; None for the package's own."""
         return None if name in self.own else fingerprint(self[name])
+
+
+def document_fields(module: str) -> None:
+    """Have `help` show, of the fields of a module's named tuples, the texts that stand below them in the source, or
+    their types; Python itself keeps neither. To be called at the end of the module."""
+    found = sys.modules[module]
+    for tree in ast.parse(Path(found.__file__).read_text(encoding="utf-8")).body:
+        kind = getattr(found, tree.name, None) if isinstance(tree, ast.ClassDef) else None
+        for field, after in pairwise([*tree.body, ast.Pass()]) if hasattr(kind, "_fields") else ():
+            if isinstance(field, ast.AnnAssign):
+                text = after.value.value if isinstance(after, ast.Expr) else ast.unparse(field.annotation)
+                getattr(kind, field.target.id).__doc__ = inspect.cleandoc(text)
 
 
 def fingerprint(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock
 
 from nail.checks import BadInput, one_line, require, require_known
+from nail.registry import document_fields
 from nail.sweep.stages import Runs
 from nail.sweep.store import Damaged, open_folder, parse_csv, read_csv, to_csv, write_text
 
@@ -231,3 +232,6 @@ def print_claims(claims: list[Claim]) -> None:
         print(f"{'holds' if claim.holds else 'DOES NOT HOLD':>13}  {claim.claim} ({claim.source})")
         print(f"{'':>13}  measured: {claim.measured}")
         print(f"{'':>13}  refuted by: {claim.refutes}")
+
+
+document_fields(__name__)
