@@ -73,11 +73,6 @@ def test_help_says_what_the_fields_are(kind):
     assert not [text for text in texts if not text or text.startswith("Alias for")]
     if kind is Method:
         assert "reverse KL" in Method.beta.__doc__
-        assert (
-            Method.told.__doc__.split()
-            == (
-                "the channel that `channel` and `class` believe in: the true one, or one with a wrong η, or with a wrong ν"
-            ).split()
-        )
+        assert "\n    " not in Method.told.__doc__
     if kind is Claim:
         assert Claim.holds.__doc__ == "bool"
