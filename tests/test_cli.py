@@ -6,6 +6,7 @@ from importlib import metadata
 
 import pytest
 
+import nail
 from nail.cli.main import main
 from nail.cli.theory_command import QUANTITIES
 from nail.envs.noises import NOISES
@@ -57,6 +58,7 @@ def test_the_list_and_the_version_load_nothing_that_computes():
         assert not heavy & set(modules.split())
         assert ("nail_experiments" in modules.split()) == loaded
     numbers = (metadata.version("nail"), platform.python_version(), metadata.version("jax"))
+    assert nail.__version__ == numbers[0]
     assert len(printed) == 1
     assert all(number in printed[0] for number in numbers)
 
