@@ -126,6 +126,7 @@ def test_a_list_with_additions_loads_no_jax_of_its_own(nail, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "mine  " in done.stdout
     assert done.stdout.endswith("loaded:\n")
-    wrong = nail("train --task mine --method nail-warm --out out")
-    assert wrong.returncode == 2
-    assert wrong.stderr == "nail: task mine cannot be made: ValueError: made\n"
+    for use in ("train --task mine --out out", "n-star --instance mine --eta 0.1 --delta 0.4"):
+        wrong = nail(f"{use} --method nail-warm")
+        assert wrong.returncode == 2
+        assert wrong.stderr == "nail: task mine cannot be made: ValueError: made\n"

@@ -59,8 +59,9 @@ def check_task(task: str | Environment, **options: Any) -> Environment:
 
 @cache
 def check_once(task: Task) -> None:
-    """`check_task` of a row that was added from outside, before its first environment."""
-    check_task(task.name)
+    """`check_task` of a row that was added from outside, before its first environment or instance."""
+    if task.name not in TASKS.own:
+        check_task(task.name)
 
 
 def _parts(kind: type) -> list[str]:

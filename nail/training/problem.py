@@ -63,8 +63,7 @@ def make_instance(config: TrainConfig) -> Instance:
 def make_environment(config: TrainConfig) -> Environment:
     """The environment that `config` names; `BadInput` for a task from outside whose parts contradict each other."""
     task = TASKS.find(config.task)
-    if task.name not in TASKS.own:
-        check_once(task)
+    check_once(task)
     return task.environment(config, config.bank_seed, config.n_validation)
 
 
