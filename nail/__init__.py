@@ -6,8 +6,6 @@ The doors below are what most users need; each is imported when it is first used
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
-
 _DOORS = {
     "TrainConfig": "nail.training.config",
     "grid": "nail.sweep.grid",
@@ -26,10 +24,12 @@ __all__ = list(_DOORS)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("nail")
     if name not in _DOORS:
         raise AttributeError(f"module 'nail' has no attribute {name!r}")
     return getattr(import_module(_DOORS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_DOORS]
+    return [*globals(), "__version__", *_DOORS]

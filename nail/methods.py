@@ -6,8 +6,8 @@ A new method is a new row. Two loops read it: the training of a network (nail/tr
 
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from nail.checks import require
-from nail.registry import Table
+from nail.checks import BadInput, require, require_known
+from nail.registry import Table, document_fields
 from nail.rules import TOP_P, Rule
 
 
@@ -240,3 +240,15 @@ METHOD = Table("method", _ROWS)
 def trained_methods() -> list[Method]:
     """The rows by which a network can be trained, those that were added from outside included."""
     return [row for row in METHOD.values() if row.trains]
+
+
+def require_trained(name: str) -> None:
+    """Raise `BadInput` unless a network can be trained by the method called `name`."""
+    if name in METHOD and not METHOD[name].trains:
+        raise BadInput(
+            f"method must be one that trains a network, and {name} is for counts: nail n-star --method {name}"
+        )
+    require_known("method", name, [row.name for row in trained_methods()])
+
+
+document_fields(__name__)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nail.checks import require
+from nail.registry import document_fields
 
 
 @runtime_checkable
@@ -140,3 +141,6 @@ def sample(probs: Float[Array, "... A"], uniform: Float[Array, "..."]) -> Int[Ar
     picked = jnp.sum(uniform[..., None] * cdf[..., -1:] >= cdf, axis=-1)
     last = probs.shape[-1] - 1 - jnp.argmax(probs[..., ::-1] > 0, axis=-1)
     return jnp.minimum(picked, last).astype(jnp.int32)
+
+
+document_fields(__name__)

@@ -5,32 +5,25 @@ from outside is identified by its name and by what it is, so that results of an 
 new one's.
 """
 
+import ast
 import dis
 import functools
 import hashlib
 import inspect
 import json
-import site
 import sys
-import sysconfig
 import types
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nail.checks import BadInput, require_known
+from nail.sources import is_library, own_code
 
-_FOLDERS = tuple(
-    Path(folder).resolve()
-    for folder in {
-        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")), *site.getsitepackages(),
-        Path(__file__).parent,
-    }
-)  # fmt: skip
-"""folders of installed code and of this package"""
 _NO_HOMES = frozenset({"", "nail", "jax", "jaxlib", "numpy", "scipy", "flax", "optax", *sys.stdlib_module_names})
 """packages that definitions use and do not come from"""
 
@@ -69,22 +62,27 @@ class Table(dict[str, Any]):
         return None if name in self.own else fingerprint(self[name])
 
 
-def installed(path: Path | str) -> bool:
-    """Whether a file belongs to an installed package, to Python, or to this package; so does what has no file."""
-    return str(path).startswith("<") or any(Path(path).resolve().is_relative_to(folder) for folder in _FOLDERS)
+def document_fields(module: str) -> None:
+    """Have `help` show, of the fields of a module's named tuples, the texts that stand below them in the source, or
+    their types; Python itself keeps neither. To be called at the end of the module."""
+    found = sys.modules[module]
+    for tree in ast.parse(Path(found.__file__).read_text(encoding="utf-8")).body:
+        kind = getattr(found, tree.name, None) if isinstance(tree, ast.ClassDef) else None
+        for field, after in pairwise([*tree.body, ast.Pass()]) if hasattr(kind, "_fields") else ():
+            if isinstance(field, ast.AnnAssign):
+                text = after.value.value if isinstance(after, ast.Expr) else ast.unparse(field.annotation)
+                getattr(kind, field.target.id).__doc__ = inspect.cleandoc(text)
 
 
 def fingerprint(value: Any) -> str:
     """12 hexadecimal digits that change with a definition: code, parameters, closures, and globals that are read.
 
-    Code of installed packages (and of this one) counts by its name, but for the packages that the definition's own
-    functions come from. Comments, docstrings and places in a file do not count; the version of Python, which compiles
-    the code, does.
+    Code that is followed is that of the packages that the definition's own functions come from, and of modules beside
+    them (`nail.sources.own_code`); other code counts by its name, wherever it is installed. Comments, docstrings
+    and places in a file do not count; the version of Python, which compiles the code, does.
     Raises `BadInput` for an object whose content cannot be read.
     """
-    parts = value if isinstance(value, tuple) else (value,)
-    homes = {str(getattr(part, "__module__", "")).split(".")[0] for part in parts if callable(part)} - _NO_HOMES
-    text = json.dumps(_Reader(frozenset(homes)).read(value, frozenset()), sort_keys=True)
+    text = json.dumps(_Reader(own_code(_homes(value))).read(value, frozenset()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -92,8 +90,8 @@ def fingerprint(value: Any) -> str:
 class _Reader:
     """Definitions as plain lists and text."""
 
-    homes: frozenset[str]
-    """packages whose code counts, wherever it lies"""
+    is_own: Callable[[str], bool]
+    """whether the code of a top-level module counts, and not its name alone"""
 
     def read(self, value: Any, above: frozenset[int]) -> Any:
         """`value` in plain parts; `above` are the objects that contain it."""
@@ -132,13 +130,12 @@ class _Reader:
 
     def _known(self, value: Any) -> bool:
         """Whether code counts by its name."""
-        module = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
-        if str(module).split(".")[0] in self.homes or module == "__main__":
-            return False
-        try:
-            return installed(inspect.getfile(value))
-        except (TypeError, OSError):
-            return str(module).split(".")[0] in sys.modules
+        return self._library(value.__name__ if isinstance(value, types.ModuleType) else value.__module__)
+
+    def _library(self, module: Any) -> bool:
+        """Whether a module is another's. What was made without a module is not, nor is what stands in a notebook."""
+        top = str(module).split(".")[0]
+        return top in sys.modules and top != "__main__" and not self.is_own(top)
 
     def _function(self, function: types.FunctionType, inner: Any) -> Any:
         """Code, defaults, closure, and the globals that the code (or code inside it) reads."""
@@ -149,9 +146,19 @@ class _Reader:
         """What a class and those that it inherits from define, down to installed ones, but for generated methods."""
         own = [k for k in kind.__mro__ if not self._known(k)]
         bodies = [
-            {n: v for n, v in vars(k).items() if n not in _OF_EVERY_CLASS and not _generated(v)} for k in own
+            {n: v for n, v in vars(k).items() if n not in _OF_EVERY_CLASS and not self._generated(v)} for k in own
         ]  # fmt: skip
         return [[_name(k) for k in kind.__mro__ if k not in own], inner(bodies)]
+
+    def _generated(self, value: Any) -> bool:
+        """Whether a member of a class was written by `dataclass`, `NamedTuple`, Python itself or a library."""
+        function = getattr(value, "__func__", value)
+        function = inspect.unwrap(function) if callable(function) else None
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return type(value).__name__ in ("_tuplegetter", "member_descriptor", "getset_descriptor")
+        written = code.co_filename == "<string>" and code.co_name.startswith("__")
+        return written or self._library(function.__globals__.get("__name__"))
 
     def _object(self, value: Any, inner: Any) -> list[Any]:
         """Class and attributes; without attributes, what pickling would keep."""
@@ -202,14 +209,30 @@ _OF_EVERY_CLASS = frozenset(
 """names in a class's body that say nothing, or what others there say too"""
 
 
-def _generated(value: Any) -> bool:
-    """Whether a member of a class was written by `dataclass`, `NamedTuple` or Python itself."""
-    function = getattr(value, "__func__", value)
-    code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
-    if code is None:
-        return type(value).__name__ in ("_tuplegetter", "member_descriptor", "getset_descriptor")
-    written = code.co_filename == "<string>" and code.co_name.startswith("__")
-    return written or (code.co_filename[0] != "<" and installed(code.co_filename))
+def _homes(value: Any) -> set[str]:
+    """Packages that a definition comes from: those of its functions, and of what these are given or close over, unless
+    that is an installed library's."""
+    named: set[str] = set()
+    within: set[str] = set()
+    seen: set[int] = set()
+    todo = [(value, named)]
+    while todo:
+        part, found = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, functools.partial):
+            todo += [(part.func, found), *((given, within) for given in (*part.args, *part.keywords.values()))]
+        elif isinstance(part, types.MethodType):
+            todo += [(part.__func__, found), (part.__self__, within)]
+        elif isinstance(part, (tuple, list)):
+            todo += [(item, found) for item in part]
+        elif hasattr(part, "__wrapped__"):
+            todo.append((part.__wrapped__, found))
+        else:
+            found.add(str(getattr(part, "__module__", "")).split(".")[0])
+            todo += [(cell, within) for cell in _cells(part)] if isinstance(part, types.FunctionType) else []
+    return (named | {top for top in within - named - _NO_HOMES if not is_library(top)}) - _NO_HOMES
 
 
 def _constants(code: types.CodeType) -> list[Any]:

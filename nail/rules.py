@@ -7,19 +7,24 @@ is picked.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nail.registry import document_fields
+
 
 class Rule(NamedTuple):
     """How a student's token is picked in a rollout, with one number of the user's."""
 
     name: str
+    """of the rule, in messages and legends"""
     play: Callable[[Any, Any, Any], Any]
     """(logits (.., A), standard Gumbel noise (.., A), number) → token (..)"""
     meaning: str
     """of the number, in a phrase"""
     default: float
+    """the number where the configuration has none"""
     least: float
+    """smallest number that is allowed"""
     most: float
-    """default and allowed range of the number"""
+    """largest number that is allowed"""
     law: Callable[[Any, Any], Any] | None = None
     """(logits (.., A), number) → log-probabilities (.., A) of what `play` draws, −inf for a token that it never does;
     None: not known, and refused where an objective is scored by it (`nail.methods.check_scored`)"""
@@ -76,3 +81,6 @@ def top_p_law(logits: Any, p: Any) -> Any:
 
 
 TOP_P = Rule("top-p", top_p, "mass p of the nucleus: 0 greedy, 1 sampled", 0.9, 0.0, 1.0, top_p_law)
+
+
+document_fields(__name__)

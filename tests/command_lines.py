@@ -20,7 +20,7 @@ from nail.cli.parse import with_config
 from nail.cli.sweep_command import SUBCOMMANDS, Grid
 from nail.cli.theory_command import QUANTITIES, question
 from nail.counting import nstar
-from nail.counting.learners import level_methods
+from nail.counting.rows import level_methods
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.figures import experiment

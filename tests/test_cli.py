@@ -1,10 +1,14 @@
 import csv
+import platform
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
+import nail
 from nail.cli.main import main
+from nail.cli.theory_command import QUANTITIES
 from nail.envs.noises import NOISES
 from nail.envs.tasks import TASKS
 from nail.figures import experiment
@@ -34,9 +38,29 @@ sys.exit(main("theory survival --H 3 --A 4 --eta 0.1".split()) or 3 * ("jax" in 
 def test_list_names_every_method_task_and_figure(capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
-    assert all(row.name in printed and row.label in printed for row in trained_methods())
-    assert all(f"  {row.name} " in printed for row in (*TASKS.values(), *NOISES.values()))
-    assert all(name in printed for name in experiment.names())
+    assert all(f"  {row.name}  " in printed and f"  {row.label}  " in printed for row in trained_methods())
+    assert all(f"  {row.name}  " in printed for row in (*TASKS.values(), *NOISES.values(), *QUANTITIES))
+    for name in experiment.names():
+        found = experiment.load(name)
+        assert experiment.about(name) == (found.summary, found.cost)
+        assert f"  {name}  " in printed
+        assert all(words in printed for words in (found.summary, *found.cost.values()))
+
+
+def test_the_list_and_the_version_load_nothing_that_computes():
+    """In fresh processes; the version needs no plug-in either."""
+    script = "import sys\nfrom nail.cli.main import main\nassert main(sys.argv[1:]) == 0\nprint(*sorted(sys.modules))"
+    heavy = {"jax", "pandas", "matplotlib", "scipy", "flax", "optax"}
+    for words, loaded in (("list", True), ("--version", False)):
+        done = subprocess.run([sys.executable, "-c", script, words], capture_output=True, text=True)
+        *printed, modules = done.stdout.splitlines()
+        assert printed, done.stderr
+        assert not heavy & set(modules.split())
+        assert ("nail_experiments" in modules.split()) == loaded
+    numbers = (metadata.version("nail"), platform.python_version(), metadata.version("jax"))
+    assert nail.__version__ == numbers[0]
+    assert len(printed) == 1
+    assert all(number in printed[0] for number in numbers)
 
 
 def test_train_writes_tidy_rows_and_resumes(tmp_path, capsys):

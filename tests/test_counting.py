@@ -20,9 +20,9 @@ from nail.counting.learners import (
     clean_law,
     learner,
     learner_of,
-    level_methods,
     queried_law,
 )
+from nail.counting.rows import level_methods
 from nail.envs.instances import garnet, hidden_path, poison_chain
 from nail.envs.mdp import value
 from nail.methods import METHOD, expert_share

@@ -80,14 +80,26 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_contradiction_is_one_sentence(what, tables):
-    """Each part of a task broken by itself; a refused task is not added."""
+    """Each part of a task broken by itself: its environment is not to be had."""
     parts, sentence = BROKEN[what]
     broken = type("Broken", (Parity,), parts)(*TRUE)
+    nail.add_task("broken", "", lambda options, seed, n: broken)
     with pytest.raises(BadInput, match=sentence) as error:
-        nail.add_task("broken", "", lambda options, seed, n: broken)
+        make_environment(TrainConfig(task="broken"))
     assert str(error.value).startswith("task broken")
     assert "\n" not in str(error.value)
-    assert "broken" not in TASKS
+
+
+def test_a_contradiction_is_said_before_anything_is_compiled_or_kept(tables, tmp_path):
+    """And for as long as the task is not mended."""
+    broken = type("Broken", (Parity,), {"n_observations": 2})(*TRUE)
+    nail.add_task("broken", "", lambda options, seed, n: broken)
+    for _ in range(2):
+        with pytest.raises(BadInput, match="task broken: an observation is outside"):
+            nail.run(TrainConfig(task="broken", width=16, heads=2), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("lot.json"))
+    nail.add_task("broken", "", lambda options, seed, n: TRUE)
+    assert make_environment(TrainConfig(task="broken")) is TRUE
 
 
 @pytest.mark.parametrize("part", ["score", "prompt_length", "noise_support"])
@@ -95,8 +107,9 @@ def test_a_missing_part_is_named(part, tables, monkeypatch):
     # else the tests' checks of types are the first to notice
     monkeypatch.setattr(play, "_environment", inspect.unwrap(play._environment))
     rest = {name: getattr(TRUE, name) for name in play._parts(TokenTask) if name != part}
+    nail.add_task("broken", "", lambda options, seed, n: SimpleNamespace(**rest))
     with pytest.raises(BadInput, match=f"the environment of the task broken must have {part}:"):
-        nail.add_task("broken", "", lambda options, seed, n: SimpleNamespace(**rest))
+        make_environment(TrainConfig(task="broken"))
 
 
 def test_own_tasks_and_environments_pass():

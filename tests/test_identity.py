@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import jax
 import pytest
 
+from nail.sources import file_of
 from nail.sweep import identity
-from nail.sweep.identity import CHECKOUT, file_of, git_revision, source_hash
+from nail.sweep.identity import CHECKOUT, git_revision, source_hash
 
 PACKAGE = {
     "__init__.py": "",
@@ -71,6 +74,36 @@ def test_a_door_leads_to_what_is_behind_it(tmp_path, monkeypatch):
     assert {"my_measurement", "nail.counting.nstar", "nail.counting.paths"} <= set(
         identity._imported(("my_measurement",))
     )
+
+
+@pytest.mark.parametrize("folder", ["mine", "site-packages", "target"])
+def test_own_code_and_what_lies_beside_it_counts_and_no_library(folder, tmp_path, monkeypatch):
+    """A root of one file: modules beside it count, but in a folder of installed packages; elsewhere none does."""
+    texts = {
+        f"{folder}/my_root.py": "import my_helper\nimport my_package.part\nimport a_library\nimport nail.checks\n",
+        f"{folder}/my_helper.py": "import another_library\n", f"{folder}/my_package/__init__.py": "",
+        f"{folder}/my_package/part.py": "", "pythonpath/a_library.py": "", "pythonpath/another_library.py": "",
+    }  # fmt: skip
+    for path, text in texts.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    if folder == "target":
+        (tmp_path / folder / "my_root-1.0.dist-info").mkdir()
+    for entry in ("pythonpath", folder):
+        monkeypatch.syspath_prepend(tmp_path / entry)
+    beside = {"my_helper", "my_package.part"} if folder == "mine" else set()
+    assert set(identity._imported(("my_root",))) == {"my_root", "nail.checks", *beside}
+
+
+def test_the_hash_does_not_depend_on_where_packages_are_installed():
+    """The same packages on PYTHONPATH, for an interpreter that has none: the same modules, and so the same time."""
+    code = "from nail.sweep import identity as i; print(i.source_hash(), *sorted(i._imported(i.ROOTS)))"
+    path = os.pathsep.join([str(CHECKOUT), str(Path(jax.__file__).parents[1])])
+    done = subprocess.run(
+        [sys._base_executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.stdout.split() == [source_hash(), *sorted(identity._imported(identity.ROOTS))], done.stderr
 
 
 def test_files_of_modules():

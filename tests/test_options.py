@@ -63,7 +63,7 @@ def test_a_task_has_its_own_options_and_those_of_its_student():
         ({"rule_number": 0.5}, "rule_number must be left out: nail-f has no rollout rule, got 0.5"),
         ({"method": "opd-top-p", "rule_number": 1.5}, r"rule_number must be in \[0, 1\], got 1.5"),
         ({"method": "opd-top-p", "temperature": 0.5}, "temperature must be left out: opd-top-p has the rollout rule"),
-        ({"method": "nailgun"}, "unknown method 'nailgun'"),
+        ({"method": "nailgun"}, "trains a network, and nailgun is for counts: nail n-star --method nailgun"),
         ({"top_k_teacher": 2}, "top_k_teacher must be left out: nail-f has no support of K tokens, got 2"),
         ({"method": "lsm", "top_k_teacher": 0}, r"top_k_teacher must be an integer in 1..A = 8, got 0"),
         ({"method": "lsm-tail", "top_k_teacher": 9}, r"top_k_teacher must be an integer in 1..A = 8, got 9"),

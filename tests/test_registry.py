@@ -1,6 +1,8 @@
 """Tables of names, fingerprints of what is added to them, and their part in the identity of runs."""
 
 import functools
+import importlib
+import sys
 from typing import NamedTuple
 
 import jax
@@ -156,6 +158,56 @@ def test_the_same_definition_made_again_is_the_same():
     assert fingerprint(outer(3)) == fingerprint(outer(3))
     assert fingerprint(outer(np.arange(3))) == fingerprint(outer(np.arange(3)))
     assert fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+
+
+DEFINITION = """
+import functools
+import beside, library
+def helped(x): return beside.f(x) + library.f(x)
+def given(g, x): return g(x)
+made = {
+    "function": helped, "partial": functools.partial(given, helped), "handed to a library": library.made(beside.f),
+    "part of a partial": functools.partial(library.given, beside.f), "inside": ("name", (helped,)),
+    "given another's": functools.partial(given, library.f),
+}
+"""
+LIBRARY = "def f(x): return x * {n}\ndef made(g): return lambda x: g(x)\ndef given(g, x): return g(x) + {n}\n"
+
+
+@pytest.fixture
+def prints(tmp_path, monkeypatch):
+    """Fingerprints of the definitions in a user's module, whose helper and library have a number each."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "library").mkdir()
+    for entry in ("library", ""):
+        monkeypatch.syspath_prepend(tmp_path / entry)
+
+    def make(of_helper, of_library):
+        (tmp_path / "definition.py").write_text(DEFINITION)
+        (tmp_path / "beside.py").write_text(f"def f(x): return x + {of_helper}")
+        (tmp_path / "library" / "library.py").write_text(LIBRARY.format(n=of_library))
+        for name in ("definition", "beside", "library"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        return {name: fingerprint(value) for name, value in importlib.import_module("definition").made.items()}
+
+    yield make
+    for name in ("definition", "beside", "library"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("where", ["on the path", "a folder of installed packages"])
+def test_helpers_beside_a_definition_count_and_libraries_do_not(where, prints, tmp_path):
+    """Wherever the library lies; a function of its own, if it is the definition itself, counts all the same, and one
+    that the definition is given if it is not installed."""
+    of_library = {"part of a partial", "given another's"}
+    if where != "on the path":
+        (tmp_path / "library" / "library-1.0.dist-info").mkdir()
+        of_library.remove("given another's")
+    first, helped, other = prints(1, 1), prints(2, 1), prints(1, 2)
+    assert {name for name in first if first[name] != helped[name]} == {*first} - {"given another's"}
+    assert {name for name in first if first[name] != other[name]} == of_library
+    assert prints(1, 1) == first
 
 
 def test_definitions_that_contain_themselves_end():

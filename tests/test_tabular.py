@@ -116,3 +116,10 @@ def test_bad_tables_are_refused_by_name():
         tabular.make_mdp(np.ones((1, 2, 1)), np.ones((1, 2)), np.ones(1))
     with pytest.raises(BadInput, match="temperature"):
         tabular.soft_optimal_policy(mdp, 0.0)
+
+
+def test_a_shape_that_is_wanted_is_named_once():
+    """Where the shape of one state's law and that of all states' laws are the same."""
+    for shapes, named in (([(3,), (3,)], r"\(3,\)"), ([(3,), (2, 3)], r"\(3,\) or \(2, 3\)")):
+        with pytest.raises(BadInput, match=rf"^shape of kernel must be {named}, got \(2,\)$"):
+            tabular.check_laws("kernel", np.ones(2) / 2, *shapes)

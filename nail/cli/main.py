@@ -3,9 +3,11 @@
 import dataclasses
 import errno
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -13,56 +15,22 @@ import tyro
 
 from nail.checks import MAX_RUNS, BadInput, one_line, require, require_known
 from nail.cli.figure_command import FigureCommand
+from nail.cli.list_command import List
 from nail.cli.lm_command import Lm
 from nail.cli.nstar_command import n_star_for
 from nail.cli.parse import Out, load_plugins, named, parse, require_file, with_config
-from nail.cli.programs import set_up_jax
+from nail.cli.programs import set_up_jax, use_all_cores
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import sweep_for, with_figure
-from nail.cli.theory_command import QUANTITIES, Theory
-from nail.envs.noises import NOISES
-from nail.envs.tasks import TASKS
-from nail.methods import METHOD, trained_methods
+from nail.cli.theory_command import Theory
+from nail.methods import require_trained, trained_methods
 from nail.policies.students import PRECISIONS, REUSES
 from nail.training.config import TrainConfig, config_class, plain, run_id
 from nail.training.ranges import check
 
 ABOUT = """Imitation learning from noisy experts. `--import MODULE` (anywhere) imports a module that adds tasks, noise
-laws, methods or figures; the options of train, expert and sweep grid are those of the task that --task names."""
-
-
-@dataclass(frozen=True)
-class List:
-    """What there is: methods, tasks, quantities of the theory, figures, and the cost of their presets."""
-
-    def run(self) -> None:
-        from nail.counting import nstar
-        from nail.counting.learners import level_methods
-        from nail.figures import experiment
-
-        print("methods (nail train --method NAME)")
-        for row in trained_methods():
-            print(f"  {row.name:<12} {row.label:<14} {row.summary}")
-        print("\ntasks (nail train --task NAME)")
-        for task in TASKS.values():
-            options = ", ".join(field.name for field in dataclasses.fields(task.options))
-            print(f"  {task.name:<14}{task.summary}" + (f" (options: {options})" if options else ""))
-        print("\nnoise laws (nail train --noise NAME)")
-        for noise in NOISES.values():
-            print(f"  {noise.name:<15}{noise.summary}")
-        print("\nquantities (nail theory QUANTITY)")
-        for quantity in QUANTITIES:
-            print(f"  {quantity.name:<15}{quantity.meaning}")
-        print("\nmeasured sample complexities (nail n-star --instance NAME --method NAME)")
-        print(f"  instances: {', '.join(nstar.INSTANCES)}")
-        for name in level_methods():
-            print(f"  {name:<15}{METHOD[name].label}")
-        print("\nfigures (nail figure NAME --preset PRESET)")
-        for name in experiment.names():
-            found = experiment.load(name)
-            print(f"  {name:<21}{found.summary}")
-            for preset, cost in found.cost.items():
-                print(f"  {'':<12}  {preset:<7}{cost}")
+laws, methods or figures; the options of train, expert and sweep grid are those of the task that --task names.
+`nail --version` says which version this is."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +124,11 @@ class Bench:
         require_known("precision", self.precision, PRECISIONS)
         require_known("reuse", self.reuse, REUSES)
         require(0 < self.seconds <= 3600, "seconds", self.seconds, "above 0 and at most 3600")
-        known = [row.name for row in trained_methods()]
-        methods = tuple(self.methods.split(",")) if self.methods else tuple(known)
+        methods = tuple(self.methods.split(",") if self.methods else (row.name for row in trained_methods()))
         for name in methods:
-            require_known("method", name, known)
+            require_trained(name)
         require_file(self.out)
-        from nail.training.devices import require_devices, use_all_cores
+        from nail.training.devices import require_devices
 
         # programs are not kept: the sweep's measurement is one of compiling too
         use_all_cores()
@@ -221,7 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # what a terminal cannot show is a question mark
         sys.stdout.reconfigure(errors="replace")
     try:
-        given = with_figure(load_plugins(sys.argv[1:] if arguments is None else arguments))
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if given == ["--version"]:
+            print(version())
+            return 0
+        given = with_figure(load_plugins(given))
         parse(commands(given), given, ABOUT).run()
         sys.stdout.flush()
     except BadInput as error:
@@ -243,6 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _say(f"a variable of the environment must be one that its library takes ({error})", 2)
     return 0
+
+
+def version() -> str:
+    """This package and what its numbers depend on, on one line, without loading any of it."""
+    return f"nail {metadata.version('nail')} (Python {platform.python_version()}, jax {metadata.version('jax')})"
 
 
 def _is_of_environment(error: ValueError) -> bool:

@@ -78,6 +78,9 @@ class NStar(Question):
             where: tuple[Any, ...] = (self.instance, self.method, self.H, self.A)
         else:
             self.check()
+            from nail.envs.play import check_once
+
+            check_once(TASKS[self.instance])
             where = (partial(TASKS[self.instance].instance, self), self.method)
         if self.method == "nailgun" and self.eta >= 0.5:
             print(f"nail: nailgun has its guarantee for eta < 1/2 only, and eta is {self.eta}", file=sys.stderr)

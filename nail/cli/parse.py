@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import tyro
 
 from nail.checks import BadInput, one_line, require
+from nail.cli.programs import all_cores_for_plugins
 from nail.envs.tasks import TASKS
 from nail.training.config import TrainConfig
 
@@ -31,6 +32,7 @@ _KINDS = {"INT": "an integer", "FLOAT": "a number", "STR": "a text", "{None}": "
 def load_plugins(arguments: Sequence[str]) -> list[str]:
     """Import the modules of --import MODULE and of the entry points `nail.plugins`; returns the other arguments.
 
+    They may run JAX.
     Raises `BadInput` with one sentence for a module that cannot be imported.
     """
     if any("\0" in argument for argument in arguments):
@@ -45,10 +47,11 @@ def load_plugins(arguments: Sequence[str]) -> list[str]:
             left.append(argument)
     if modules:
         _look_here()
-    for plugin in entry_points(group="nail.plugins"):
-        _guarded(f"the plugin {plugin.value}", plugin.load)
-    for module in modules:
-        _guarded(f"--import {module}", lambda module=module: importlib.import_module(module))
+    with all_cores_for_plugins():
+        for plugin in entry_points(group="nail.plugins"):
+            _guarded(f"the plugin {plugin.value}", plugin.load)
+        for module in modules:
+            _guarded(f"--import {module}", lambda module=module: importlib.import_module(module))
     imported[:] = modules
     return left
 

@@ -11,7 +11,7 @@ import platform
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nail.training.config import content_hash
@@ -28,12 +28,54 @@ def set_up_jax(begin: bool = True) -> None:
     `begin` starts JAX on its devices; without it that is left to a job that is to be joined first. Raises `BadInput`
     if there is no device of the kind that JAX is told to use.
     """
-    from nail.training.devices import require_devices, use_all_cores
-
     use_all_cores()
     keep_programs()
     if begin:
+        from nail.training.devices import require_devices
+
         require_devices()
+
+
+def use_all_cores() -> None:
+    """One host device a core, products single-threaded; call it before JAX is first used, elsewhere it does nothing.
+
+    What the user set wins: in XLA_FLAGS, in JAX_NUM_CPU_DEVICES, or in a module of the user's by `jax.config`.
+    """
+    import jax
+
+    wanted = _all_cores()
+    os.environ["XLA_FLAGS"] = wanted["XLA_FLAGS"]
+    if "JAX_NUM_CPU_DEVICES" in wanted and jax.config.jax_num_cpu_devices == -1:
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", int(wanted["JAX_NUM_CPU_DEVICES"]))
+
+
+@contextlib.contextmanager
+def all_cores_for_plugins() -> Iterator[None]:
+    """While modules are imported that may import JAX and run it: it then begins as `use_all_cores` has it begin.
+
+    By variables of the environment, which are put back: JAX is not imported for those that do without, and jobs that
+    are started from here count their own cores.
+    """
+    wanted = _all_cores()
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _all_cores() -> dict[str, str]:
+    """The variables of the environment by which JAX begins so, those that the user has set left out."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    single = "" if "xla_cpu_multi_thread_eigen" in flags else "--xla_cpu_multi_thread_eigen=false"
+    found = {"XLA_FLAGS": f"{flags} {single}".strip()}
+    if "host_platform_device_count" not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        found["JAX_NUM_CPU_DEVICES"] = str(cores)
+    return found
 
 
 def keep_programs() -> None:

@@ -31,6 +31,7 @@ from nail.envs.mdp import check_laws
 from nail.methods import expert_share
 from nail.noise import Huber, Temperature, sample, uniform_kernel
 from nail.policies.softmax_table import add_labels, plurality
+from nail.registry import document_fields
 
 ETA = 0.5
 """corruption rate where none is given"""
@@ -223,3 +224,6 @@ def sampled(temperature: float) -> Driver:
     """A student that samples from its law at this temperature."""
     tempered = (lambda law: law) if temperature == 1 else Temperature(temperature).probs
     return _student(lambda play: sample(tempered(play.law), play.uniform))
+
+
+document_fields(__name__)

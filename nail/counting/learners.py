@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nail.checks import BadInput, require
+from nail.checks import require
 from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
+from nail.counting.rows import check_counted
 from nail.methods import METHOD, Method
 from nail.noise import Huber, sample
 from nail.policies.softmax_table import frequencies
@@ -123,19 +124,10 @@ def learner_of(method: Method) -> Learner:
     """The count-based learner of a row of nail/methods.py, from its driver, divergence, β, temperature and action.
 
     Losses are at their optimum given all data so far: frequencies of labels for the forward KL, or the clean law behind
-    them where the channel is known, queried probabilities for the reverse one. Raises `BadInput` for what counts cannot
-    stand for: a reward, a Jensen–Shannon divergence, a β other than 0, 1 or None, a support that is not all tokens, a
-    rollout rule, a mixture with a sampled student, a reverse KL on the expert's own episodes.
+    them where the channel is known, queried probabilities for the reverse one. Raises `BadInput` as `check_counted`.
     """
-    name = f"of the count-based learner {method.name}"
-    require(method.reward == "unread", f"reward {name}", method.reward, "unread")
-    require(method.divergence == "kl", f"divergence {name}", method.divergence, "kl")
-    require(method.beta in (0, 1, None), f"beta {name}", method.beta, "0, 1 or None")
-    require(method.support == "all", f"support {name}", method.support, "all")
-    require(method.rule is None, f"rule {name}", getattr(method.rule, "name", None), "None")
+    check_counted(method)
     samples, queries = method.temperature > 0, method.beta != 0
-    require(method.driver != "mixture" or not samples, f"temperature {name}", method.temperature, "0 in a mixture")
-    require(method.driver != "expert" or not queries, f"beta {name}", method.beta, "0 where the expert drives")
     fresh = method.action == "auxiliary"
     student = sampled(float(method.temperature)) if samples else GREEDY
     labelled = clean_law if method.decides == "channel" else label_law
@@ -160,15 +152,3 @@ def learner(name: str, by_level: bool = False) -> Learner:
     found = learner_of(METHOD.find(name))
     require(not by_level or found.score is not class_score, "method", name, "one that decides level by level")
     return found
-
-
-def level_methods() -> tuple[str, ...]:
-    """Names of the methods that the loop over levels (nail/counting/levels.py) can run, in the order of their table."""
-
-    def runs(name: str) -> bool:
-        try:
-            return bool(learner(name, by_level=True))
-        except BadInput:
-            return False
-
-    return tuple(filter(runs, METHOD))

@@ -20,6 +20,7 @@ from nail.counting.drivers import EXPERT, Setting, complete, is_number
 from nail.counting.layered import exact_regret, greedy, simulation
 from nail.counting.learners import learner
 from nail.envs.instances import Instance
+from nail.envs.play import check_once
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD
 
@@ -130,6 +131,7 @@ def draw(instance: str | Instance | Factory, seed: int, count: int, replicates: 
     if isinstance(instance, str):
         tabular = {name: partial(row.instance, row.options()) for name, row in TASKS.items() if row.instance}
         require_known("instance", instance, tabular)
+        check_once(TASKS[instance])
         instance = tabular[instance]
     drawn = [instance]
     if callable(instance):

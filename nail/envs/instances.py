@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from nail.checks import MAX_ENTRIES, MAX_TREE, require
 from nail.envs.mdp import TabularMDP, check_laws, make_mdp, optimal_policy, q_values, soft_optimal_policy
 from nail.noise import Huber, uniform_kernel
+from nail.registry import document_fields
 
 
 class Instance(NamedTuple):
@@ -188,3 +189,6 @@ def garnet(
     if noise == "adversarial":
         kernel = np.eye(n_actions)[np.argmin(q_values(mdp, best), axis=-1)]
     return Instance("garnet", mdp, law, kernel)
+
+
+document_fields(__name__)

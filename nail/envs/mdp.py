@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from nail.checks import require
+from nail.registry import document_fields
 
 Table = Float[Array, "... H S A"] | Float[np.ndarray, "... H S A"]
 TIE = 1e-12
@@ -52,7 +53,8 @@ class TabularMDP(NamedTuple):
 def check_laws(name: str, table: np.ndarray, *shapes: tuple[int, ...]) -> None:
     """Raise `BadInput` unless every last-axis row of `table` is a probability vector, the worst row being named, and
     unless its shape is one of `shapes`, if there are any."""
-    require(table.shape in (shapes or (table.shape,)), f"shape of {name}", table.shape, " or ".join(map(str, shapes)))
+    wanted = " or ".join(dict.fromkeys(map(str, shapes)))
+    require(table.shape in (shapes or (table.shape,)), f"shape of {name}", table.shape, wanted)
     require(bool(np.all(np.isfinite(table))), name, "one that is not", "finite")
     error = np.maximum(np.abs(table.sum(-1) - 1.0), -table.min(-1) * table.shape[-1])
     worst = np.unravel_index(np.argmax(error), error.shape)
@@ -201,3 +203,6 @@ def value(mdp: TabularMDP, policy: Table) -> Float[Array, "..."] | Float[np.ndar
 def regret(mdp: TabularMDP, policy: Table, expert: Table) -> Float[Array | np.ndarray, "..."] | float:
     """J(π*) − J(π), π* = `expert` (the clean one); negative if the policy is better."""
     return value(mdp, expert) - value(mdp, policy)
+
+
+document_fields(__name__)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from nail.checks import BadInput, require_known
 from nail.envs.environment import Environment, TokenTask
-from nail.envs.tasks import TASKS
+from nail.envs.tasks import TASKS, Task
 
 EPISODES = 8
 """episodes of each kind that are played"""
@@ -54,6 +55,13 @@ def check_task(task: str | Environment, **options: Any) -> Environment:
             if kind is TokenTask:
                 _judge_prompt(env, name, np.asarray(context))
     return env
+
+
+@cache
+def check_once(task: Task) -> None:
+    """`check_task` of a row that was added from outside, before its first environment or instance."""
+    if task.name not in TASKS.own:
+        check_task(task.name)
 
 
 def _parts(kind: type) -> list[str]:

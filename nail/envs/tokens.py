@@ -4,6 +4,8 @@ from typing import Literal, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int
 
+from nail.registry import document_fields
+
 Recovery = Literal["none", "follow", "echo"]
 
 
@@ -22,3 +24,6 @@ def exact_match(emitted: Int[Array, "... H"], clean: Int[Array, "... H"]) -> Sco
     """Compare an emitted chain with the clean one, position by position."""
     right = emitted == clean
     return Score(right.all(-1), right[..., -1], right.astype("float32"))
+
+
+document_fields(__name__)

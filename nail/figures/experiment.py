@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock
 
 from nail.checks import BadInput, one_line, require, require_known
+from nail.registry import document_fields
 from nail.sweep.stages import Runs
 from nail.sweep.store import Damaged, open_folder, parse_csv, read_csv, to_csv, write_text
 
@@ -61,15 +62,26 @@ class Experiment(NamedTuple):
 
 FIGURES: dict[str, Callable[[], Experiment]] = {}
 """name → what loads the figure, in reading order; filled by `add_figure`"""
+_ABOUT: dict[str, Callable[[], tuple[str, dict[str, str]]]] = {}
+"""name → what gives a figure's summary and cost without loading it"""
 
 
-def add_figure(name: str, load: Callable[[], Experiment]) -> None:
+def add_figure(
+    name: str, load: Callable[[], Experiment], about: Callable[[], tuple[str, dict[str, str]]] | None = None
+) -> None:
     """Add a figure to `nail figure`, after those that are there; `load` is called when the figure is wanted.
 
+    `about` gives its summary and its cost, where these can be had without loading it, to be listed at once.
     Raises `BadInput` if another figure has that name.
     """
     if FIGURES.setdefault(name, load) is not load:
         raise BadInput(f"name of a new figure must be one that is not taken, got {name!r}")
+    _ABOUT[name] = about or (lambda: (load().summary, load().cost))
+
+
+def about(name: str) -> tuple[str, dict[str, str]]:
+    """Summary and cost of a figure."""
+    return _ABOUT[name]()
 
 
 def names() -> list[str]:
@@ -220,3 +232,6 @@ def print_claims(claims: list[Claim]) -> None:
         print(f"{'holds' if claim.holds else 'DOES NOT HOLD':>13}  {claim.claim} ({claim.source})")
         print(f"{'':>13}  measured: {claim.measured}")
         print(f"{'':>13}  refuted by: {claim.refutes}")
+
+
+document_fields(__name__)

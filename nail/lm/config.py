@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known
-from nail.methods import METHOD, Method, check_scored, trained_methods
+from nail.methods import METHOD, Method, check_scored, require_trained, trained_methods
 from nail.training.config import content_hash
 
 KINDS = ("bfloat16", "float32")
@@ -96,6 +96,7 @@ def lm_methods() -> list[str]:
 
 def check(config: LmConfig) -> LmConfig:
     """`config` unchanged, or `BadInput` naming the first field that is out of range; no file is read."""
+    require_trained(config.method)
     require_known("method", config.method, lm_methods())
     if config.expert is None and config.row.driver != "expert":
         raise BadInput(f"expert must be a folder of a model for {config.method}: only loglossbc does without")

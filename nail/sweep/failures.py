@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nail.registry import installed
+from nail.sources import installed
 from nail.sweep.identity import git_revision
 from nail.sweep.seal import read_json, write_json
 from nail.sweep.store import Damaged

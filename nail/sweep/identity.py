@@ -6,19 +6,16 @@ import hashlib
 import importlib.util
 import platform
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from nail.registry import installed
+from nail.sources import HOUSES, file_of, own_code
 
 PACKAGES = ("nail", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOTS = ("nail.training.train",)
 """the compiled program of a run; whatever it imports can change a number"""
-HOUSES = ("nail", "nail_experiments")
-"""the packages of this repository: an import of theirs is followed"""
 STORED_OR_DRAWN = ("nail.sweep", "nail.cli", "nail.figures.experiment", "nail.figures.plotting")
 """what keeps and shows numbers and makes none: not followed"""
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -46,10 +43,11 @@ def provenance() -> dict[str, str]:
 def source_hash(roots: tuple[str, ...] = ROOTS) -> str:
     """12 hexadecimal digits of SHA-256 over the code that numbers depend on: its revision.
 
-    That code is the modules `roots` and all that they import, directly or not, but for installed packages other than
-    this one and a root's own; comments, docstrings and layout do not count. The commit would be the wrong measure: a
-    word in the README, or an edit of the sweep engine would throw hours of finished runs away, and outside a checkout
-    there is none. A root without a file (a notebook) counts for nothing.
+    That code is the modules `roots` and all that they import, directly or not, of this package, of a root's own and of
+    modules beside it (`nail.sources.own_code`); other packages do not count, wherever they are installed, nor do
+    comments, docstrings and layout. The commit would be the wrong measure: a word in the README, or an edit of the
+    sweep engine would throw hours of finished runs away, and outside a checkout there is none. A root without a file (a
+    notebook) counts for nothing.
     """
     found = hashlib.sha256()
     with READING:
@@ -58,31 +56,16 @@ def source_hash(roots: tuple[str, ...] = ROOTS) -> str:
     return found.hexdigest()[:12]
 
 
-def file_of(name: str) -> Path | None:
-    """The source file of a module, found without importing it; None if it has none."""
-    top, *rest = name.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:
-        # the program that Python was started with
-        own = getattr(sys.modules[top], "__file__", None)
-        return None if own is None or rest else Path(own)
-    if spec is None or not spec.submodule_search_locations:
-        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") and not rest else None
-    at = Path(spec.submodule_search_locations[0], *rest)
-    return next((path for path in (at.parent / f"{at.name}.py", at / "__init__.py") if path.exists()), None)
-
-
 def _imported(roots: tuple[str, ...]) -> dict[str, ast.Module]:
-    """The modules `roots` and all that they import, by name, without code that was installed for others."""
+    """The modules `roots` and all of their own code that they import, by name."""
     trees: dict[str, ast.Module] = {}
-    houses = {*HOUSES, *(root.split(".")[0] for root in roots)}
+    followed = own_code({*HOUSES, *(root.split(".")[0] for root in roots)})
     todo = list(roots)
     while todo:
         name = todo.pop()
         skipped = name in trees or f"{name}.".startswith(tuple(f"{s}." for s in STORED_OR_DRAWN))
-        path = None if skipped else file_of(name)
-        if path is not None and (name.split(".")[0] in houses or not installed(path)):
+        path = None if skipped or not followed(name.split(".")[0]) else file_of(name)
+        if path is not None:
             trees[name] = ast.parse(path.read_text(encoding="utf-8"))
             todo += _imports(trees[name], name if path.name == "__init__.py" else name.rpartition(".")[0])
     return trees

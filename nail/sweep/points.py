@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from nail.checks import BadInput
 from nail.registry import fingerprint
+from nail.sources import file_of
 from nail.sweep.failures import SAME, Failure, RunsFailed, Teller
 from nail.sweep.folder import Folder
-from nail.sweep.identity import file_of, provenance, source_hash
+from nail.sweep.identity import provenance, source_hash
 from nail.sweep.lot import Lot, Rows
 from nail.sweep.plan import ask
 from nail.training.config import content_hash

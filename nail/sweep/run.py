@@ -34,8 +34,16 @@ def run(
 
     One row a run and evaluation, in the order given and by steps. Runs of one compiled program run as one batch. Work
     that another process is doing is left to it and waited for; a killed call goes on from its last checkpoint.
-    Raises `BadInput` before anything is compiled, `RunsFailed` at the end if runs failed; `retry_failed` tries those
-    again. Rows that another revision of the source computed count with `any_revision` only.
+    Raises `BadInput` before anything is compiled, `RunsFailed` at the end if runs failed. No option changes a number:
+
+    - `checkpoint_seconds`: least time between two checkpoints, in seconds; they are written at evaluations, and what
+      was computed since the last one is what a kill loses;
+    - `keep_params`: keep the final parameters of each run in the folder, for `nail.sweep.plan.load_params` and for runs
+      that start from it; runs whose parameters were not kept are computed again;
+    - `retry_failed`: try runs again that failed;
+    - `any_revision`: take finished rows that another revision of the source computed, which are left apart otherwise;
+    - `runs_per_lot`: most runs of one program that are computed together, ≥ 1; None: what memory allows, on a CPU 4 a
+      core.
 
         >>> base = TrainConfig(task="poison-chain", A=3, H=3, batch=8, steps=20, eval_every=10, n_validation=4)
         >>> rows = run([base], "out/example")

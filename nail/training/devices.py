@@ -4,7 +4,6 @@ On an accelerator the runs of one device are one `vmap`. On a CPU batched small 
 device go one after the other, and there is one host device a core.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,18 +23,6 @@ SETTINGS = {
 """settings of JAX on which the numbers of a run depend, or without which it has none, as all runs have them"""
 SHORT = 2_000
 """updates of a run, up to which its program is compiled quickly instead of well"""
-
-
-def use_all_cores() -> None:
-    """One host device a core, products single-threaded; call it before JAX is first used, elsewhere it does nothing.
-
-    A setting of the user's own in XLA_FLAGS or JAX_NUM_CPU_DEVICES wins.
-    """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    if "host_platform_device_count" not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
 def require_settings() -> None:

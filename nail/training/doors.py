@@ -3,7 +3,7 @@
 What was added is then known by its name to the command line (`--task`, `--noise`, `--method`), `nail list`, `nail
 bench`, legends and rows, in every process that imports the module with the call: `nail --import MODULE …`, or an entry
 point of the group `nail.plugins`. Its definition enters the identity of runs, so that results of another definition of
-the same name are never taken for it.
+the same name are never taken for it. No door starts JAX: a module may be imported before its devices are set.
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ from typing import Any, get_type_hints
 
 from nail.checks import BadInput, require
 from nail.envs.noises import NOISES, Noise
-from nail.envs.play import check_task
 from nail.envs.tasks import TASKS, Task, tabular_task
 from nail.methods import METHOD, Method, check_method
 from nail.policies.students import STUDENTS
@@ -32,9 +31,9 @@ def add_task(
     `options` is a frozen dataclass with defaults, whose fields become fields of the configuration and options of the
     command line; a method `check()` may raise `BadInput`. `student` is transformer (a `TokenTask`: contexts are prompts
     of `prompt_length` tokens; see `nail.envs.environment`) or table. `rewards` names what a verifier may say of its
-    score (answer, chain; the usual one first), for methods that read a reward. The task is played once by `check_task`
-    with its default options. Raises `BadInput` for a name or a field that the package uses, options that are no frozen
-    dataclass, or a task whose parts contradict each other.
+    score (answer, chain; the usual one first), for methods that read a reward. Raises `BadInput` for a name or a field
+    that the package uses, or options that are no frozen dataclass; a task whose parts contradict each other is refused
+    when its environment is first made, by `check_task` with the default options (call that to know it at once).
 
         >>> from nail.envs.modadd import make_modadd
         >>> add_task("parity", "running parity of 6 bits", lambda o, seed, n: make_modadd(2, 6, "none", seed, n))
@@ -104,12 +103,4 @@ def _add(task: Task) -> None:
             options.__name__, (options, Options), {"__doc__": options.__doc__, "__module__": options.__module__}
         )
         task = task._replace(options=dataclass(frozen=True)(made))
-    before = TASKS.get(task.name)
     TASKS.add(task)
-    try:
-        check_task(task.name)
-    except BaseException:
-        TASKS.pop(task.name)
-        if before is not None:
-            TASKS.add(before)
-        raise

@@ -9,6 +9,7 @@ from nail.checks import BadInput
 from nail.envs.environment import Environment
 from nail.envs.instances import Instance
 from nail.envs.noises import NOISES
+from nail.envs.play import check_once
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, Method
 from nail.noise import Corruption
@@ -60,8 +61,10 @@ def make_instance(config: TrainConfig) -> Instance:
 
 
 def make_environment(config: TrainConfig) -> Environment:
-    """The environment that `config` names."""
-    return TASKS.find(config.task).environment(config, config.bank_seed, config.n_validation)
+    """The environment that `config` names; `BadInput` for a task from outside whose parts contradict each other."""
+    task = TASKS.find(config.task)
+    check_once(task)
+    return task.environment(config, config.bank_seed, config.n_validation)
 
 
 def make_policy(config: TrainConfig, env: Environment) -> Policy:

@@ -8,7 +8,7 @@ import numpy as np
 from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, is_text, require, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import SLOTS, TASKS
-from nail.methods import METHOD, check_scored, trained_methods
+from nail.methods import METHOD, check_scored, require_trained
 from nail.training.config import TrainConfig, config_class
 from nail.training.derived import OWN_TEACHERS
 
@@ -23,8 +23,8 @@ MOST = {"n_validation": 10_000_000}
 def check(config: TrainConfig) -> TrainConfig:
     """Return `config` unchanged, or raise `BadInput` naming the first field that is out of range."""
     task, student = config_class(config.task).definitions
-    trained = [row.name for row in trained_methods()]
-    for name, known in [("noise", NOISES), ("method", trained), ("estimator", ESTIMATORS), ("decode", DECODES)]:
+    require_trained(config.method)
+    for name, known in [("noise", NOISES), ("estimator", ESTIMATORS), ("decode", DECODES)]:
         require_known(name, getattr(config, name), known)
     for name, value in vars(config).items():
         if isinstance(value, str):

@@ -66,7 +66,7 @@ def _measure(mode: str, steps: int, lengths: Sequence[int]) -> dict[str, Any]:
 
 def _child(mode: str, out: Path, steps: int, *lengths: int) -> dict[str, Any]:
     """Run the runs in this process, counting the programs that JAX is asked to compile."""
-    from nail.training.devices import use_all_cores
+    from nail.cli.programs import use_all_cores
 
     if mode == "one" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
