@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nail.cli.main import main
-from nail.sweep import roll_call
+from nail.lm import roll_call
 
 FINE = ("done", "reached", "refused")
 

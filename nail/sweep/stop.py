@@ -95,8 +95,8 @@ def _end(number: int) -> None:
     """End this process here and now, whatever its other threads are at."""
     lost = "what was computed since the last checkpoint is lost, and the same command goes on from there"
     with contextlib.suppress(OSError):
-        # a progress bar has left its line open
-        os.write(2, f"{chr(10) * bool(_works)}nail: {_name(number)}: {lost}\n".encode())
+        # a progress bar may have left its line open
+        os.write(2, f"\nnail: {_name(number)}: {lost}\n".encode())
     os._exit(128 + number)
 
 
