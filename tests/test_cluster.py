@@ -192,8 +192,8 @@ def test_what_slurm_refuses_is_one_sentence(tmp_path, slurm, monkeypatch, capsys
 )
 def test_a_job_that_comes_to_its_limit_is_sent_again(slurm, sent, restarts, code, again):
     """It is told by SIGUSR2; what cancels it, or preempts it (then Slurm itself sends it again), by SIGTERM."""
-    command = 'sh -c \'for s in TERM USR2; do trap "exit $((128 + $(kill -l $s)))" $s; done; echo here; '
-    command += "exit 3'" if sent is None else "while :; do sleep 0.1; done'"
+    ending = "exit 3" if sent is None else "while :; do sleep 0.1; done"
+    command = f'sh -c \'trap "exit 140" USR2; trap "exit 143" TERM; sleep 0.3; echo here; {ending}\''
     place = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": str(restarts)}
     script = cluster.SCRIPT.format(command=command, most=cluster.MOST_TIMES)
     job = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, text=True, env={**os.environ, **place})
