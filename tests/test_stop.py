@@ -19,7 +19,7 @@ PROCESS = """
 import hashlib, sys, time
 from contextlib import nullcontext
 from nail.sweep import stop
-stop.PATIENCE = float(sys.argv[2])
+stop.PATIENCE, stop.TWICE = float(sys.argv[2]), 0.4
 with stop.heeding(), stop.at_work() if sys.argv[1] == "at work" else nullcontext():
     print("here", flush=True)
     # as a program of JAX does: the main thread comes back to Python only after it
@@ -63,8 +63,11 @@ def test_a_chunk_that_takes_too_long_is_given_up():
 
 
 def test_a_second_signal_ends_a_process_at_once():
+    """But not the same one, as it comes to a process from Slurm and again from the shell that Slurm told too."""
     process = began("at work", 60, LONG)
-    process.send_signal(signal.SIGUSR2)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.5)
     process.send_signal(signal.SIGTERM)

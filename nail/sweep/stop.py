@@ -2,20 +2,25 @@
 
 A program of JAX holds the main thread until it has a chunk's numbers, and Python would run a handler after that only.
 So a thread of its own reads which signals have come. While nothing is computed that a checkpoint could keep, the
-command ends at once, as it does on a second signal and where the chunk at work takes longer than `PATIENCE`.
+command ends at once, as it does on a second signal after `TWICE` and where the chunk at work takes longer than
+`PATIENCE`.
 """
 
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 PATIENCE = 20.0
 """seconds that a chunk may still take; Slurm kills 30 s after SIGTERM if it is not told otherwise"""
+TWICE = 2.0
+"""seconds within which signals count as one: a batch system tells a process and its shell, which tells it again"""
 
 _came: list[int] = []
+_since: list[float] = []
 _waits: list[threading.Timer] = []
 _works: list[bool] = []
 
@@ -81,12 +86,15 @@ def _listen(reading: int) -> None:
 
 
 def _take(number: int) -> None:
+    if _came and time.monotonic() - _since[0] < TWICE:
+        return
     if _came or not _works:
         _end(number)
     wait = threading.Timer(PATIENCE, _end, (number,))
     wait.daemon = True
     _waits.append(wait)
     wait.start()
+    _since[:] = [time.monotonic()]
     # last: whoever sees the number finds the timer
     _came.append(number)
 
