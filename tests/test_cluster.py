@@ -87,9 +87,10 @@ def test_jobs_compute_with_what_is_installed(tmp_path, unbroken, monkeypatch):
     """In a folder with a random.py and a nail of its own; a module that --import finds there is found by the jobs."""
     here = tmp_path / "it's % here"
     (here / "nail").mkdir(parents=True)
-    (here / "random.py").write_text(TRAP)
+    for name in ("random", "colorsys"):
+        (here / f"{name}.py").write_text(TRAP)
     (here / "nail" / "__init__.py").write_text(TRAP)
-    (here / "mine_of_test.py").write_text("import os; print(__file__, file=open('seen', 'a'))")
+    (here / "mine_of_test.py").write_text("import colorsys; print(__file__, file=open('seen', 'a'))")
     out = tmp_path / "o %j"
     slurm = ["--slurm", "--cluster", "local", "--shards", "2", "--runs-per-lot", "2", "--out", str(out)]
     command = [sys.executable, "-P", "-m", "nail.cli.main", "--import", "mine_of_test", *COMMAND, *slurm]
