@@ -169,7 +169,7 @@ def test_what_is_submitted(tmp_path, slurm, capsys):
         ("*dependency*", [], "invalid partition; Batch job submission failed"),
         ("scontrol*", [], "invalid partition; Batch job submission failed"),
         ("", ["--shards", "4"], r"shards must be an integer in 1..3 (Slurm's MaxArraySize), got 4"),
-        ("", ["--time", "4"], "time must be minutes, an integer in 5..525600, got 4"),
+        ("", ["--time", "4"], "time must be minutes in 5..525600, got 4"),
         ("", ["--slurm-option", "array=0-3"], "slurm_option must be another option of sbatch than"),
     ],
 )

@@ -107,8 +107,7 @@ class How:
         from nail.sweep.store import open_folder
 
         require_known("cluster", self.cluster, ("slurm", "local"))
-        require(MIN_MINUTES <= self.time <= MAX_MINUTES, "time", self.time,
-                f"minutes, an integer in {MIN_MINUTES}..{MAX_MINUTES}")  # fmt: skip
+        require(MIN_MINUTES <= self.time <= MAX_MINUTES, "time", self.time, f"minutes in {MIN_MINUTES}..{MAX_MINUTES}")
         options, local = dict(_pair(option) for option in self.slurm_option), self.cluster == "local"
         most = cluster.MOST_PROCESSES if local else cluster.most_shards()
         require(1 <= self.shards <= most, "shards", self.shards, f"an integer in 1..{most} (Slurm's MaxArraySize)")
