@@ -195,7 +195,13 @@ def without_long_work():
         patch.setattr(engine, "_planned", _training)
         patch.setattr(experiment, "load", lambda name: _without_points(real(name)))
         patch.setattr(nstar, "crossing", reached)
-        for module, name in ((steps, "_measure"), (plans, "_plan"), (sweeps, "_measure"), (cluster, "submit")):
+        for module, name in (
+            (steps, "_measure"),
+            (plans, "_plan"),
+            (sweeps, "_measure"),
+            (cluster, "submit"),
+            (cluster, "run_here"),
+        ):
             patch.setattr(module, name, reached)
         patch.setattr("nail.cli.bench.counts.best_seconds", reached)
         patch.setattr("jax.distributed.initialize", reached)

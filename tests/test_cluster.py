@@ -1,23 +1,23 @@
-"""More machines, tried with two processes of this one: jax.distributed, and submitit's local executor."""
+"""More machines, tried on this one: processes that share a folder, and programs that stand for Slurm's."""
 
-import contextlib
 import os
-import socket
+import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from sweeping import OPTIONS, finished, nail, prepared_once, table
 
 from nail.checks import BadInput
 from nail.cli.main import main
-from nail.sweep import cluster, roll_call
+from nail.sweep import cluster
 from nail.sweep.folder import Folder
+from nail.sweep.status import status
 from nail.sweep.store import open_folder, read_csv
 
 COMMAND = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4"]
+LAUNCHED = [name for names in cluster.PLACES for name in names]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,172 +26,196 @@ def cache():
         yield
 
 
+@pytest.fixture(autouse=True)
+def not_launched(monkeypatch):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, cache):
     """The table of one process."""
     return table(finished(open_folder(tmp_path_factory.mktemp("unbroken") / "out")))
 
 
-def test_two_processes_of_a_distributed_job(tmp_path, unbroken):
-    """Each takes its share into one folder and knows only its own devices; the table is that of one process."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    command = [*COMMAND, "--out", tmp_path, "--distributed", "--coordinator", address, "--processes", "2"]
-    both = [nail(*command, "--process", str(i)) for i in range(2)]
+def test_two_processes_that_share_a_folder(tmp_path, unbroken, monkeypatch):
+    """Each takes its share, by its options or as a launcher says; the table is that of one process."""
+    command = [*COMMAND, "--out", tmp_path, "--distributed"]
+    both = [nail(*command, "--processes", 2, "--process", 0)]
+    for name, value in zip(cluster.PLACES[0], "120", strict=True):
+        monkeypatch.setenv(name, value)
+    both.append(nail(*command))
     ended = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert table(read_csv(tmp_path / "rows.csv")) == unbroken
     assert sorted(len(seen.lot.ids) for seen in Folder.read(tmp_path).lots) == [2, 2]
 
 
-class Job:
-    """A job of an executor that runs it here and now."""
-
-    job_id = "17_0"
-
-    def wait(self):
-        assert self.code == 0
-
-
-class Here:
-    """What submitit's local executor is, without processes: its jobs run in this one when they are submitted."""
-
-    cluster = "local"
-
-    def __init__(self):
-        self.sent = []
-
-    def batch(self):
-        return contextlib.nullcontext()
-
-    def submit(self, command):
-        assert command.command[:3] == [sys.executable, "-m", "nail.cli.main"]
-        self.sent.append(command.command[3:])
-        job = Job()
-        job.code = main(command.command[3:])
-        return job
-
-
-def test_shards_are_submitted_and_merged(tmp_path, unbroken, monkeypatch):
-    """The commands that --slurm sends: two shards, each in its folder, and then the merge."""
-    here = Here()
-    monkeypatch.setattr(cluster, "executor", lambda *_: here)
-    slurm = ["--slurm", "--cluster", "local", "--shards", "2", "--time", "5", "--runs-per-lot", "2"]
-    assert main([*COMMAND, *slurm, "--out", str(tmp_path)]) == 0
-    assert [command[:2] for command in here.sent] == [["sweep", "grid"]] * 2 + [["sweep", "merge"]]
+def test_a_process_whose_other_never_comes_does_all(tmp_path, unbroken):
+    assert main([*COMMAND, "--out", str(tmp_path), "--distributed", "--processes", "2", "--process", "1"]) == 0
     assert table(read_csv(tmp_path / "rows.csv")) == unbroken
-    assert len(list(tmp_path.glob("shards/*/rows.csv"))) == 2
-
-
-def test_submitit_runs_commands(tmp_path):
-    """Its local executor takes what is made for it: a command of nail in a process of its own."""
-    found = cluster.executor("local", tmp_path, 5, None, {})
-    jobs = cluster.submit(found, [["--help"]], ["theory", "--help"], {})
-    assert ["n-star" in job.result() for job in jobs] == [True, False]
-
-
-HANDLERS = """
-import logging, os, sys
-from nail.sweep.cluster import executor
-closed = []
-handler = logging.StreamHandler()
-handler.close = lambda: closed.append(handler)
-executor("local", sys.argv[1], 5, None, {})
-assert "submitit" in sys.modules and not closed and os.environ["SUBMITIT_LOG_LEVEL"] == "DEBUG"
-"""
-
-
-def test_submitit_leaves_the_log_of_others_alone(tmp_path):
-    environment = {**os.environ, "SUBMITIT_LOG_LEVEL": "DEBUG"}
-    subprocess.run([sys.executable, "-c", HANDLERS, str(tmp_path)], check=True, env=environment)
-
-
-def test_an_array_job_and_a_merge_that_depends_on_it():
-    """On Slurm: one batch of shards, and the merge is sent with a dependency on the array's id."""
-    sent, parameters, batches = [], {}, []
-
-    class Slurm:
-        cluster = "slurm"
-
-        def batch(self):
-            batches.append(len(sent))
-            return open("/dev/null")
-
-        def submit(self, command):
-            sent.append((command.command[3:], dict(parameters)))
-            return Job()
-
-        def update_parameters(self, **changes):
-            parameters.update(changes)
-
-    jobs = cluster.submit(Slurm(), [["a"], ["b"]], ["merge"], {"gres": "gpu:1"})
-    assert len(jobs) == 3
-    assert batches == [0]
-    assert [command for command, _ in sent] == [["a"], ["b"], ["merge"]]
-    assert [p.get("slurm_additional_parameters") for _, p in sent[:2]] == [None, None]
-    assert sent[2][1]["slurm_additional_parameters"] == {"gres": "gpu:1", "dependency": "afterany:17"}
-
-
-def test_without_submitit_or_slurm_a_sentence_says_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BadInput):
-        cluster.executor("slurm", tmp_path, 5, None, {})
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(BadInput, match="pip install"):
-        cluster.executor("local", tmp_path, 5, None, {})
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return free.getsockname()[1]
 
 
 @pytest.mark.parametrize(
-    ("address", "processes", "process", "sentence"),
+    ("given", "told", "found"),
     [
-        ("localhost", 2, 1, "coordinator must be host:port with a port in 1..65535, got localhost"),
-        ("localhost:99999", 2, 1, "coordinator must be host:port"),
-        ("localhost:1x", 2, 1, "coordinator must be host:port"),
-        (":1234", 2, 1, "coordinator must be host:port"),
-        ("no.host.invalid:1234", 2, 0, "coordinator must be a host that can be found"),
-        ("localhost:1234", 0, 0, "processes must be an integer in 1..10000, got 0"),
-        ("localhost:1234", 2, 2, "process must be an integer in 0..1, got 2"),
-        ("localhost:1", 2, 1, "process 0 must be at the coordinator localhost:1, and it was not reached in time"),
+        ((0, 3), {}, (0, 3)),
+        ((None, None), {"SLURM_PROCID": "2", "SLURM_NTASKS": "3", "SLURM_LOCALID": "0"}, (2, 3)),
+        ((1, 4), {"SLURM_PROCID": "2", "SLURM_NTASKS": "3", "SLURM_LOCALID": "0"}, (1, 4)),
+        ((None, None), dict(zip(cluster.PLACES[1], "120", strict=True)), (1, 2)),
+        ((None, None), {"SLURM_PROCID": "0"}, "--process and --processes"),
+        ((0, None), {}, "--process and --processes"),
+        ((2, 2), {}, "process must be an integer in 0..1, got 2"),
+        ((0, 0), {}, "processes must be an integer in 1..10000, got 0"),
     ],
 )
-def test_a_bad_coordinator_is_one_sentence(address, processes, process, sentence, monkeypatch):
-    """JAX would end the process by an abort."""
-    monkeypatch.setattr(roll_call, "SECONDS", 0.3)
-    monkeypatch.setattr("jax.distributed.initialize", lambda *_: pytest.fail("JAX is not asked"))
-    with pytest.raises(BadInput, match=f"^{sentence}"):
-        cluster.join(address, processes, process)
+def test_which_process_this_is(given, told, found, monkeypatch):
+    monkeypatch.setattr(cluster, "_take_one_device", lambda local: None)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    if isinstance(found, tuple):
+        assert cluster.place(*given) == found
+    else:
+        with pytest.raises(BadInput, match=found):
+            cluster.place(*given)
 
 
-def test_a_port_that_is_taken_is_one_sentence():
-    with socket.create_server(("", 0)) as other:
-        port = other.getsockname()[1]
-        with pytest.raises(BadInput, match=f"port {port} of the coordinator must be free here"):
-            roll_call.meet(("localhost", port), 2, 0, 0.3)
-        with pytest.raises(BadInput, match="was not reached in time"):
-            roll_call.meet(("localhost", port), 2, 1, 0.3)
+TRAP = "raise SystemExit('of the working directory')"
 
 
-def test_processes_go_on_when_all_are_there():
-    """In any order, with a stranger's call among them; one that is missing is named."""
-    port = free_port()
-    with ThreadPoolExecutor(3) as pool:
-        others = [pool.submit(roll_call.meet, ("localhost", port), 3, i, 20.0) for i in (2, 1)]
-        roll_call.meet(("localhost", port), 3, 0, 20.0)
-        assert [other.result() for other in others] == [None, None]
-        first = pool.submit(roll_call.meet, ("localhost", port), 3, 0, 1.0)
-        second = pool.submit(roll_call.meet, ("localhost", port), 3, 1, 1.0)
-        while not first.done():
-            with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1) as stranger:
-                stranger.sendall(b"GET / HTTP/1.1")
-            time.sleep(0.05)
-        with pytest.raises(BadInput, match=r"^1 of 3 processes did not come to the coordinator in time .*process 2"):
-            first.result()
-        with pytest.raises(BadInput, match="was not reached in time"):
-            second.result()
+def test_jobs_compute_with_what_is_installed(tmp_path, unbroken, monkeypatch):
+    """In a folder with a random.py and a nail of its own; a module that --import finds there is found by the jobs."""
+    here = tmp_path / "it's % here"
+    (here / "nail").mkdir(parents=True)
+    for name in ("random", "colorsys"):
+        (here / f"{name}.py").write_text(TRAP)
+    (here / "nail" / "__init__.py").write_text(TRAP)
+    (here / "mine_of_test.py").write_text("import colorsys; print(__file__, file=open('seen', 'a'))")
+    out = tmp_path / "o %j"
+    slurm = ["--slurm", "--cluster", "local", "--shards", "2", "--runs-per-lot", "2", "--out", str(out)]
+    command = [sys.executable, "-P", "-m", "nail.cli.main", "--import", "mine_of_test", *COMMAND, *slurm]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stderr, *(log.read_text() for log in out.glob("jobs/*")))
+    assert str(out / "jobs") in done.stdout
+    assert table(read_csv(out / "rows.csv")) == unbroken
+    assert len(list(out.glob("shards/*/rows.csv"))) == 2
+    # here, for two shards and for the merge
+    assert (here / "seen").read_text().splitlines() == [str(here / "mine_of_test.py")] * 4
+
+
+def test_a_module_that_jobs_would_not_find_is_refused(monkeypatch):
+    cluster.require_same_source(["json"])
+    monkeypatch.setitem(sys.modules, "json", SimpleNamespace(__spec__=SimpleNamespace(origin="/elsewhere/json.py")))
+    with pytest.raises(BadInput, match="/elsewhere"):
+        cluster.require_same_source(["json"])
+
+
+FAKE = """#!/bin/sh
+for word in "$0" "$@"; do printf '%s\\n' "$word"; done >> "$SEEN"
+case "$(basename "$0") $*" in
+    $REFUSED) printf "$(basename "$0"): error: %s\\n" "invalid partition" "Batch job submission failed" >&2; exit 1;;
+    sbatch*) cat > "$SEEN.$$"; echo 17;;
+    "scontrol show"*) printf 'MaxArraySize            = 3\\n';;
+esac
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Programs of Slurm's names, which keep what they are given; returns what they were called with."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name in ("sbatch", "scontrol", "scancel"):
+        (folder / name).write_text(FAKE)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("SEEN", str(folder / "seen"))
+    monkeypatch.setenv("REFUSED", "nothing")
+    return lambda: (folder / "seen").read_text().splitlines() if (folder / "seen").exists() else []
+
+
+def test_what_is_submitted(tmp_path, slurm, capsys):
+    """An array of shards, and a merge after it; status knows at once what is asked for; a shard that never begins is
+    merged as one that did nothing."""
+    out = tmp_path / "o%j"
+    given = ["--shards", "3", "--time", "5", "--partition", "long", "--slurm-option", "gres=gpu:1", "--out", str(out)]
+    assert main([*COMMAND, "--slurm", *given]) == 0
+    words = slurm()
+    first, second = (i for i, word in enumerate(words) if word.endswith("/sbatch"))
+    shards, merge = words[first:second], words[second:]
+    assert {
+        "--array=0-2",
+        "--requeue",
+        "--signal=B:USR2@60",
+        f"--output={out}/jobs/%A_%a.log".replace("o%j", "o%%j"),
+    } <= {*shards}
+    assert "--dependency=afterany:17" in merge
+    for job in (shards, merge):
+        assert {"--partition=long", "--gres=gpu:1", "--cpus-per-task=4", "--time=5"} <= {*job}
+    printed = capsys.readouterr().out
+    assert "17" in printed
+    assert str(out / "jobs") in printed
+    found = status(out)
+    assert (found.asked, found.missing) == (4, 4)
+    parts = sorted(map(str, (out / "shards").iterdir()))
+    assert len(parts) == 3
+    assert main(["sweep", "merge", *parts, "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("refused", "given", "sentence"),
+    [
+        ("sbatch*", [], "invalid partition; Batch job submission failed"),
+        ("*dependency*", [], "invalid partition; Batch job submission failed"),
+        ("scontrol*", [], "invalid partition; Batch job submission failed"),
+        ("", ["--shards", "4"], r"shards must be an integer in 1..3 (Slurm's MaxArraySize), got 4"),
+        ("", ["--time", "4"], "time must be minutes in 5..525600, got 4"),
+        ("", ["--slurm-option", "array=0-3"], "slurm_option must be another option of sbatch than"),
+    ],
+)
+def test_what_slurm_refuses_is_one_sentence(tmp_path, slurm, monkeypatch, capsys, refused, given, sentence):
+    """In its own words; of two jobs that belong together none is left."""
+    monkeypatch.setenv("REFUSED", refused)
+    assert main([*COMMAND, "--slurm", "--shards", "2", "--out", str(tmp_path / "out"), *given]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert sentence in printed.err
+    assert printed.out == ""
+    left = [word for word in slurm() if word.endswith(("/sbatch", "/scancel"))]
+    assert [os.path.basename(word) for word in left] == (
+        ["sbatch", "sbatch", "scancel"] if "dependency" in refused else ["sbatch"] if refused == "sbatch*" else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "restarts", "code", "again"),
+    [("USR2", 0, 140, True), ("USR2", cluster.MOST_TIMES, 140, False), ("TERM", 0, 143, False), (None, 0, 3, False)],
+)
+def test_a_job_that_comes_to_its_limit_is_sent_again(slurm, sent, restarts, code, again):
+    """It is told by SIGUSR2; what cancels it, or preempts it (then Slurm itself sends it again), by SIGTERM."""
+    ending = "exit 3" if sent is None else "while :; do sleep 0.1; done"
+    command = f'sh -c \'trap "exit 140" USR2; trap "exit 143" TERM; sleep 0.3; echo here; {ending}\''
+    place = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": str(restarts)}
+    script = cluster.SCRIPT.format(command=command, most=cluster.MOST_TIMES)
+    job = subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, text=True, env={**os.environ, **place})
+    assert job.stdout.readline() == "here\n"
+    if sent:
+        job.send_signal(getattr(signal, f"SIG{sent}"))
+    job.communicate(timeout=10)
+    assert job.returncode == code
+    assert slurm()[1:] == (["requeue", "7_3"] if again else [])
+
+
+def test_a_job_takes_the_cores_that_it_is_given(tmp_path):
+    scripts = cluster.scripts(tmp_path, 2, [], [])
+    script = scripts[0].replace(sys.executable, "env; true")
+    for own, devices in (({}, "3"), ({"JAX_NUM_CPU_DEVICES": "2"}, "2")):
+        environment = {"PATH": os.environ["PATH"], "SLURM_CPUS_PER_TASK": "3", **own}
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+        assert f"JAX_NUM_CPU_DEVICES={devices}" in done.stdout.splitlines()
+
+
+def test_without_slurm_a_sentence_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main([*COMMAND, "--slurm", "--out", str(tmp_path / "out")]) == 2
+    assert "scontrol" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nail.cli.main import main
-from nail.sweep import roll_call
+from nail.lm import roll_call
 
 FINE = ("done", "reached", "refused")
 
@@ -65,7 +65,7 @@ def test_every_command_is_among_them():
     assert first == {"list", "train", "expert", "figure", "sweep", "theory", "n-star", "bench", "report", "log", "lm"}
     assert {words[1] for words in KINDS if words[0] == "sweep"} == {"figure", "grid", "merge", "status"}
     names = {name for group in options_of(KINDS["sweep", "grid", "--task", "modadd"]) for name, *_ in group}
-    assert {"vary", "width", "m", "eta", "shard", "coordinator", "slurm-option", "out"} <= names
+    assert {"vary", "width", "m", "eta", "shard", "process", "slurm-option", "out"} <= names
 
 
 HUGE = """\

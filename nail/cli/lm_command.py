@@ -41,7 +41,7 @@ class LmTrain(LmConfig):
         set_up_jax(begin=not self.distributed)
         if self.distributed:
             from nail.lm.parallel import ending_at_once
-            from nail.sweep.cluster import join
+            from nail.lm.roll_call import join
             from nail.training.devices import require_devices
 
             join(self.coordinator, self.processes, self.process)

@@ -25,6 +25,7 @@ from nail.cli.sweep_command import sweep_for, with_figure
 from nail.cli.theory_command import Theory
 from nail.methods import require_trained, trained_methods
 from nail.policies.students import PRECISIONS, REUSES
+from nail.sweep.stop import Stopped, heeding
 from nail.training.config import TrainConfig, config_class, plain, run_id
 from nail.training.ranges import check
 
@@ -180,7 +181,8 @@ ENVIRONMENT = ("jax._src.config", "matplotlib", "tqdm.utils")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted, 141 nobody reads what is printed."""
+    """Entry point: 0 done, 1 failed with a sentence, 2 bad input, 130 interrupted, 141 nobody reads what is printed,
+    128 + n ended by the signal n."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
@@ -193,12 +195,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(version())
             return 0
         given = with_figure(load_plugins(given))
-        parse(commands(given), given, ABOUT).run()
+        with heeding():
+            parse(commands(given), given, ABOUT).run()
         sys.stdout.flush()
     except BadInput as error:
         return _say(error, 2)
     except KeyboardInterrupt:
         return _say("interrupted; the same command goes on from the last checkpoint", 130)
+    except Stopped as stopped:
+        return _say(stopped, stopped.code)
     except BrokenPipeError:
         # and nothing is flushed into the pipe when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())

@@ -45,11 +45,11 @@ def load_plugins(arguments: Sequence[str]) -> list[str]:
             modules.append(argument.removeprefix("--import="))
         else:
             left.append(argument)
-    if modules:
-        _look_here()
     with all_cores_for_plugins():
         for plugin in entry_points(group="nail.plugins"):
             _guarded(f"the plugin {plugin.value}", plugin.load)
+        if modules:
+            _look_here()
         for module in modules:
             _guarded(f"--import {module}", lambda module=module: importlib.import_module(module))
     imported[:] = modules
@@ -57,13 +57,13 @@ def load_plugins(arguments: Sequence[str]) -> list[str]:
 
 
 def _look_here() -> None:
-    """Have modules of the working directory found."""
+    """Have modules of the working directory found, after all that is installed: it may hold a random.py too."""
     try:
         here = os.getcwd()
     except FileNotFoundError as error:
         raise BadInput("--import looks in the working directory, and this one is gone") from error
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
 
 
 def _guarded(what: str, load: Callable[[], Any]) -> None:

@@ -14,10 +14,10 @@ import tyro
 from nail.checks import BadInput, require, require_known
 from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
-from nail.training.config import TrainConfig, config_class, plain
+from nail.training.config import TrainConfig, config_class, plain, run_id
 
-MAX_SHARDS, MAX_MINUTES = 10_000, 365 * 24 * 60
-"""largest array job, and its longest limit"""
+MIN_MINUTES, MAX_MINUTES = 5, 365 * 24 * 60
+"""limits of a Slurm job: it is told of its end a minute or two before"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,10 @@ class How:
     runs_per_lot: int | None = None
     """runs that are computed together ≥ 1; default: what memory allows, on a CPU 4 a core"""
     distributed: bool = False
-    """this is one of several processes of a jax.distributed job that share the folder"""
-    coordinator: str | None = None
-    """host:port of process 0; default: JAX asks the cluster, and so for the next two"""
+    """this is one of several processes that share the folder; each takes all devices that it sees, and one of them
+    where a launcher (srun, mpirun) says its index"""
     processes: int | None = None
-    """number of processes, 1 ≤ processes ≤ 10,000"""
+    """number of processes, 1 ≤ processes ≤ 10,000; default: what the launcher says, and so for the next"""
     process: int | None = None
     """index of this one, 0 ≤ process < processes"""
     slurm: bool = False
@@ -46,13 +45,15 @@ class How:
     cluster: str = "slurm"
     """slurm, or local to try --slurm on this machine"""
     shards: int = 4
-    """shards of the array job, 1 ≤ shards ≤ 10,000"""
+    """shards of the array job, 1 ≤ shards ≤ 10,000 and at most Slurm's MaxArraySize"""
     partition: str | None = None
     """Slurm's partition"""
     time: int = 24 * 60
-    """limit of a Slurm job in minutes, 1 ≤ time ≤ 525,600 (a year)"""
+    """limit of a Slurm job in minutes, 5 ≤ time ≤ 525,600 (a year); a job that comes to it is sent again, up to 100
+    times, and goes on from its last checkpoint"""
     slurm_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """further option of sbatch as NAME=VALUE, for example gres=gpu:1; may be given again"""
+    """further option of sbatch as NAME=VALUE, for example gres=gpu:1, or cpus-per-task=8 (4 without it; without a GPU a
+    job has as many devices); may be given again"""
 
     def run(self) -> None:
         from nail.sweep.grid import parse_shard
@@ -76,18 +77,15 @@ class How:
         """Copy into `out` what `configs` start from, where that lies in another folder."""
 
     def _sweep(self, configs: tuple[TrainConfig, ...], index: int, count: int) -> None:
-        from nail.sweep.cluster import join, own_share_first
+        from nail.sweep.cluster import own_share_first, place
         from nail.sweep.grid import shard
         from nail.sweep.store import open_folder
-        from nail.training.devices import require_devices
 
-        out = open_folder(self.out)
-        set_up_jax(begin=not self.distributed)
         shares = [shard(configs, index, count)]
         if self.distributed:
-            process, processes = join(self.coordinator, self.processes, self.process)
-            require_devices()
-            shares = own_share_first(shares[0], process, processes)
+            shares = own_share_first(shares[0], *place(self.process, self.processes))
+        out = open_folder(self.out)
+        set_up_jax()
         self.bring(out, shares[-1])
         from nail.sweep.engine import Options, sweep
         from nail.sweep.failures import RunsFailed
@@ -104,28 +102,34 @@ class How:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
     def _submit(self, configs: tuple[TrainConfig, ...]) -> None:
-        from nail.sweep.cluster import executor, submit
+        from nail.sweep import cluster
+        from nail.sweep.plan import ask
         from nail.sweep.store import open_folder
 
         require_known("cluster", self.cluster, ("slurm", "local"))
-        require(1 <= self.shards <= MAX_SHARDS, "shards", self.shards, f"an integer in 1..{MAX_SHARDS}")
-        require(1 <= self.time <= MAX_MINUTES, "time", self.time, f"minutes, an integer in 1..{MAX_MINUTES}")
-        options = dict(_pair(option) for option in self.slurm_option)
+        require(MIN_MINUTES <= self.time <= MAX_MINUTES, "time", self.time, f"minutes in {MIN_MINUTES}..{MAX_MINUTES}")
+        options, local = dict(_pair(option) for option in self.slurm_option), self.cluster == "local"
+        most = cluster.MOST_PROCESSES if local else cluster.most_shards()
+        require(1 <= self.shards <= most, "shards", self.shards, f"an integer in 1..{most} (Slurm's MaxArraySize)")
+        cluster.require_same_source(imported)
         out = open_folder(self.out).resolve()
-        found = executor(self.cluster, out / "jobs", self.time, self.partition, options)
-        parts = [out / "shards" / f"{i + 1}-of-{self.shards}" for i in range(self.shards)]
+        for i in range(self.shards):
+            # also of a shard that never begins there is a folder to merge
+            open_folder(out / "shards" / f"{i + 1}-of-{self.shards}")
+        logs = out / "jobs"
+        logs.mkdir(exist_ok=True)
         modules = [part for module in imported for part in ("--import", module)]
         how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
-        commands = [
-            [*modules, "sweep", *how, "--shard", f"{i + 1}/{self.shards}", "--out", str(part)]
-            for i, part in enumerate(parts)
-        ]
-        any_revision = ["--any-revision"] if self.any_revision else []
-        merge = [*modules, "sweep", "merge", *map(str, parts), "--out", str(out), *any_revision]
-        jobs = submit(found, commands, merge, options)
-        print(f"{len(configs)} runs in {self.shards} shards: jobs {' '.join(job.job_id for job in jobs)}")
-        if self.cluster == "local":
-            jobs[-1].wait()
+        merge = [*modules, "sweep", "merge", *(["--any-revision"] if self.any_revision else []), "--out", str(out)]
+        scripts = cluster.scripts(out, self.shards, [*modules, "sweep", *how], merge)
+        ask(out, {run_id(config): config.stored for config in configs})
+        said = f"{len(configs)} runs in {self.shards} shards, logs of the jobs in {logs}"
+        if local:
+            print(said)
+            cluster.run_here(scripts, self.shards, logs)
+        else:
+            jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
+            print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
         print(f"nail sweep status {out} shows how far they are; the table will be {out / 'rows.csv'}")
 
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, Key, PRNGKeyArray
 
 from nail.checks import BadInput, one_line, require
+from nail.sweep.stop import Stopped
 
 ROWS = "rows"
 """the axis of devices, and of a batch, that rows are divided over"""
@@ -128,12 +129,12 @@ def ending_at_once() -> Iterator[None]:
         raise
     except BaseException as error:
         lost = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
-        if not lost and not isinstance(error, KeyboardInterrupt):
+        if not lost and not isinstance(error, KeyboardInterrupt | Stopped):
             traceback.print_exc()
         reason = "another process was lost" if lost else one_line(f"{type(error).__name__} {error}")
         print(f"nail: process {jax.process_index()} ends ({reason}); the same commands go on from the last checkpoint",
               file=sys.stderr, flush=True)  # fmt: skip
-        os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+        os._exit(130 if isinstance(error, KeyboardInterrupt) else getattr(error, "code", 1))
 
 
 def is_first() -> bool:

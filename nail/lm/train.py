@@ -36,6 +36,7 @@ from nail.lm.rows import make_row
 from nail.lm.update import Numbers, State, begin, evaluated, make_update, numbers
 from nail.lm.weights import hub_tensors, write_trained
 from nail.sweep.seal import read_arrays, set_aside, write_arrays
+from nail.sweep.stop import Stopped, asked, at_work
 from nail.sweep.store import Damaged, read_csv, write_rows, write_text
 
 CHECKPOINT = "checkpoint.npz"
@@ -130,23 +131,30 @@ def given(setup: Setup, step: int) -> Any:
 
 
 def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
-    """Compute what is missing of a run in a folder, and leave rows.csv and the trained model there; its rows."""
+    """Compute what is missing of a run in a folder, and leave rows.csv and the trained model there; its rows.
+
+    Raises `Stopped` after an update and its checkpoint if a signal asked for the end; of several processes the first
+    does, and the others end with it.
+    """
     config, mesh = setup.config, setup.mesh
     with contextlib.ExitStack() as stack:
         take(setup.run, out, stack)
         state, rows = resume(setup, out)
         of, theirs = numbers(config, mesh), setup.expert.weights() if setup.expert else ()
         bar = stack.enter_context(Progress(config.steps, int(state.step), f"{config.method} seed {config.seed}"))
+        stack.enter_context(at_work())
         for step in range(int(state.step), config.steps):
             if not rows:
                 state, rows = measured(setup, state, rows)
             state = setup.update(state, of, setup.student.fixed, theirs, given(setup, step))
-            done = step + 1
+            done, ending = step + 1, asked() if is_first() else 0
             if done % config.eval_every == 0 or done == config.steps:
                 state, rows = measured(setup, state, rows)
                 save(setup, out, state, rows)
-            elif done % config.checkpoint_every == 0:
+            elif ending or done % config.checkpoint_every == 0:
                 save(setup, out, state, rows)
+            if ending:
+                raise Stopped(ending)
             bar.show(done, rows)
         if is_first():
             write_rows(out, rows)

@@ -22,6 +22,7 @@ from nail.sweep.program import Prepared, Programs
 from nail.sweep.rows import make_row
 from nail.sweep.stages import Runs, before, by_id, flat
 from nail.sweep.starts import Starts, known_runs, with_starts
+from nail.sweep.stop import Stopped, asked, at_work
 from nail.sweep.trained_expert import load_expert, refuse_another_expert
 from nail.training.config import TrainConfig, group, group_key, run_id
 from nail.training.devices import pad_runs, place, require_settings
@@ -223,6 +224,13 @@ class Worker:
             segment, state = resumed[0], pad_runs(resumed[1], len(numbers.seed))
         state = _padding_idle(state, len(configs), configs[0].steps)
         self.bar.update(lot.episodes(segment + 1))
+        with at_work():
+            self._segments(lot, program, segment, state)
+        lot.tidy()
+
+    def _segments(self, lot: Lot, program: Prepared, segment: int, state: TrainState) -> None:
+        """The segments that are left; raises `Stopped` after one and a checkpoint if a signal asked for the end."""
+        configs, numbers = lot.configs, program.numbers
         pause, saved = self.options.checkpoint_seconds, time.monotonic()
         while segment < lot.n_segments and not self._all_failed(lot):
             state, metrics = program.segment(state, numbers)
@@ -235,11 +243,13 @@ class Worker:
                 lot.save_params(jax.tree.map(lambda x: x[: len(configs)], state.params))
             lot.write_rows(segment, rows, lot.failures())
             segment += 1
-            self.bar.update(lot.episodes(segment + 1) - lot.episodes(segment))
-            if begun - saved >= pause and segment < lot.n_segments:
+            ending = asked()
+            if (ending or begun - saved >= pause) and segment < lot.n_segments:
                 pause, saved = self._checkpoint(lot, segment, state, pause), time.monotonic()
+            if ending:
+                raise Stopped(ending)
+            self.bar.update(lot.episodes(segment + 1) - lot.episodes(segment))
             self.outcome.store_seconds += time.monotonic() - begun
-        lot.tidy()
 
     def _keeps(self, lot: Lot) -> bool:
         return not self.kept.isdisjoint(lot.ids)

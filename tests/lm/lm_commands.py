@@ -17,6 +17,7 @@ from nail.lm import train as training
 from nail.lm.config import run_id
 from nail.lm.questions import Question, read_questions, write_questions
 from nail.lm.rows import ENGINE
+from nail.sweep import stop
 from nail.sweep.store import read_csv
 
 
@@ -99,6 +100,26 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(finished, folders, tmp
     assert (out / "checkpoint.npz").exists()
     assert main(train_command(*folders, out)) == 0
     assert left_in(out) == left_in(finished)
+
+
+def test_a_signal_ends_a_run_after_a_checkpoint(finished, folders, tmp_path, monkeypatch, capsys):
+    """During the fourth update, where none was due."""
+    real, calls, command = training.given, [], train_command(*folders, tmp_path / "out", **{"checkpoint-every": 100})
+
+    def signalled(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not stop._came:
+                time.sleep(0.01)
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "given", signalled)
+    assert main(command) == 143
+    assert "SIGTERM" in capsys.readouterr().err.splitlines()[-1]
+    assert main(command) == 0
+    assert [step for _, step in calls] == [0, 1, 2, 3, 4, 5]
+    assert left_in(tmp_path / "out")[1] == left_in(finished)[1]
 
 
 def test_a_damaged_checkpoint_is_set_aside(finished, folders, tmp_path, capsys):

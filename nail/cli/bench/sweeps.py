@@ -58,7 +58,7 @@ def _measure(mode: str, steps: int, lengths: Sequence[int]) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "nail.cli.bench.sweeps", mode, folder, str(steps), *map(str, lengths)],
+            [sys.executable, "-P", "-m", "nail.cli.bench.sweeps", mode, folder, str(steps), *map(str, lengths)],
             env=environment, stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Whether all processes of a distributed job are there, asked over plain sockets before JAX joins them.
+"""Joining the processes of a `jax.distributed` job: whether all are there is asked over plain sockets beforehand.
 
 JAX ends a process by an abort where a coordinator cannot be reached or a process is missing. So they meet beforehand at
 the coordinator's address: process 0 waits there until each of the others has told its number, then answers all of them.
@@ -16,6 +16,26 @@ PAUSE = 0.2
 """seconds between two tries to reach process 0"""
 MOST = 10_000
 """largest number of processes"""
+
+
+def join(address: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Join a `jax.distributed` job.
+
+    Without arguments JAX asks the cluster's own settings. Call it before JAX is used. Raises `BadInput` if that fails,
+    or if not all processes are there in time.
+    """
+    import jax
+
+    if address is not None:
+        place = parse_address(address)
+        if processes is not None and process is not None:
+            meet(place, processes, process)
+    try:
+        jax.distributed.initialize(address, processes, process)
+    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+        sentence = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BadInput(f"the processes could not be joined ({sentence}); give --coordinator, --processes, --process") \
+            from error  # fmt: skip
 
 
 def parse_address(text: str) -> tuple[str, int]:
