@@ -64,6 +64,7 @@ SLOW = (
     ("module", f"train --task parity --noise stubborn {NETWORK} {SMALL} --out out", "nail-f seed 0: 16 episodes"),
     ("package", "sweep mine --preset smoke --out out", "wrote 3 rows"),
     ("module", f"sweep grid {MINE} --slurm --cluster local --shards 1 --out out", "1 runs in 1 shards"),
+    ("package", f"sweep grid {MINE} --distributed --processes 1 --process 0 --out out", "wrote 3 rows"),
     ("package", "bench --preset smoke --methods nail-warm --seconds 0.01", "nail-warm"),
     ("module", "theory survival --H 2 --A 3 --eta 0.2", "value"),
     ("package", "--help", "subcommands"),
