@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nail.checks import BadInput, one_line, require
+from nail.checks import BadInput, one_line
 from nail.envs.tasks import TASKS
 from nail.training.config import TrainConfig
 
@@ -87,7 +87,9 @@ def require_file(out: Path | None) -> None:
     """Raise `BadInput` unless a file can be written to `out`, whose folders are made where they are missing."""
     if out is None:
         return
-    require(not out.is_dir(), "out", out, "a file, not a folder")
+    from nail.sweep.store import require_place
+
+    require_place(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):

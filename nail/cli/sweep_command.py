@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nail.checks import BadInput, require, require_known
+from nail.checks import BadInput, printable, require, require_known
 from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain
@@ -126,7 +126,7 @@ class How:
         print(f"{len(configs)} runs in {self.shards} shards: jobs {' '.join(job.job_id for job in jobs)}")
         if self.cluster == "local":
             jobs[-1].wait()
-        print(f"nail sweep status {out} shows how far they are; the table will be {out / 'rows.csv'}")
+        print(f"nail sweep status {printable(out)} shows how far they are; the table will be rows.csv there")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,9 +217,9 @@ class StatusCommand:
 
         found = status(self.out)
         if self.json:
-            print(
-                json.dumps({**found._asdict(), "failures": [f._asdict() for f in found.failures]}, ensure_ascii=False)
-            )
+            failures = [failure._asdict() for failure in found.failures]
+            text = json.dumps({**found._asdict(), "failures": failures}, ensure_ascii=False)
+            print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text))
             return
         print(
             f"{found.asked} runs: {found.done} done, {found.running} running, {found.missing} missing, {found.failed} "
@@ -233,7 +233,7 @@ class StatusCommand:
         if found.other_sources:
             print(f"{found.other_sources} runs of other revisions of the source are kept apart")
         for failure in found.failures:
-            print(f"failed: {failure.name}: {failure.error} ({failure.time})")
+            print(printable(f"failed: {failure.name}: {failure.error} ({failure.time})"))
 
 
 SUBCOMMANDS = {"figure": FigureSweep, "grid": Grid, "merge": Merge, "status": StatusCommand}

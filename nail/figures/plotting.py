@@ -1,5 +1,6 @@
 """How every figure looks: one colour and one mark per method, one function for a curve with its band."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle
@@ -12,6 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from nail.sweep.store import write_bytes
 
 TEXT_WIDTH = 6.75
 """inches across two columns of a paper; fonts below are sized for it"""
@@ -147,7 +150,10 @@ def note(figure: Figure, text: str) -> None:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write STEM.png and STEM.pdf, without a date so that the same rows give the same file."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
-    figure.savefig(paths[0], metadata={"Software": "nail"})
-    figure.savefig(paths[1], metadata={"CreationDate": None})
+    paths = []
+    for kind, metadata in (("png", {"Software": "nail"}), ("pdf", {"CreationDate": None})):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, metadata=metadata)
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
+        write_bytes(paths[-1], drawn.getvalue())
     return paths

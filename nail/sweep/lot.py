@@ -33,6 +33,7 @@ from filelock import FileLock
 
 from nail.sweep.failures import Failure, read_failures
 from nail.sweep.seal import (
+    is_hash,
     read_arrays,
     read_json,
     read_sealed,
@@ -43,7 +44,7 @@ from nail.sweep.seal import (
     write_sealed,
     write_tree,
 )
-from nail.sweep.store import Damaged, parse_csv, to_csv
+from nail.sweep.store import Damaged, lock_of, parse_csv, to_csv
 from nail.training.config import TrainConfig, content_hash
 
 Rows = list[dict[str, str]]
@@ -77,7 +78,10 @@ class Lot:
 
     @staticmethod
     def read(folder: Path) -> "Lot":
-        """A lot that was planned before; raises `Damaged` if its lot.json is not what was written for this folder."""
+        """A lot that was planned before; raises `Damaged` if its lot.json is not what was written for this folder.
+
+        Names in it that become paths (of runs) and the folder's own are hashes, whoever wrote it.
+        """
         path = folder / "lot.json"
         found, sealed = read_json(path)
         runs = found.get("runs") if isinstance(found, dict) else None
@@ -85,7 +89,7 @@ class Lot:
             # of an older layout without ids: another source's, so that it is told of and never taken
             runs = {content_hash(fields): fields for fields in runs}
             found = {**found, "runs": runs}
-        if not (runs and _is_manifest(found)):
+        if not (runs and is_hash(folder.name) and _is_manifest(found)):
             raise Damaged(f"{path} does not say which runs these are")
         lot = Lot(folder, found["source_hash"], found["attempt"], found["size"], runs, found.get("expert", ""), sealed)
         if sealed and Lot.new(folder, runs, lot.source, lot.attempt).folder.name != folder.name:
@@ -116,7 +120,7 @@ class Lot:
     @property
     def lock(self) -> FileLock:
         """Held by the process that works on the lot."""
-        return FileLock(self.folder.with_suffix(".lock"))
+        return lock_of(self.folder.with_suffix(".lock"))
 
     @property
     def n_segments(self) -> int:
@@ -291,9 +295,22 @@ def _is_manifest(found: dict[str, Any]) -> bool:
     kinds = {"source_hash": str, "attempt": int, "size": int, "runs": dict}
     if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()) or found["size"] < 1:
         return False
-    runs = found["runs"].values()
-    return all(isinstance(fields, dict) and ("figure" in fields or _has_budget(fields)) for fields in runs)
+    hashes = (found["source_hash"], *([expert] if (expert := found.get("expert", "")) != "" else []))
+    return all(map(is_hash, hashes)) and are_runs(found["runs"])
 
 
-def _has_budget(fields: dict[str, Any]) -> bool:
-    return all(isinstance(fields.get(name), int) and fields[name] >= 1 for name in ("steps", "eval_every", "batch"))
+def are_runs(runs: Any) -> bool:
+    """Whether something that was read is runs (or points) as they are stored: id → fields, as far as they are read."""
+    return isinstance(runs, dict) and all(
+        is_hash(run) and isinstance(fields, dict)
+        and (isinstance(fields["figure"], str) if "figure" in fields else _is_run(fields))
+        for run, fields in runs.items()
+    )  # fmt: skip
+
+
+def _is_run(fields: dict[str, Any]) -> bool:
+    start, counts = fields.get("start", ""), (fields.get(name) for name in ("steps", "eval_every", "batch"))
+    return (
+        isinstance(fields.get("method"), str) and (start == "" or is_hash(start))
+        and all(isinstance(count, int) and count >= 1 for count in counts)
+    )  # fmt: skip
