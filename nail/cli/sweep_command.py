@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nail.checks import BadInput, printable, require, require_known
+from nail.checks import BadInput, printable, require, require_known, say
 from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain
@@ -91,15 +90,16 @@ class How:
         self.bring(out, shares[-1])
         from nail.sweep.engine import Options, sweep
         from nail.sweep.failures import RunsFailed
+        from nail.sweep.finished import table_written
 
         options = Options(
             retry_failed=self.retry_failed, any_revision=self.any_revision, runs_per_lot=self.runs_per_lot
         )
-        for share in shares:
-            outcome = sweep(share, out, options, whole=configs)
-            # what failed here just now is not to be tried again with the rest
-            options = dataclasses.replace(options, retry_failed=False)
-        write_table(out, configs, self.any_revision)
+        with table_written(out, self.any_revision, said=True):
+            for share in shares:
+                outcome = sweep(share, out, options, whole=configs)
+                # what failed here just now is not to be tried again with the rest
+                options = dataclasses.replace(options, retry_failed=False)
         if outcome.failures:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
@@ -199,7 +199,8 @@ class Merge:
         from nail.sweep.status import status
 
         rows = merge(self.parts, self.out, self.any_revision)
-        _write(self.out, rows)
+        if rows:
+            say(f"wrote {len(rows)} rows to {self.out / 'rows.csv'}")
         found = status(self.out)
         print(f"{found.asked} runs: {found.done} done, {found.failed} failed, {found.running + found.missing} missing")
 
@@ -262,20 +263,6 @@ def with_figure(arguments: list[str]) -> list[str]:
         if first not in SUBCOMMANDS and not first.startswith("-"):
             return ["sweep", "figure", *arguments[1:]]
     return arguments
-
-
-def write_table(out: Path, configs: tuple[TrainConfig, ...], any_revision: bool) -> None:
-    """Write OUT/rows.csv: the finished runs among `configs`."""
-    from nail.sweep.merge import collect
-
-    _write(out, collect(out, configs, any_revision=any_revision)[0])
-
-
-def _write(out: Path, rows: list[dict[str, str]]) -> None:
-    from nail.sweep.store import write_rows
-
-    if rows:
-        print(f"wrote {len(rows)} rows to {write_rows(out, rows)}", file=sys.stderr)
 
 
 def _given(command: Any, kind: type, names: tuple[str, ...]) -> list[str]:

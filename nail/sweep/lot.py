@@ -32,8 +32,8 @@ import numpy as np
 from filelock import FileLock
 
 from nail.sweep.failures import Failure, read_failures
+from nail.sweep.manifest import is_hash, is_manifest
 from nail.sweep.seal import (
-    is_hash,
     read_arrays,
     read_json,
     read_sealed,
@@ -89,7 +89,7 @@ class Lot:
             # of an older layout without ids: another source's, so that it is told of and never taken
             runs = {content_hash(fields): fields for fields in runs}
             found = {**found, "runs": runs}
-        if not (runs and is_hash(folder.name) and _is_manifest(found)):
+        if not (runs and is_hash(folder.name) and is_manifest(found)):
             raise Damaged(f"{path} does not say which runs these are")
         lot = Lot(folder, found["source_hash"], found["attempt"], found["size"], runs, found.get("expert", ""), sealed)
         if sealed and Lot.new(folder, runs, lot.source, lot.attempt).folder.name != folder.name:
@@ -288,29 +288,3 @@ def remove_half_written(folder: Path) -> None:
     """Remove what a kill left half written in a lot's folder; only for who holds its lock."""
     for path in (*folder.glob("*/.*"), *folder.glob(".lot.json.*"), *folder.glob(".params.npz.*")):
         path.unlink(missing_ok=True)
-
-
-def _is_manifest(found: dict[str, Any]) -> bool:
-    """Whether a lot.json, maybe of an older layout, has what is read of it."""
-    kinds = {"source_hash": str, "attempt": int, "size": int, "runs": dict}
-    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()) or found["size"] < 1:
-        return False
-    hashes = (found["source_hash"], *([expert] if (expert := found.get("expert", "")) != "" else []))
-    return all(map(is_hash, hashes)) and are_runs(found["runs"])
-
-
-def are_runs(runs: Any) -> bool:
-    """Whether something that was read is runs (or points) as they are stored: id → fields, as far as they are read."""
-    return isinstance(runs, dict) and all(
-        is_hash(run) and isinstance(fields, dict)
-        and (isinstance(fields["figure"], str) if "figure" in fields else _is_run(fields))
-        for run, fields in runs.items()
-    )  # fmt: skip
-
-
-def _is_run(fields: dict[str, Any]) -> bool:
-    start, counts = fields.get("start", ""), (fields.get(name) for name in ("steps", "eval_every", "batch"))
-    return (
-        isinstance(fields.get("method"), str) and (start == "" or is_hash(start))
-        and all(isinstance(count, int) and count >= 1 for count in counts)
-    )  # fmt: skip

@@ -11,17 +11,18 @@ from filelock import Timeout
 
 from nail.checks import BadInput, say
 from nail.sweep.failures import name_of
-from nail.sweep.folder import Folder, Seen, collect
+from nail.sweep.finished import finished
+from nail.sweep.folder import Folder, Seen
 from nail.sweep.identity import provenance
 from nail.sweep.lot import Lot, Rows, remove_half_written
-from nail.sweep.plan import asked, read_requests
-from nail.sweep.store import MARKER, Damaged, lock_of, open_folder, write_whole
+from nail.sweep.plan import read_requests
+from nail.sweep.store import MARKER, Damaged, lock_of, open_folder, write_rows, write_whole
 
 AGAIN = "run the sweep of that folder again first: it computes again what is damaged"
 
 
 def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
-    """Join the folders `parts` in `out` and return the rows of all runs that are done and were asked for.
+    """Join the folders `parts` in `out`; writes OUT/rows.csv, with the rows of all finished runs, and returns them.
 
     Unfinished parts may be joined, and a run may lie in several. Raises `BadInput` before anything is copied: if a part
     is no folder of ours, holds a symbolic link or something damaged (the sweep itself computes that again), if two
@@ -44,8 +45,9 @@ def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
             _copy_missing(part / "asked", out / "asked")
             for path in (part / "runs").glob("*/lot.json"):
                 _copy_lot(path.parent, out / "runs" / path.parent.name)
-    runs = [run for run, fields in asked(out).items() if "figure" not in fields]
-    return collect(out, runs, source, any_revision)[0]
+        rows = finished(out, source, any_revision)
+        write_rows(out, rows)
+    return rows
 
 
 def refuse_damage(folders: Sequence[Path], there: Folder) -> None:

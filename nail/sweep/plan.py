@@ -11,7 +11,8 @@ from typing import Any
 
 from nail.checks import BadInput, say
 from nail.sweep.folder import Folder
-from nail.sweep.lot import Lot, are_runs
+from nail.sweep.lot import Lot
+from nail.sweep.manifest import are_runs
 from nail.sweep.seal import read_json, set_aside, write_json
 from nail.sweep.stages import Runs, flat
 from nail.sweep.starts import shapes_of

@@ -16,7 +16,6 @@ import numpy as np
 
 from nail.checks import BadInput, say
 from nail.sweep.store import Damaged, content_of, require_file, write_bytes, write_text, write_whole
-from nail.training.ranges import RUN
 
 KEY = "sha256"
 """of a JSON object: the hash of the rest"""
@@ -134,11 +133,6 @@ def set_aside(path: Path, damage: BadInput) -> None:
         aside = path.with_name(f"{path.name}.damaged{n}")
     path.replace(aside)
     say(f"{damage}; it is kept as {aside.name} and computed again")
-
-
-def is_hash(name: Any) -> bool:
-    """Whether something that was read is the name of a run, a lot or a source; only such a name becomes a path."""
-    return isinstance(name, str) and RUN.fullmatch(name) is not None
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def save_expert(folder: Path, config: TrainConfig, params: Any) -> None:
     name = f"expert-{hash_of(params)}.npz"
     with lock_of(folder / "expert.lock"):
         for path in (folder / name, folder / "expert.json"):
-            if path.is_dir():
+            if path.exists() and not path.is_file():
                 set_aside(path, Damaged(f"{path} is not a file"))
         write_tree(folder / name, params, _place(fields))
         write_json(folder / "expert.json", {"config": fields, "params": name})
