@@ -122,9 +122,8 @@ def _tensorboard() -> Callable[[Path, str, dict[str, Any], Curves], None]:
     used without one.
     """
     try:
-        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX import event_file_writer, summary
         from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.summary import scalar, text
     except ImportError as error:
         raise BadInput(
             'to must be a writer that is installed; for tensorboard: pip install "nail[tensorboard]"'
@@ -132,12 +131,12 @@ def _tensorboard() -> Callable[[Path, str, dict[str, Any], Curves], None]:
 
     def write(out: Path, name: str, fields: dict[str, Any], found: Curves) -> None:
         (out / name).mkdir(parents=True, exist_ok=True)
-        writer, now = EventsWriter(str(out / name / "events")), time.time()
+        writer, now = event_file_writer.EventsWriter(str(out / name / "events")), time.time()
         shown = "\n".join(f"    {k} = {v}" for k, v in fields.items())
-        writer.write_event(Event(wall_time=now, step=0, summary=text("configuration", shown)))
+        writer.write_event(Event(wall_time=now, step=0, summary=summary.text("configuration", shown)))
         for metric, points in found.items():
             for _, episodes, value in points:
-                writer.write_event(Event(wall_time=now, step=episodes, summary=scalar(metric, value)))
+                writer.write_event(Event(wall_time=now, step=episodes, summary=summary.scalar(metric, value)))
         writer.close()
 
     return write
