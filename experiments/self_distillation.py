@@ -228,7 +228,7 @@ def draw(table: pd.DataFrame) -> Figure:
         if arm != "SFT":
             kept.plot(seeds.new, seeds.old - seeds.stopped, linestyle="none", markersize=3.8, **style)
     _label(paths, "new accuracy (negated)", "old accuracy (plain)", "over time, means of seeds")
-    figure.legend(*paths.get_legend_handles_labels(), fontsize=7, loc="outside upper left", ncols=len(LOOKS),
+    figure.legend(*paths.get_legend_handles_labels(), fontsize=7, loc="outside upper left", ncols=-(-len(LOOKS) // 2),
                   columnspacing=1.2)  # fmt: skip
     kept.axhline(0, color="#666666", linewidth=0.8)
     _label(
