@@ -120,6 +120,8 @@ def parse(commands: dict[str, type], arguments: list[str], about: str) -> Any:
     except SystemExit as end:
         if end.code != 2:
             raise
+    except RecursionError as error:
+        raise BadInput(f"a command must have fewer words than the {len(arguments):,} that were given") from error
     raise BadInput(sentence(_plain_box(lambda: parser([_tame(word) for word in arguments])) or box.getvalue()))
 
 
