@@ -61,7 +61,11 @@ def test_a_picture_that_is_a_line_is_shown(folder, capsys):
     assert "theory_horizon.png" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", experiment.names())
+CROWDED = ("stages", "self_distillation", "estimator_variance")
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in experiment.names() if name not in CROWDED]
+
+
+@pytest.mark.parametrize("name", [*CROWDED, *OTHERS])
 def test_letters_can_be_read_at_the_width_of_a_page(name):
     """At least 7 points where the picture fills the text's width (exponents and indices aside)."""
     with figure_style():
