@@ -1,15 +1,13 @@
 """Files are put in their places whole: never through a link, never into what is no file, as the umask says."""
 
-import contextlib
 import os
 import shutil
-import signal
 import socket
 import sys
 
 import pytest
 from damaging import SWEEP, toy
-from sweeping import prepared_once
+from sweeping import in_time, prepared_once
 
 from nail.checks import BadInput
 from nail.cli.bench import steps
@@ -37,22 +35,6 @@ def out(made, tmp_path, monkeypatch):
     monkeypatch.setitem(experiment.FIGURES, "toy", toy)
     with prepared_once():
         yield shutil.copytree(made, tmp_path / "out")
-
-
-@contextlib.contextmanager
-def in_time(seconds=60):
-    """What waits for ever is an error."""
-
-    def late(*_):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def put(path, kind):
