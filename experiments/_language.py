@@ -11,14 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from nail.lm.config import PATHS, LmConfig, check, content_of, run_id
 from nail.lm.problems import DEFAULT, Limits, problems, vocabulary
 from nail.lm.questions import Question, read_questions, write_questions
 from nail.sweep.identity import source_hash
-from nail.sweep.store import Damaged, read_csv, write_rows, write_text
+from nail.sweep.store import Damaged, lock_of, read_csv, write_rows, write_text
 from nail.training.config import content_hash
 
 Rows = list[dict[str, Any]]
@@ -63,7 +62,7 @@ def made(scratch: Scratch, base: LmConfig, out: Path) -> tuple[LmConfig, Rows]:
     from nail.lm.fresh import sizes_of, write_fresh
 
     words = vocabulary(scratch.limits)
-    with FileLock(out / "made.lock"):
+    with lock_of(out / "made.lock"):
         if not (out / "made").exists():
             known = problems(scratch.train, 0, "train", scratch.limits)
             write_questions(out / "train.jsonl", [p.as_question() for p in known])
@@ -133,7 +132,7 @@ def expert_rows(base: LmConfig, temperatures: Iterable[float], out: Path) -> Row
     rows: Rows = []
     for temperature in (0.0, *temperatures):
         at = out / f"expert-at-{temperature:g}"
-        with FileLock(out / f"{at.name}.lock"):
+        with lock_of(out / f"{at.name}.lock"):
             at.mkdir(exist_ok=True)
             try:
                 (row,) = read_csv(at / "rows.csv")

@@ -271,8 +271,9 @@ def _variance_panel(axes: Axes, table: pd.DataFrame) -> None:
     axes.set(xscale="log", yscale="log")
     handles, labels = axes.get_legend_handles_labels()
     kept = [(h, label.replace("γ = ", "")) for h, label in zip(handles, labels, strict=True) if ":" in label]
-    axes.legend(*zip(*kept, strict=True), loc="upper left", fontsize=5.8, title="γ: exponent [95 %]",
-                title_fontsize=5.8, handlelength=0.8, labelspacing=0.25, borderaxespad=0.1)  # fmt: skip
+    axes.legend(*zip(*kept, strict=True), loc="upper left", fontsize=7, title="γ: exponent [95 %]",
+                title_fontsize=7, handlelength=0.8, labelspacing=0.25, borderaxespad=0.1,
+                frameon=True, framealpha=0.85, edgecolor="none")  # fmt: skip
 
 
 def _bias_panel(axes: Axes, table: pd.DataFrame) -> None:

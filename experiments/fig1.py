@@ -88,9 +88,9 @@ def _scheme(axes: Axes, method: str) -> None:
     for x in states:
         axes.plot(x, 0.5, "o", color="white", markeredgecolor="#333333", markersize=11)
     for i, (a, b) in enumerate(itertools.pairwise(states)):
-        axes.text(a, 0.5, f"$s_{i + 1}$", ha="center", va="center", fontsize=6)
+        axes.text(a, 0.5, f"$s_{i + 1}$", ha="center", va="center", fontsize=7)
         _arrow(axes, (a + 0.06, 0.5), (b - 0.06, 0.5), colour)
-    axes.text(states[-1], 0.5, "$s_H$", ha="center", va="center", fontsize=6)
+    axes.text(states[-1], 0.5, "$s_H$", ha="center", va="center", fontsize=7)
     _arrow(axes, (0.5, 0.75), (0.5, 0.54), colour)
     axes.text(0.53, 0.65, does, fontsize=7, color=colour, va="center")
     if offline:

@@ -156,7 +156,7 @@ def _map(axes: Axes, medians: pd.DataFrame, norm: LogNorm):
     fine = np.meshgrid(np.linspace(x[0], x[-1], 100), np.clip(np.linspace(y[0], y[-1], 100), 0, None))
     lines = axes.contour(*fine, clean_chance(p, *fine), levels=sorted(CONTOURS), colors="#D55E00", linewidths=0.9)
     places = [place for level in lines.levels if (place := _on_a_border(x, y, p, level))]
-    axes.clabel(lines, fmt=lambda level: f"$q^m$ = {level:g}", fontsize=6, manual=places)
+    axes.clabel(lines, fmt=lambda level: f"$q^m$ = {level:g}", fontsize=7, manual=places)
     axes.set_xticks(lengths, [f"{m:g}" for m in lengths])
     axes.set_yticks(etas, [f"{eta:g}" for eta in etas])
     axes.grid(False)

@@ -115,14 +115,14 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes, begun in ((scratch, SCRATCH), (offline, OFFLINE)):
         _draw_accuracy(axes, none[none.begun == begun])
         axes.set_title(begun, pad=14)
-    scratch.legend(fontsize=6)
+    scratch.legend(fontsize=7)
     one = none[(none.objective == SAMPLED) & (none.begun == SCRATCH)]
     means, lows, shares = (one[one.metric == name] for name in PLACES[:3])
     _draw_positions(advantage, means, lows, "log q − log π (nats)", by="rule_number")
     advantage.set_title(f"{SAMPLED}, {SCRATCH} (5 % quantile dashed)")
     _draw_positions(negative, shares, None, "share of log q − log π < 0", by="rule_number")
     negative.set_title(f"{SAMPLED}, {SCRATCH}")
-    advantage.legend(fontsize=6, loc="lower left")
+    advantage.legend(fontsize=7, loc="lower left")
     off = none[(none.rule_number == 1) & ~none.objective.isin([SAMPLED, FULL]) & (none.metric == "off_support")]
     fresh, staged = (off[off.begun == begun] for begun in (SCRATCH, OFFLINE))
     _draw_positions(mass, fresh, staged, "mass off the support", by="objective")
@@ -134,7 +134,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in (mass, repeats):
         axes.set_ylim(-0.03, 1.28)
         axes.set_yticks(np.linspace(0, 1, 6))
-        axes.legend(fontsize=6, loc="upper center", ncols=2)
+        axes.legend(fontsize=7, loc="upper center", ncols=2)
     row = next(table.itertuples())
     note(
         figure, f"modular addition, p = {row.p}, m = {row.m}, η = {row.eta:g}; {row.n_seeds:g} seeds; accuracy: median "
@@ -155,7 +155,7 @@ def _draw_accuracy(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot(part.rule_number, part.value, ".", color=style.colour, markersize=3, alpha=0.6)
     threshold = 1 - row.eta + row.eta / row.p
     axes.axvline(threshold, color="#666666", linewidth=0.9, linestyle=":")
-    axes.annotate(f"1−η+η/p = {threshold:.3f}", (threshold, 1.01), xycoords=("data", "axes fraction"), fontsize=6.5,
+    axes.annotate(f"1−η+η/p = {threshold:.3f}", (threshold, 1.01), xycoords=("data", "axes fraction"), fontsize=7,
                   ha="center")  # fmt: skip
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("mass p of the nucleus (0: greedy, 1: sampled)")

@@ -228,7 +228,7 @@ def draw(table: pd.DataFrame) -> Figure:
         if arm != "SFT":
             kept.plot(seeds.new, seeds.old - seeds.stopped, linestyle="none", markersize=3.8, **style)
     _label(paths, "new accuracy (negated)", "old accuracy (plain)", "over time, means of seeds")
-    figure.legend(*paths.get_legend_handles_labels(), fontsize=6, loc="outside upper left", ncols=len(LOOKS),
+    figure.legend(*paths.get_legend_handles_labels(), fontsize=7, loc="outside upper left", ncols=-(-len(LOOKS) // 2),
                   columnspacing=1.2)  # fmt: skip
     kept.axhline(0, color="#666666", linewidth=0.8)
     _label(
@@ -258,7 +258,7 @@ def _draw_rates(axes: Axes, seeds: pd.DataFrame) -> None:
         axes.axhspan(part.new.min(), part.new.max(), color=look.colour, alpha=0.13, linewidth=0)
     _label(axes, "η: rate of missed negations", "new accuracy", "chains that were learned from")
     axes.set_ylim(0, 1.03)
-    axes.legend(fontsize=5.5, loc="lower left")
+    axes.legend(fontsize=7, loc="lower left")
 
 
 def _label(axes: Axes, x: str, y: str, title: str) -> None:

@@ -225,7 +225,7 @@ def _draw_costs(axes: Axes, table: pd.DataFrame, shown: list[str]) -> None:
     axes.set_xscale("symlog", linthresh=10)
     axes.set_xticks([0, 10, 100, 1000], ["0", "10", "100", "1000"])
     axes.set_title("cost\n(thousands)")
-    axes.legend(fontsize=5.5, loc="lower center", bbox_to_anchor=(0.5, -0.13))
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, -0.13))
 
 
 EXPERIMENT = figure_of_runs(

@@ -188,7 +188,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("horizon T (steps)")
     left.axvline(1 / row.error, color="#cccccc", linewidth=0.8, zorder=0)
     left.annotate("εT = 1", (1 / row.error, 0.02), xycoords=("data", "axes fraction"), xytext=(-2, 0),
-                  textcoords="offset points", fontsize=6.5, color="#666666", ha="right")  # fmt: skip
+                  textcoords="offset points", fontsize=7, color="#666666", ha="right")  # fmt: skip
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=5, columnspacing=1.2)
     note(
         figure, f"cliff, ε = {row.error:g}; marks: mean of {row.episodes:,} simulated episodes a point, bars: "

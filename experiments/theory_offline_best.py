@@ -275,7 +275,7 @@ def _n_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
     axes.plot([], [], label="plurality at each prefix, exact", **REFERENCE["exact"])
     axes.set(yscale="log", xlabel="horizon H (steps)")
     axes.set_ylabel(n_label(unit, "success 1 − δ"), fontsize=7)
-    axes.legend(loc="upper left", fontsize=6.3)
+    axes.legend(loc="upper left", fontsize=7)
     axes.set_ylim(top=axes.get_ylim()[1] * 30)
 
 

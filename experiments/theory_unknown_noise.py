@@ -240,7 +240,7 @@ def _horizon_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("horizon H (steps)")
-    axes.legend(ncols=3, fontsize=6.5, loc="upper left")
+    axes.legend(ncols=3, fontsize=7, loc="upper left")
     axes.set_yscale("log")
     axes.set_ylim(top=axes.get_ylim()[1] * 10)
 
@@ -253,7 +253,7 @@ def _floor_panel(axes: Axes, table: pd.DataFrame, unit: str) -> None:
     axes.set_title("adversarial ν, NAIL told (f, f, 1−3f, f)")
     axes.set_xlabel("least probability f of the believed ν")
     axes.plot([], [], color="#666666", linewidth=0.8, linestyle=":", label="critical f")
-    axes.legend(fontsize=6.5, loc="lower left", bbox_to_anchor=(0.17, 0.0))
+    axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.17, 0.0))
 
 
 EXPERIMENT = figure_of_points(

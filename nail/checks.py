@@ -4,6 +4,7 @@ The command line prints the sentence of a `BadInput` without a traceback and exi
 """
 
 import difflib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,12 +41,23 @@ def is_text(text: str) -> bool:
     return True
 
 
+def printable(text: Any) -> str:
+    """Text from a file or a name of one as a terminal may show it, on one line: what is no letter, sign or blank
+    (control characters, marks of direction, bytes that are no text) as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def one_line(text: Any) -> str:
-    """A sentence about what a user gave, on one line: control characters as escapes, over-long words cut."""
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    """A sentence about what a user gave: `printable`, over-long words cut."""
     return " ".join(
-        word if len(word) <= LONGEST else f"{word[: LONGEST // 2]}…{word[-LONGEST // 4 :]}" for word in plain.split(" ")
+        word if len(word) <= LONGEST else f"{word[: LONGEST // 2]}…{word[-LONGEST // 4 :]}"
+        for word in printable(text).split(" ")
     )
+
+
+def say(sentence: Any) -> None:
+    """Print a sentence of nail on standard error, so that nothing that it cites acts on the terminal."""
+    print(f"nail: {one_line(sentence)}", file=sys.stderr)
 
 
 def require_known(what: str, value: str, known: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,22 @@ def dying(at, death=die, name="replace"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.os, name, or_die)
         yield calls
+
+
+@contextlib.contextmanager
+def in_time(seconds=30):
+    """What waits for ever is an error."""
+
+    def late(*_):
+        raise Killed  # no handler of errors sees it
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager

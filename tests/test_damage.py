@@ -244,7 +244,7 @@ def test_a_foreign_checkpoint_is_left_alone(made, tmp_path, capsys):
 
 def test_a_checkpoint_of_many_arrays_comes_back_as_it_was(tmp_path):
     """A network's state has more than ten; and one of another number of arrays is set aside, and not taken."""
-    lot = Lot.new(open_folder(tmp_path), {"0" * 12: vars(CONFIGS[0])}, "source").write()
+    lot = Lot.new(open_folder(tmp_path), {"0" * 12: vars(CONFIGS[0])}, "0" * 12).write()
     state = [np.full((1, 2), i, np.float32) for i in range(23)]
     lot.write_rows(0, [{"run": "0" * 12}])
     lot.save_state(1, state)

@@ -1,5 +1,6 @@
 """Logs written from stored rows: every value arrives under its metric, at its number of episodes."""
 
+import subprocess
 import sys
 
 import pytest
@@ -112,3 +113,25 @@ def test_rows_that_no_run_wrote_are_refused_and_nothing_is_written(folder, colum
     assert printed.startswith(f"nail: {column} in {folder / 'rows.csv'} must be")
     assert printed.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+from nail.cli.main import main
+sys.exit(main())
+"""
+"""a process whose files cannot grow, as on a full disk"""
+
+
+def test_a_full_disk_ends_a_log_with_a_sentence(folder):
+    """It leaves nothing, so that the same command can be given again."""
+    pytest.importorskip("tensorboardX")
+    rows = [row("aaa", "nail-f", step) for step in range(0, 2000, 10)]
+    (folder / "rows.csv").write_text(to_csv(rows))
+    done = subprocess.run([sys.executable, "-c", FULL, "log", str(folder)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nail: [Errno 27] File too large")
+    assert done.stderr.count("\n") == 1
+    assert not (folder / "tensorboard").exists()
+    assert main(["log", str(folder)]) == 0

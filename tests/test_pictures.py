@@ -3,10 +3,15 @@
 import zlib
 
 import pytest
+from matplotlib.text import Text
 from PIL import Image
+from refuting import FIGURES
 
 from nail.cli.main import main
+from nail.figures import experiment
+from nail.figures.plotting import TEXT_WIDTH, figure_style
 from nail.sweep.store import to_csv
+from nail.sweep.table import read_rows
 
 
 @pytest.fixture
@@ -54,3 +59,17 @@ def test_a_picture_that_is_a_line_is_shown(folder, capsys):
     Image.new("RGB", (4_000, 1)).save(folder / "theory_horizon.png")
     assert main(["report", str(folder)]) == 0
     assert "theory_horizon.png" not in capsys.readouterr().out
+
+
+CROWDED = ("stages", "self_distillation", "estimator_variance")
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in experiment.names() if name not in CROWDED]
+
+
+@pytest.mark.parametrize("name", [*CROWDED, *OTHERS])
+def test_letters_can_be_read_at_the_width_of_a_page(name):
+    """At least 7 points where the picture fills the text's width (exponents and indices aside)."""
+    with figure_style():
+        figure = experiment.load(name).draw(read_rows(FIGURES / f"{name}.csv"))
+    assert figure.get_figwidth() == TEXT_WIDTH
+    small = [found.get_text() for found in figure.findobj(Text) if found.get_text() and found.get_fontsize() < 7]
+    assert not small

@@ -113,12 +113,20 @@ def test_every_figure_claim_and_file_is_on_the_page(folder, capsys):
     assert "aaa (1 row)" in words
     assert "bbb (2 rows)" in words
     local = local_files(page)
-    assert len(local) == 8
+    assert len(local) == 10  # each picture is linked twice
     assert all((folder / address).exists() for address in local)
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert {unquote(a[1:]) for a in page.addresses if a.startswith("#")} <= set(ids)
     assert "2 figures, 2 of 4 claims hold" in capsys.readouterr().out
+
+
+def test_a_picture_is_a_link_to_its_file(folder):
+    page = Page(report(folder).read_text())
+    around = [before for before, here in zip(page.tags, page.tags[1:], strict=False) if here[0] == "img"]
+    assert [(tag, unquote(attrs["href"])) for tag, attrs in around] == [
+        ("a", "theory_horizon.png"), ("a", "mine & <b>.png")
+    ]  # fmt: skip
 
 
 def test_nothing_is_fetched_and_nothing_can_run(folder):
@@ -143,7 +151,7 @@ def test_links_are_relative_to_the_page(folder, tmp_path):
     out = tmp_path / "elsewhere" / "page.html"
     assert main(["report", str(folder), "--out", str(out)]) == 0
     local = local_files(Page(out.read_text()))
-    assert len(local) == 8
+    assert len(local) == 10  # each picture is linked twice
     assert all((out.parent / address).exists() for address in local)
 
 

@@ -217,7 +217,7 @@ def test_a_start_that_cannot_be_is_a_sentence(first, tmp_path, capsys, monkeypat
         main([*FIRST, f"--out={empty}"])
     assert "holds 0 of seed 0" in sentence(empty)
     for module in (engine, folder):
-        monkeypatch.setattr(module, "source_hash", lambda: "anotherrevision", raising=False)
+        monkeypatch.setattr(module, "source_hash", lambda: "abcdefabcdef", raising=False)
     assert "another revision of the source computed" in sentence(first)
 
 

@@ -159,18 +159,18 @@ def revision(monkeypatch):
 def test_another_revision_is_kept_apart(out, unbroken, revision, capsys):
     """Its unfinished lots are not resumed and its rows not mixed in, unless any revision will do."""
     present = identity.source_hash()
-    revision("anotherrevision")
+    revision("abcdefabcdef")
     old = finished(out, CONFIGS[:2])
     revision(present)
-    assert {row["source_hash"] for row in old} == {"anotherrevision"}
+    assert {row["source_hash"] for row in old} == {"abcdefabcdef"}
     capsys.readouterr()
     taken = sweep(CONFIGS, out, dataclasses.replace(QUICK, any_revision=True))
-    assert [row["source_hash"] == "anotherrevision" for row in taken.rows] == [True] * 32 + [False] * 32
+    assert [row["source_hash"] == "abcdefabcdef" for row in taken.rows] == [True] * 32 + [False] * 32
     assert "revision" not in capsys.readouterr().err
     assert table(sweep(CONFIGS, out, QUICK).rows) == unbroken
-    warned = [line for line in capsys.readouterr().err.splitlines() if "anotherrevision" in line]
+    warned = [line for line in capsys.readouterr().err.splitlines() if "abcdefabcdef" in line]
     assert len(warned) == 1
-    assert collect(out, CONFIGS[:2], "anotherrevision")[0] == old
+    assert collect(out, CONFIGS[:2], "abcdefabcdef")[0] == old
 
 
 def test_a_folder_is_read_as_often_as_it_must_be(out, monkeypatch):
@@ -240,7 +240,7 @@ def test_a_run_is_tried_again_when_its_code_has_changed(out, revision, capsys):
         with pytest.raises(RunsFailed, match=where):
             run(config, out)
     assert capsys.readouterr().err.count("Traceback") == 1
-    revision("anotherrevision")
+    revision("abcdefabcdef")
     with pytest.raises(RunsFailed, match=where):
         run(config, out)
     assert capsys.readouterr().err.count("Traceback") == 1

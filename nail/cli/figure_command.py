@@ -1,12 +1,11 @@
 """`nail figure NAME`: compute what is missing of a figure, then draw it."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from nail.checks import BadInput, one_line, require, require_known
+from nail.checks import BadInput, require, require_known, say
 from nail.cli.parse import Out
 from nail.cli.programs import set_up_jax
 from nail.lm.config import PATHS
@@ -76,6 +75,6 @@ class FigureCommand:
             experiment.require_given(found, self.preset, {})
             require(not self.redraw, "out", self.out, f"a folder with {name}_rows.csv, to draw from it again")
         except BadInput as error:
-            print(f"nail: {name} is left out ({one_line(error)})", file=sys.stderr)
+            say(f"{name} is left out ({error})")
             return False
         return True

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from nail.checks import LARGE, MAX_COUNT, require, require_known
+from nail.checks import LARGE, MAX_COUNT, printable, require, require_known
 from nail.cli.parse import Out
 from nail.cli.programs import set_up_jax
 from nail.lm.config import KINDS, LmConfig, check, run_id
@@ -65,7 +65,8 @@ class LmTrain(LmConfig):
         if is_first():
             print(
                 f"{config.method} seed {config.seed}: {last['episodes']:,} episodes, "
-                f"{last['expert_queries']:,} expert queries{said}; {self.out / 'trained'}"
+                f"{last['expert_queries']:,} expert queries{said}; "
+                f"{printable(self.out / 'trained')}"
             )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from nail.checks import MAX_RUNS, BadInput, one_line, require, require_known
+from nail.checks import MAX_RUNS, BadInput, printable, require, require_known, say
 from nail.cli.figure_command import FigureCommand
 from nail.cli.list_command import List
 from nail.cli.lm_command import Lm
@@ -95,7 +95,7 @@ class Expert:
         seen = measure_expert(config, params)
         save_expert(out, config, params)
         print(
-            f"expert in {out}: full-chain accuracy {float(seen.full_exact):.4f} on the validation prompts, "
+            f"expert in {printable(out)}: full-chain accuracy {float(seen.full_exact):.4f} on the validation prompts, "
             f"clean loss {float(seen.val_loss):.2e} nats/token"
         )
 
@@ -236,7 +236,7 @@ def _is_of_environment(error: ValueError) -> bool:
 
 def _say(sentence: BaseException | str, code: int) -> int:
     """Print a sentence for the user on standard error; returns the exit code."""
-    print(f"nail: {one_line(sentence)}", file=sys.stderr)
+    say(sentence)
     return code
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nail.checks import BadInput, one_line, require
+from nail.checks import BadInput, one_line
 from nail.cli.programs import all_cores_for_plugins
 from nail.envs.tasks import TASKS
 from nail.training.config import TrainConfig
@@ -90,7 +90,9 @@ def require_file(out: Path | None) -> None:
     """Raise `BadInput` unless a file can be written to `out`, whose folders are made where they are missing."""
     if out is None:
         return
-    require(not out.is_dir(), "out", out, "a file, not a folder")
+    from nail.sweep.store import require_place
+
+    require_place(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):
@@ -121,6 +123,8 @@ def parse(commands: dict[str, type], arguments: list[str], about: str) -> Any:
     except SystemExit as end:
         if end.code != 2:
             raise
+    except RecursionError as error:
+        raise BadInput(f"a command must have fewer words than the {len(arguments):,} that were given") from error
     raise BadInput(sentence(_plain_box(lambda: parser([_tame(word) for word in arguments])) or box.getvalue()))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from nail.checks import require, require_known
+from nail.checks import printable, require, require_known
 from nail.cli.parse import require_file
 
 
@@ -25,10 +25,11 @@ class Report:
         require_file(out)
         sections = write_report(self.folder, out)
         held, total = sum(s.held for s in sections), sum(len(s.claims) for s in sections)
-        print(f"{out}: {len(sections)} figures, {held} of {total} claims hold, {out.stat().st_size / 1e6:.1f} MB")
+        size = f"{out.stat().st_size / 1e6:.1f} MB"
+        print(f"{printable(out)}: {len(sections)} figures, {held} of {total} claims hold, {size}")
         for section in sections:
             for problem in section.problems:
-                print(f"  {section.name}: {problem}")
+                print(f"  {printable(section.name)}: {printable(problem)}")
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ class Log:
 
         out = self.folder / self.to if self.out is None else self.out
         runs, values = write_logs(self.folder, self.to, out)
-        print(f"{out}: {runs} runs, {values:,} values")
+        print(f"{printable(out)}: {runs} runs, {values:,} values")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from nail.checks import BadInput, require, require_known
+from nail.checks import BadInput, printable, require, require_known, say
 from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain, run_id
@@ -89,15 +88,16 @@ class How:
         self.bring(out, shares[-1])
         from nail.sweep.engine import Options, sweep
         from nail.sweep.failures import RunsFailed
+        from nail.sweep.finished import table_written
 
         options = Options(
             retry_failed=self.retry_failed, any_revision=self.any_revision, runs_per_lot=self.runs_per_lot
         )
-        for share in shares:
-            outcome = sweep(share, out, options, whole=configs)
-            # what failed here just now is not to be tried again with the rest
-            options = dataclasses.replace(options, retry_failed=False)
-        write_table(out, configs, self.any_revision)
+        with table_written(out, self.any_revision, said=True):
+            for share in shares:
+                outcome = sweep(share, out, options, whole=configs)
+                # what failed here just now is not to be tried again with the rest
+                options = dataclasses.replace(options, retry_failed=False)
         if outcome.failures:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
@@ -123,14 +123,14 @@ class How:
         merge = [*modules, "sweep", "merge", *(["--any-revision"] if self.any_revision else []), "--out", str(out)]
         scripts = cluster.scripts(out, self.shards, [*modules, "sweep", *how], merge)
         ask(out, {run_id(config): config.stored for config in configs})
-        said = f"{len(configs)} runs in {self.shards} shards, logs of the jobs in {logs}"
+        said = f"{len(configs)} runs in {self.shards} shards, logs of the jobs in {printable(logs)}"
         if local:
             print(said)
             cluster.run_here(scripts, self.shards, logs)
         else:
             jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
             print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
-        print(f"nail sweep status {out} shows how far they are; the table will be {out / 'rows.csv'}")
+        print(f"nail sweep status {printable(out)} shows how far they are; the table will be rows.csv there")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +203,8 @@ class Merge:
         from nail.sweep.status import status
 
         rows = merge(self.parts, self.out, self.any_revision)
-        _write(self.out, rows)
+        if rows:
+            say(f"wrote {len(rows)} rows to {self.out / 'rows.csv'}")
         found = status(self.out)
         print(f"{found.asked} runs: {found.done} done, {found.failed} failed, {found.running + found.missing} missing")
 
@@ -221,9 +222,9 @@ class StatusCommand:
 
         found = status(self.out)
         if self.json:
-            print(
-                json.dumps({**found._asdict(), "failures": [f._asdict() for f in found.failures]}, ensure_ascii=False)
-            )
+            failures = [failure._asdict() for failure in found.failures]
+            text = json.dumps({**found._asdict(), "failures": failures}, ensure_ascii=False)
+            print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text))
             return
         print(
             f"{found.asked} runs: {found.done} done, {found.running} running, {found.missing} missing, {found.failed} "
@@ -237,7 +238,7 @@ class StatusCommand:
         if found.other_sources:
             print(f"{found.other_sources} runs of other revisions of the source are kept apart")
         for failure in found.failures:
-            print(f"failed: {failure.name}: {failure.error} ({failure.time})")
+            print(printable(f"failed: {failure.name}: {failure.error} ({failure.time})"))
 
 
 SUBCOMMANDS = {"figure": FigureSweep, "grid": Grid, "merge": Merge, "status": StatusCommand}
@@ -266,20 +267,6 @@ def with_figure(arguments: list[str]) -> list[str]:
         if first not in SUBCOMMANDS and not first.startswith("-"):
             return ["sweep", "figure", *arguments[1:]]
     return arguments
-
-
-def write_table(out: Path, configs: tuple[TrainConfig, ...], any_revision: bool) -> None:
-    """Write OUT/rows.csv: the finished runs among `configs`."""
-    from nail.sweep.merge import collect
-
-    _write(out, collect(out, configs, any_revision=any_revision)[0])
-
-
-def _write(out: Path, rows: list[dict[str, str]]) -> None:
-    from nail.sweep.store import write_rows
-
-    if rows:
-        print(f"wrote {len(rows)} rows to {write_rows(out, rows)}", file=sys.stderr)
 
 
 def _given(command: Any, kind: type, names: tuple[str, ...]) -> list[str]:

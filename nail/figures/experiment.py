@@ -6,12 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filelock import FileLock
-
-from nail.checks import BadInput, one_line, require, require_known
+from nail.checks import BadInput, one_line, printable, require, require_known, say
 from nail.registry import document_fields
 from nail.sweep.stages import Runs
-from nail.sweep.store import Damaged, open_folder, parse_csv, read_csv, to_csv, write_text
+from nail.sweep.store import Damaged, lock_of, open_folder, parse_csv, read_csv, require_place, to_csv, write_text
 
 if TYPE_CHECKING:  # a list of figures needs neither
     from matplotlib.figure import Figure
@@ -112,11 +110,15 @@ def make(
         require_given(experiment, preset, files)
     out = open_folder(out)
     rows_path, computed = out / f"{name}_rows.csv", ""
+    tables = [out / f"{name}{kind}.csv" for kind in ("", "_rows", "_claims")]
+    drawings = [out / f"{picture}.{kind}" for picture in pictures_of(experiment, unit) for kind in ("png", "pdf")]
+    for path in (*tables, *drawings, out / "README.md"):
+        require_place(path)
     if redraw:
         require(rows_path.exists(), "out", out, f"a folder with {rows_path.name}, to draw from it again")
     else:
         computed = to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out, **files)])
-    with FileLock(out / "figures.lock"):
+    with lock_of(out / "figures.lock"):
         if computed:
             write_text(rows_path, computed)
         try:
@@ -140,14 +142,17 @@ def _drawn(experiment: Experiment, rows_path: Path, unit: str) -> "tuple[str, li
     from nail.figures.plotting import figure_style
     from nail.sweep.table import read_rows, typed
 
-    rows, name = read_rows(rows_path), experiment.name
+    rows, pictures = read_rows(rows_path), pictures_of(experiment, unit)
     table, claims = experiment.analyse(rows).to_csv(index=False, lineterminator="\n"), experiment.claims(rows)
-    units: dict[str, tuple[str, ...]] = {name: ()}
-    if unit not in ("", *experiment.units[:1]):
-        units[f"{name}_{unit}"] = (unit,)
     shown = parse_csv(table.encode(), rows_path)
     with figure_style():
-        return table, claims, {picture: experiment.draw(typed(shown), *which) for picture, which in units.items()}
+        return table, claims, {name: experiment.draw(typed(shown), *which) for name, which in pictures.items()}
+
+
+def pictures_of(experiment: Experiment, unit: str) -> dict[str, tuple[str, ...]]:
+    """Name of a picture → what it is drawn in beside the table: nothing, or a unit that is not the figure's first."""
+    other = unit not in ("", *experiment.units[:1])
+    return {experiment.name: (), **({f"{experiment.name}_{unit}": (unit,)} if other else {})}
 
 
 def _write(out: Path, name: str, table: str, claims: list[Claim], pictures: "dict[str, Figure]") -> None:
@@ -207,7 +212,7 @@ def index(out: Path) -> str:
         try:
             rows, claims = read_csv(out / f"{name}_rows.csv"), read_csv(out / f"{name}_claims.csv")
         except (Damaged, OSError) as error:
-            print(f"nail: {name} is listed in {out}/README.md as damaged ({error})", file=sys.stderr)
+            say(f"{name} is listed in {out}/README.md as damaged ({error})")
             lines.append(f"| `{name}` | {load(name).summary} | damaged: to be computed again | | | |")
             continue
         preset = " or ".join(sorted({row["preset"] for row in rows if row.get("preset")})) or "?"
@@ -229,9 +234,9 @@ def command(name: str, preset: str) -> str:
 def print_claims(claims: list[Claim]) -> None:
     """A readable table on standard output."""
     for claim in claims:
-        print(f"{'holds' if claim.holds else 'DOES NOT HOLD':>13}  {claim.claim} ({claim.source})")
-        print(f"{'':>13}  measured: {claim.measured}")
-        print(f"{'':>13}  refuted by: {claim.refutes}")
+        print(f"{'holds' if claim.holds else 'DOES NOT HOLD':>13}  {printable(claim.claim)} ({claim.source})")
+        print(f"{'':>13}  measured: {printable(claim.measured)}")
+        print(f"{'':>13}  refuted by: {printable(claim.refutes)}")
 
 
 document_fields(__name__)

@@ -1,5 +1,6 @@
 """How every figure looks: one colour and one mark per method, one function for a curve with its band."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle
@@ -12,17 +13,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
+
+from nail.sweep.store import write_bytes
 
 TEXT_WIDTH = 6.75
 """inches across two columns of a paper; fonts below are sized for it"""
+SMALLEST = 7
+"""points of the smallest letters, exponents and indices aside"""
 
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
     "legend.fontsize": 7.5,
     "legend.frameon": False,
     "axes.spines.top": False,
@@ -141,13 +147,21 @@ def measured(
 
 
 def note(figure: Figure, text: str) -> None:
-    """Small print at the lower right: what the bands are, the setting."""
-    figure.supxlabel(text, x=0.995, ha="right", fontsize=6, color="#666666")
+    """Small print at the lower right, in as many lines as it takes: what the bands are, the setting."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        points = TextPath((0, 0), longer, size=SMALLEST).get_extents().width
+        lines[-1:] = [longer] if points < 0.98 * 72 * figure.get_figwidth() else [lines[-1], word]
+    figure.supxlabel("\n".join(lines), x=0.995, ha="right", fontsize=SMALLEST, color="#666666")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write STEM.png and STEM.pdf, without a date so that the same rows give the same file."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
-    figure.savefig(paths[0], metadata={"Software": "nail"})
-    figure.savefig(paths[1], metadata={"CreationDate": None})
+    paths = []
+    for kind, metadata in (("png", {"Software": "nail"}), ("pdf", {"CreationDate": None})):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, metadata=metadata)
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
+        write_bytes(paths[-1], drawn.getvalue())
     return paths

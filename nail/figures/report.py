@@ -51,6 +51,8 @@ class Section(NamedTuple):
     picture: str | None
     """data URI"""
     size: tuple[int, int]
+    full: str
+    """address of the picture's file, relative to the page"""
     claims: list[dict[str, Any]]
     """`source` is in pieces (text, address)"""
     fits: pd.DataFrame | None
@@ -135,18 +137,19 @@ def read_section(folder: Path, name: str, base: Path) -> Section:
     rows = _table(folder / f"{name}_rows.csv", problems)
     files = [folder / f"{name}{kind}" for kind in (".csv", "_claims.csv", "_rows.csv", ".png", ".pdf")]
     found = experiment.load(name) if name in experiment.names() else None
+    addresses = {path.name: quote(os.path.relpath(path, base)) for path in files if path.is_file()}
     return Section(
-        name, found.summary if found else "", picture, size,
+        name, found.summary if found else "", picture, size, addresses.get(f"{name}.png", ""),
         [{**claim, "source": linked(claim["source"], base)} for claim in claims],
         fits_of(table), _provenance(name, found, rows),
-        [(path.name, quote(os.path.relpath(path, base))) for path in files if path.exists()], problems,
+        [*addresses.items()], problems,
     )  # fmt: skip
 
 
 def _picture(path: Path, problems: list[str]) -> tuple[str | None, tuple[int, int]]:
     """A PNG as a data URI, scaled and with few colours, and its size in pixels."""
-    if not path.exists():
-        problems.append(f"{path.name} is not there.")
+    if not path.is_file():
+        problems.append(f"{path.name} is {'no file' if path.exists() else 'not there'}.")
         return None, (0, 0)
     try:
         with warnings.catch_warnings():

@@ -5,6 +5,8 @@ both are extras; Weights & Biases writes in its offline mode, without an account
 """
 
 import re
+import shutil
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,13 +40,19 @@ def write_logs(folder: Path, to: str, out: Path) -> tuple[int, int]:
     runs = read_runs(folder)
     if not runs:
         raise BadInput(f"DIR must hold rows of training runs (rows.csv or NAME_rows.csv), and {folder} has none")
-    require(not out.exists() or (out.is_dir() and not any(out.iterdir())), "out", out, "a new or empty folder")
+    empty = out.is_dir() and not any(out.iterdir())
+    require(empty or not (out.exists() or out.is_symlink()), "out", out, "a new or empty folder")
     write = WRITERS[to]()
     values = 0
-    for run, rows in runs.items():
-        found, fields = curves(rows), configuration(rows)
-        values += sum(map(len, found.values()))
-        write(out, f"{fields['method']}-{run}", fields, found)
+    try:
+        for run, rows in runs.items():
+            found, fields = curves(rows), configuration(rows)
+            values += sum(map(len, found.values()))
+            write(out, f"{fields['method']}-{run}", fields, found)
+    except BaseException:
+        # half a log is none, and would have the next call refused
+        shutil.rmtree(out, ignore_errors=True)
+        raise
     return len(runs), values
 
 
@@ -108,20 +116,28 @@ def configuration(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _tensorboard() -> Callable[[Path, str, dict[str, Any], Curves], None]:
-    """A writer of event files; the step of a value is the number of episodes."""
+    """A writer of event files; the step of a value is the number of episodes.
+
+    The library's own writer has a thread, which dies on a full disk while the caller waits for it; so its parts are
+    used without one.
+    """
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto.event_pb2 import Event
     except ImportError as error:
         raise BadInput(
             'to must be a writer that is installed; for tensorboard: pip install "nail[tensorboard]"'
         ) from error
 
     def write(out: Path, name: str, fields: dict[str, Any], found: Curves) -> None:
-        with SummaryWriter(str(out / name)) as writer:
-            writer.add_text("configuration", "\n".join(f"    {k} = {v}" for k, v in fields.items()))
-            for metric, points in found.items():
-                for _, episodes, value in points:
-                    writer.add_scalar(metric, value, episodes)
+        (out / name).mkdir(parents=True, exist_ok=True)
+        writer, now = event_file_writer.EventsWriter(str(out / name / "events")), time.time()
+        shown = "\n".join(f"    {k} = {v}" for k, v in fields.items())
+        writer.write_event(Event(wall_time=now, step=0, summary=summary.text("configuration", shown)))
+        for metric, points in found.items():
+            for _, episodes, value in points:
+                writer.write_event(Event(wall_time=now, step=episodes, summary=summary.scalar(metric, value)))
+        writer.close()
 
     return write
 

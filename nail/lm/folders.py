@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nail.checks import BadInput, require
+from nail.sweep.store import content_of
 
 ARCHITECTURES = ("gemma3_text", "gemma3")
 """values of `model_type` in config.json that are read; of gemma3 the text part"""
@@ -46,8 +47,11 @@ def read_folder(path: Path, name: str) -> Folder:
     path = Path(path)
     require(path.is_dir(), name, path, "a folder of a model, as the hub stores it")
     for pattern, what in (("config.json", "configuration"), ("*.safetensors", "weights"), ("tokenizer.json", "")):
-        if not any(path.glob(pattern)):
+        files = [*path.glob(pattern)]
+        if not files:
             raise BadInput(f"{name} must be a folder with {what or 'a tokenizer'} ({pattern}), and {path} has none")
+        for file in files:
+            require(file.is_file(), f"{file.name} of {name}", file, "a file")
     config = _json(path / "config.json", name)
     kind = config.get("model_type")
     require(kind in ARCHITECTURES, f"model_type of {path / 'config.json'}", repr(kind), " or ".join(ARCHITECTURES))
@@ -88,7 +92,7 @@ def _words(path: Path) -> dict[str, int]:
 
 def _json(path: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(content_of(path))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{name} must be a folder of a model, and {path} is damaged") from error
     if not isinstance(value, dict):

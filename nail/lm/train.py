@@ -37,7 +37,7 @@ from nail.lm.update import Numbers, State, begin, evaluated, make_update, number
 from nail.lm.weights import hub_tensors, write_trained
 from nail.sweep.seal import read_arrays, set_aside, write_arrays
 from nail.sweep.stop import Stopped, asked, at_work
-from nail.sweep.store import Damaged, read_csv, write_rows, write_text
+from nail.sweep.store import Damaged, content_of, lock_of, read_csv, write_rows, write_text
 
 CHECKPOINT = "checkpoint.npz"
 RUN = "run.json"
@@ -165,7 +165,7 @@ def train(setup: Setup, out: Path) -> list[dict[str, Any]]:
 def finished(out: Path, run: str, steps: int) -> list[dict[str, str]]:
     """Rows, as text, of a run of `steps` updates that is finished in the folder; none if it is not, or is damaged."""
     try:
-        if json.loads((out / RUN).read_text())["run"] == run and any((out / TRAINED).glob("*.safetensors")):
+        if json.loads(content_of(out / RUN))["run"] == run and any((out / TRAINED).glob("*.safetensors")):
             rows = read_csv(out / "rows.csv")
             return rows if rows[-1]["step"] == str(steps) else []
     except (OSError, ValueError, KeyError, IndexError, TypeError, Damaged):
@@ -200,7 +200,7 @@ def measured(setup: Setup, state: State, rows: list[dict[str, Any]]) -> tuple[St
 def alone(out: Path) -> Iterator[None]:
     """Hold the folder's lock; raises `Busy` if another process does."""
     try:
-        with filelock.FileLock(out / "run.lock", blocking=False):
+        with lock_of(out / "run.lock", blocking=False):
             yield
     except filelock.Timeout as error:
         raise Busy(f"out must be a folder that no other process works in, and one works in {out}") from error
@@ -211,7 +211,7 @@ def claim(out: Path, run: str) -> None:
     path = out / RUN
     if path.exists():
         try:
-            found = json.loads(path.read_text())["run"]
+            found = json.loads(content_of(path))["run"]
         except (ValueError, KeyError, TypeError):
             found = None
         if found != run:

@@ -1,7 +1,6 @@
 """Weights of a Gemma-3 model under the hub's names: written as a folder that the engine and transformers load."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def write_trained(path: Path, tensors: dict[str, np.ndarray], start: Folder) -> 
     path.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         if (start.path / name).is_file():
-            shutil.copyfile(start.path / name, path / name)
+            write_bytes(path / name, (start.path / name).read_bytes())
     write_bytes(path / "model.safetensors", save(tensors, metadata={"format": "pt"}))
     return path
 

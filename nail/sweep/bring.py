@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from filelock import FileLock
 
 from nail.checks import BadInput, require
 from nail.sweep.folder import Folder
@@ -16,7 +15,7 @@ from nail.sweep.lot import Lot
 from nail.sweep.plan import ask, read_requests
 from nail.sweep.stages import before, stages
 from nail.sweep.starts import known_runs, refuse_other_network, shapes_of
-from nail.sweep.store import MARKER
+from nail.sweep.store import MARKER, lock_of
 from nail.training.config import TrainConfig, run_id
 from nail.training.ranges import RUN, require_start
 
@@ -81,7 +80,7 @@ def _bring(there: Folder, here: Folder, out: Path, config: TrainConfig) -> None:
         return
     ask(out, {run: config.stored})
     copy = Lot.new(out, {run: config.stored}, lot.source, lot.attempt)
-    with FileLock(out / "plan.lock"):
+    with lock_of(out / "plan.lock"):
         here = Folder.read(out)
         here.set_aside_damaged()
         if not any(seen.lot.folder == copy.folder for seen in here.lots):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nail.checks import one_line, printable
 from nail.sources import installed
 from nail.sweep.identity import git_revision
 from nail.sweep.seal import read_json, write_json
@@ -71,11 +72,11 @@ class Teller:
         with self.lock:
             if trace and trace not in self.told:
                 self.told.add(trace)
-                self.write(trace.rstrip(), file=sys.stderr)
+                self.write("\n".join(map(printable, trace.rstrip().split("\n"))), file=sys.stderr)
             for run, fields in runs.items():
                 found = Failure(run, name_of(fields), sentence, step, git_revision(), source, now, trace)
                 write_json(folder / "failed" / f"{run}.json", found._asdict())
-                self.write(f"nail: {found.name} failed: {sentence}; the others go on", file=sys.stderr)
+                self.write(f"nail: {one_line(f'{found.name} failed: {sentence}; the others go on')}", file=sys.stderr)
 
 
 def sentence_of(error: Exception) -> str:
@@ -106,7 +107,9 @@ def read_failures(folder: Path, runs: Mapping[str, dict[str, Any]]) -> dict[str,
 def _read_failure(path: Path, fields: dict[str, Any]) -> Failure:
     try:
         value, _ = read_json(path)
-        if isinstance(value, dict) and set(value) == set(Failure._fields) and value["run"] == path.stem:
+        kinds = {name: int if name == "step" else str for name in Failure._fields}
+        ours = isinstance(value, dict) and value.keys() == kinds.keys() and value["run"] == path.stem
+        if ours and all(isinstance(value[name], kind) for name, kind in kinds.items()):
             return Failure(**value)
         sentence = f"{path} is not the error of this run"
     except Damaged as damage:

@@ -3,12 +3,12 @@
 Other processes may write meanwhile, so what is decided is decided under a lock, on a folder that was read under it.
 """
 
-import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from nail.checks import say
 from nail.sweep.failures import Failure
 from nail.sweep.identity import source_hash
 from nail.sweep.lot import Lot, Rows
@@ -133,10 +133,9 @@ class Folder:
         if others:
             count = len({run for seen in others for run in seen.lot.ids} & missing)
             sources = ", ".join(sorted({seen.lot.source for seen in others}))
-            print(
-                f"nail: {count} of the {len(runs)} {what} lie in {out} from another revision of the source "
-                f"({sources}, now {self.source}); they are kept apart and computed again{hint}",
-                file=sys.stderr,
+            say(
+                f"{count} of the {len(runs)} {what} lie in {out} from another revision of the source "
+                f"({sources}, now {self.source}); they are kept apart and computed again{hint}"
             )
 
     def _others(self, runs: Collection[str]) -> list[Seen]:

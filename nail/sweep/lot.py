@@ -32,6 +32,7 @@ import numpy as np
 from filelock import FileLock
 
 from nail.sweep.failures import Failure, read_failures
+from nail.sweep.manifest import is_hash, is_manifest
 from nail.sweep.seal import (
     read_arrays,
     read_json,
@@ -43,7 +44,7 @@ from nail.sweep.seal import (
     write_sealed,
     write_tree,
 )
-from nail.sweep.store import Damaged, parse_csv, to_csv
+from nail.sweep.store import Damaged, lock_of, parse_csv, to_csv
 from nail.training.config import TrainConfig, content_hash
 
 Rows = list[dict[str, str]]
@@ -77,7 +78,10 @@ class Lot:
 
     @staticmethod
     def read(folder: Path) -> "Lot":
-        """A lot that was planned before; raises `Damaged` if its lot.json is not what was written for this folder."""
+        """A lot that was planned before; raises `Damaged` if its lot.json is not what was written for this folder.
+
+        Names in it that become paths (of runs) and the folder's own are hashes, whoever wrote it.
+        """
         path = folder / "lot.json"
         found, sealed = read_json(path)
         runs = found.get("runs") if isinstance(found, dict) else None
@@ -85,7 +89,7 @@ class Lot:
             # of an older layout without ids: another source's, so that it is told of and never taken
             runs = {content_hash(fields): fields for fields in runs}
             found = {**found, "runs": runs}
-        if not (runs and _is_manifest(found)):
+        if not (runs and is_hash(folder.name) and is_manifest(found)):
             raise Damaged(f"{path} does not say which runs these are")
         lot = Lot(folder, found["source_hash"], found["attempt"], found["size"], runs, found.get("expert", ""), sealed)
         if sealed and Lot.new(folder, runs, lot.source, lot.attempt).folder.name != folder.name:
@@ -116,7 +120,7 @@ class Lot:
     @property
     def lock(self) -> FileLock:
         """Held by the process that works on the lot."""
-        return FileLock(self.folder.with_suffix(".lock"))
+        return lock_of(self.folder.with_suffix(".lock"))
 
     @property
     def n_segments(self) -> int:
@@ -284,16 +288,3 @@ def remove_half_written(folder: Path) -> None:
     """Remove what a kill left half written in a lot's folder; only for who holds its lock."""
     for path in (*folder.glob("*/.*"), *folder.glob(".lot.json.*"), *folder.glob(".params.npz.*")):
         path.unlink(missing_ok=True)
-
-
-def _is_manifest(found: dict[str, Any]) -> bool:
-    """Whether a lot.json, maybe of an older layout, has what is read of it."""
-    kinds = {"source_hash": str, "attempt": int, "size": int, "runs": dict}
-    if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()) or found["size"] < 1:
-        return False
-    runs = found["runs"].values()
-    return all(isinstance(fields, dict) and ("figure" in fields or _has_budget(fields)) for fields in runs)
-
-
-def _has_budget(fields: dict[str, Any]) -> bool:
-    return all(isinstance(fields.get(name), int) and fields[name] >= 1 for name in ("steps", "eval_every", "batch"))

@@ -1,27 +1,28 @@
 """Joining folders that hold parts of a sweep."""
 
 import contextlib
+import os
 import shutil
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from nail.checks import BadInput
+from nail.checks import BadInput, say
 from nail.sweep.failures import name_of
-from nail.sweep.folder import Folder, Seen, collect
+from nail.sweep.finished import finished
+from nail.sweep.folder import Folder, Seen
 from nail.sweep.identity import provenance
 from nail.sweep.lot import Lot, Rows, remove_half_written
-from nail.sweep.plan import asked, read_requests
-from nail.sweep.store import MARKER, Damaged, open_folder
+from nail.sweep.plan import read_requests
+from nail.sweep.store import MARKER, Damaged, lock_of, open_folder, write_rows, write_whole
 
 AGAIN = "run the sweep of that folder again first: it computes again what is damaged"
 
 
 def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
-    """Join the folders `parts` in `out` and return the rows of all runs that are done and were asked for.
+    """Join the folders `parts` in `out`; writes OUT/rows.csv, with the rows of all finished runs, and returns them.
 
     Unfinished parts may be joined, and a run may lie in several. Raises `BadInput` before anything is copied: if a part
     is no folder of ours, holds a symbolic link or something damaged (the sweep itself computes that again), if two
@@ -34,7 +35,7 @@ def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
         if Path(part).resolve() == Path(out).resolve():
             raise BadInput(f"out must be none of the parts, got {out}")
     out = open_folder(out)
-    with FileLock(out / "plan.lock"):
+    with lock_of(out / "plan.lock"):
         there = Folder.read(*map(Path, parts), out)
         refuse_damage([*map(Path, parts), out], there)
         refuse_conflicts(there.lots)
@@ -44,8 +45,9 @@ def merge(parts: Sequence[Path], out: Path, any_revision: bool = False) -> Rows:
             _copy_missing(part / "asked", out / "asked")
             for path in (part / "runs").glob("*/lot.json"):
                 _copy_lot(path.parent, out / "runs" / path.parent.name)
-    runs = [run for run, fields in asked(out).items() if "figure" not in fields]
-    return collect(out, runs, source, any_revision)[0]
+        rows = finished(out, source, any_revision)
+        write_rows(out, rows)
+    return rows
 
 
 def refuse_damage(folders: Sequence[Path], there: Folder) -> None:
@@ -99,10 +101,9 @@ def _source_of(sources: set[str], present: str, any_revision: bool) -> str:
     """The source whose rows a merged table holds."""
     if present in sources or not sources or any_revision:
         if len(sources) > 1 and not any_revision:
-            print(
-                f"nail: the parts hold runs of {len(sources)} revisions of the source; the table has those of the "
-                f"present one, {present} (--any-revision: of all)",
-                file=sys.stderr,
+            say(
+                f"the parts hold runs of {len(sources)} revisions of the source; the table has those of the "
+                f"present one, {present} (--any-revision: of all)"
             )
         return present
     if len(sources) > 1:
@@ -115,7 +116,7 @@ def _source_of(sources: set[str], present: str, any_revision: bool) -> str:
 
 def _copy_lot(source: Path, target: Path) -> None:
     _copy_missing(source, target)
-    with contextlib.suppress(Timeout), FileLock(target.with_suffix(".lock"), timeout=0):
+    with contextlib.suppress(Timeout), lock_of(target.with_suffix(".lock"), timeout=0):
         remove_half_written(target)
 
 
@@ -125,17 +126,18 @@ def _copy_missing(source: Path, target: Path) -> None:
         there = target / path.relative_to(source)
         ours = path.is_file() and not path.name.startswith(".") and ".damaged" not in path.suffix
         if ours and not there.exists():
-            there.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=there.parent, prefix=f".{there.name}.", delete=False) as file:
-                copied = Path(file.name)
             try:
-                # with its time: of two revisions the newest counts
-                shutil.copy2(path, copied)
+                write_whole(there, lambda file, path=path: _copy(path, file))
             except FileNotFoundError:
                 # a process that is at work on the part removes the checkpoint before its newest
-                copied.unlink()
                 if path.parent.name != "state":
                     raise
-            else:
-                copied.chmod(0o644)
-                copied.replace(there)
+
+
+def _copy(path: Path, file: IO[bytes]) -> None:
+    """The content of a file and its time: of two revisions the newest counts."""
+    with path.open("rb") as source:
+        shutil.copyfileobj(source, file)
+    file.flush()
+    found = path.stat()
+    os.utime(file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))

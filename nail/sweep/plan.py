@@ -5,20 +5,18 @@ figures can share runs, and two processes with overlapping sweeps compute no run
 that is to be tried again: it goes to a new lot of a later attempt, and its latest attempt counts.
 """
 
-import sys
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from nail.checks import BadInput
+from nail.checks import BadInput, say
 from nail.sweep.folder import Folder
 from nail.sweep.lot import Lot
+from nail.sweep.manifest import are_runs
 from nail.sweep.seal import read_json, set_aside, write_json
 from nail.sweep.stages import Runs, flat
 from nail.sweep.starts import shapes_of
-from nail.sweep.store import Damaged
+from nail.sweep.store import Damaged, lock_of
 from nail.sweep.trained_expert import expert_hash
 from nail.training.config import TrainConfig, content_hash, group, run_id
 
@@ -38,7 +36,7 @@ def plan(
     come before it in its chain): so no lot waits for itself, nor two for each other.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with FileLock(out / "plan.lock"):
+    with lock_of(out / "plan.lock"):
         there = Folder.read(out, source=source)
         there.set_aside_damaged()
         owner = {run: seen.lot for run, seen in there.owner.items()}
@@ -61,7 +59,7 @@ def ask(out: Path, runs: dict[str, dict[str, Any]]) -> Path:
     """Write down that runs (or points: id → fields) were asked for."""
     path = out / "asked" / f"{content_hash(sorted(runs))}.json"
     if not _is_request(path):
-        with FileLock(out / "plan.lock"):
+        with lock_of(out / "plan.lock"):
             try:
                 _read_request(path)
             except FileNotFoundError:
@@ -86,7 +84,7 @@ def asked(out: Path) -> dict[str, dict[str, Any]]:
     """
     found, damaged = read_requests(out)
     for damage in damaged:
-        print(f"nail: {damage}; what it asked for counts when it is asked for again", file=sys.stderr)
+        say(f"{damage}; what it asked for counts when it is asked for again")
     return found
 
 
@@ -113,9 +111,11 @@ def _read_request(path: Path) -> dict[str, dict[str, Any]]:
     found, sealed = read_json(path)
     if isinstance(found, list):
         # of an older layout: without ids
-        return {content_hash(fields): fields for fields in found}
-    runs = found.get("runs") if sealed else found
-    if not isinstance(runs, dict) or path.stem != content_hash(sorted(runs)):
+        runs, named = {content_hash(fields): fields for fields in found}, True
+    else:
+        runs = found.get("runs") if sealed else found
+        named = isinstance(runs, dict) and path.stem == content_hash(sorted(runs))
+    if not (named and are_runs(runs)):
         raise Damaged(f"{path} does not say what was asked for")
     return runs
 
@@ -140,11 +140,11 @@ def refuse_other_configurations(out: Path, runs: Runs) -> None:
 
 def _chain(run: str, known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Fields of the stages up to a run, the first one first."""
-    found: list[dict[str, Any]] = []
-    while run in known:
-        found.insert(0, known[run])
+    found: dict[str, dict[str, Any]] = {}
+    while run in known and run not in found:  # a ring is damage that no seal shows
+        found[run] = known[run]
         run = known[run].get("start", "")
-    return found
+    return [*found.values()][::-1]
 
 
 def load_params(out: Path, config: TrainConfig) -> Any:

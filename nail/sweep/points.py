@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import jax
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
 from nail.checks import BadInput
@@ -22,6 +22,7 @@ from nail.sweep.folder import Folder
 from nail.sweep.identity import provenance, source_hash
 from nail.sweep.lot import Lot, Rows
 from nail.sweep.plan import ask
+from nail.sweep.store import lock_of
 from nail.training.config import content_hash
 
 Point = dict[str, Any]
@@ -59,7 +60,7 @@ def run_points(
     origin = {**provenance(), "source_hash": source}
     there = Folder.read(out, source=source)
     if there.damaged:
-        with FileLock(out / "plan.lock"):
+        with lock_of(out / "plan.lock"):
             Folder.read(out, source=source).set_aside_damaged()
     planned = [Series([(_lot(out, name, point, there), point) for point in points]) for points in series]
     lots = [lot for each in planned for lot, _ in each.todo]

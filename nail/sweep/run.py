@@ -1,5 +1,6 @@
 """`run(configs, out)`: run configurations to their end, and have their rows. See `nail.sweep.engine`."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import pandas as pd
 
 from nail.sweep.engine import CHECKPOINT_SECONDS, Options, sweep
 from nail.sweep.failures import COMMAND, PYTHON, SAME, RunsFailed
+from nail.sweep.finished import table_written
 from nail.sweep.lot import Rows
 from nail.sweep.stages import Runs, flat
-from nail.sweep.store import open_folder, write_rows
+from nail.sweep.store import open_folder
 from nail.sweep.table import typed
 from nail.training.config import TrainConfig
 
@@ -24,7 +26,9 @@ def run(
     any_revision: bool = False,
     runs_per_lot: int | None = None,
 ) -> pd.DataFrame:
-    """Run what is missing of `configs` in the folder `out`; writes OUT/rows.csv and returns it with types.
+    """Run what is missing of `configs` in the folder `out` and return their rows with types.
+
+    OUT/rows.csv is written too: it has the rows of all finished runs of the folder, those of other calls with them.
 
     A tuple among `configs` is a chain of stages, each of which begins with the final parameters of the one before it
     (docs/stages.md); chains with the same first stages share those:
@@ -52,19 +56,20 @@ def run(
     """
     configs = (configs,) if isinstance(configs, TrainConfig) else configs
     options = Options(checkpoint_seconds, keep_params, retry_failed, any_revision, runs_per_lot)
-    return typed(_rows(configs, open_folder(Path(out)), options, SAME if retry_failed else PYTHON, write=True))
+    with table_written(out := open_folder(Path(out)), any_revision):
+        return typed(_rows(configs, out, options, SAME if retry_failed else PYTHON))
 
 
 def rows_of(configs: Runs, out: Path, *, retry_failed: bool = False, **options: Any) -> Rows:
-    """The rows of `run` as text, for commands: nothing but the runs is written in `out`, a folder of ours."""
-    return _rows(configs, out, Options(retry_failed=retry_failed, **options), COMMAND, write=False)
+    """The rows of `run` as text, for commands; a table that is in `out`, a folder of ours, is written again."""
+    there = (out / "rows.csv").exists()
+    with table_written(out, options.get("any_revision", False)) if there else contextlib.nullcontext():
+        return _rows(configs, out, Options(retry_failed=retry_failed, **options), COMMAND)
 
 
-def _rows(configs: Runs, out: Path, options: Options, again: str, write: bool) -> Rows:
+def _rows(configs: Runs, out: Path, options: Options, again: str) -> Rows:
     configs = flat(configs)
     outcome = sweep(configs, out, options)
-    if write:
-        write_rows(out, outcome.rows)
     if outcome.failures:
         raise RunsFailed(outcome.failures, len(configs), out, again)
     return outcome.rows

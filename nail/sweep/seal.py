@@ -8,14 +8,13 @@ import hashlib
 import io
 import json
 import re
-import sys
 from pathlib import Path
 from typing import IO, Any
 
 import jax
 import numpy as np
 
-from nail.checks import BadInput
+from nail.checks import BadInput, say
 from nail.sweep.store import Damaged, content_of, require_file, write_bytes, write_text, write_whole
 
 KEY = "sha256"
@@ -133,7 +132,7 @@ def set_aside(path: Path, damage: BadInput) -> None:
         n += 1
         aside = path.with_name(f"{path.name}.damaged{n}")
     path.replace(aside)
-    print(f"nail: {damage}; it is kept as {aside.name} and computed again", file=sys.stderr)
+    say(f"{damage}; it is kept as {aside.name} and computed again")
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """What stages need of the runs that they start from: that these fit, come before them, and their final parameters."""
 
 import dataclasses
-import sys
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from nail.checks import BadInput
+from nail.checks import BadInput, say
 from nail.sweep.folder import Folder
 from nail.sweep.lot import Lot
 from nail.sweep.stages import before, by_id
@@ -69,10 +68,9 @@ def with_starts(
             checked.add(pair)
     without = [run for run in there.rows(starts) if run in found]
     if without:
-        print(
-            f"nail: {len(without)} runs that others start from are done without final parameters, or with damaged "
-            "ones; they are computed again",
-            file=sys.stderr,
+        say(
+            f"{len(without)} runs that others start from are done without final parameters, or with damaged "
+            "ones; they are computed again"
         )
     return tuple(sorted(found.values(), key=lambda config: len(before(config, known)))), starts
 

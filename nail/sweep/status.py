@@ -3,11 +3,10 @@
 import contextlib
 import fcntl
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from nail.checks import BadInput
+from nail.checks import BadInput, say
 from nail.sweep.failures import Failure
 from nail.sweep.folder import Folder, Seen
 from nail.sweep.identity import source_hash
@@ -49,7 +48,7 @@ def status(out: Path) -> Status:
     folders = [out, *sorted(path for path in (out / "shards").glob("*") if (path / MARKER).exists())]
     there = Folder.read(*folders)
     for damage in there.damaged.values():
-        print(f"nail: {damage}; its runs are computed again when they are next asked for", file=sys.stderr)
+        say(f"{damage}; its runs are computed again when they are next asked for")
     lots = there.lots
     kinds = [[seen for seen in lots if seen.lot.figure == name] for name in dict.fromkeys(s.lot.figure for s in lots)]
     counted = [Folder(tuple(kind), _counted(kind)) for kind in kinds]
@@ -81,7 +80,7 @@ def status(out: Path) -> Status:
 def is_held(lot: Lot) -> bool:
     """Whether a process works on a lot; seen without writing, so that a folder may be one that can only be read."""
     try:
-        handle = os.open(lot.lock.lock_file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+        handle = os.open(lot.folder.with_suffix(".lock"), os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     except OSError:
         return False
     try:

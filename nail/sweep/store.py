@@ -4,10 +4,13 @@ import csv
 import io
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock
 
 from nail.checks import BadInput
 
@@ -20,7 +23,10 @@ class Damaged(BadInput):
 
 
 def open_folder(out: Path) -> Path:
-    """Create or reopen an output folder; raises `BadInput` if it is not writable or holds something else."""
+    """Create or reopen an output folder; raises `BadInput` if it is not writable or holds something else.
+
+    So it does if the place of the folder's table is taken by what is no file.
+    """
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise BadInput(f"out must be a folder, and {out} is a file")
@@ -36,7 +42,36 @@ def open_folder(out: Path) -> Path:
         if others and not (out / MARKER).exists():
             raise BadInput(f"out must be an empty folder or one that nail made, and {out} holds other files")
         write_text(out / MARKER, json.dumps({"made_by": "nail", "layout": 1}) + "\n")
+    require_place(out / "rows.csv")
     return out
+
+
+def require_place(path: Path) -> None:
+    """Raise `BadInput` if a file cannot be put at `path`: a folder, a pipe, a device or a socket is there.
+
+    A symbolic link to a file, or to nothing, is no hindrance: `write_whole` puts the file in place of the link. One
+    into /proc is: it stands for an open file, as /dev/stdout does.
+    """
+    opened = path.is_symlink() and os.readlink(path).startswith("/proc/")
+    if opened or (path.exists() and not path.is_file()):
+        raise BadInput(f"{path} must be a file that can be written, and it is {kind_of(path)}")
+
+
+def kind_of(path: Path) -> str:
+    """What is there, for people."""
+    kinds = {"a folder": path.is_dir(), "a pipe": path.is_fifo(), "a socket": path.is_socket()}
+    return next((kind for kind, found in kinds.items() if found), "a device")
+
+
+def lock_of(path: Path, **options: Any) -> FileLock:
+    """A lock on a file; raises `BadInput` if `path` is a symbolic link or no file.
+
+    Some versions of the lock empty what a link points at.
+    """
+    if path.is_symlink():
+        raise BadInput(f"{path} must be a file of nail, and it is a symbolic link")
+    require_place(path)
+    return FileLock(path, **options)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,43 +85,52 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under another name, flush it to the disk, rename it; raises `BadInput` if a folder is there."""
-    if path.is_dir():
-        raise BadInput(f"{path} must be a file that can be written, and it is a folder")
+    """Write a file under another name beside it, flush it to the disk, rename it: all writing goes through here.
+
+    A symbolic link at `path` is replaced, and what the link points at stays as it is; permissions are those of the
+    umask. Raises `BadInput` if something is there that is no file.
+    """
+    require_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def content_of(path: Path) -> bytes:
-    """The bytes of a file; raises `Damaged` if something else has its name."""
+    """The bytes of a file; raises `Damaged` if something else has its name (a pipe would be waited for)."""
     require_file(path)
     return path.read_bytes()
 
 
 def require_file(path: Path) -> None:
-    """Raise `Damaged` if something is there that is no file (a pipe would be waited for)."""
+    """Raise `Damaged` if something is there that is no file."""
     if path.exists() and not path.is_file():
         raise Damaged(f"{path} is not a file")
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV text, with empty cells for columns that one lacks; floats read back to the same number."""
-    text = io.StringIO()
-    columns = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    """Rows as CSV text, with empty cells for columns that one lacks; floats and texts read back as they are."""
+
+    def text(quoting: int) -> str:
+        found = io.StringIO()
+        columns = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(found, list(columns), lineterminator="\n", quoting=quoting)
+        writer.writeheader()
+        writer.writerows(rows)
+        return found.getvalue()
+
+    plain = text(csv.QUOTE_MINIMAL)
+    # before Python 3.13 a carriage return alone is not quoted, and ends the line when it is read
+    return text(csv.QUOTE_ALL) if "\r" in plain else plain
 
 
 def write_rows(out: Path, rows: list[dict[str, Any]]) -> Path:

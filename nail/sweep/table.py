@@ -1,49 +1,86 @@
 """Tables of rows as they are read back: a pandas DataFrame with types."""
 
+import dataclasses
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from nail.envs.tasks import TASKS
+from nail.lm.config import LmConfig
 from nail.sweep.store import read_csv
+from nail.training.config import TrainConfig, config_class
+from nail.training.kinds import kinds_of
 
 BY_POSITION = (
     "position_accuracy", "advantage_mean", "advantage_low", "advantage_negative", "off_support", "repeated",
 )  # fmt: skip
 """columns whose cells hold numbers by position, with blanks between"""
-TEXT = (
-    "run", "start", "method", *BY_POSITION, "mask_first", "git_revision", "source_hash", "device", "preset", "instance",
-    "noise", "reward",
-)  # fmt: skip
-"""columns that are text, whatever they look like (a hash of digits is no number)"""
+TEXT = {
+    "run", "git_revision", "source_hash", "device", "preset", "instance", "part", *BY_POSITION,
+}  # fmt: skip
+"""columns beside the fields of configurations that are text, whatever they look like (a hash of digits is no number)"""
+NUMBER = re.compile(r"[+-]?(nan|inf|(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]+)?)", re.ASCII | re.IGNORECASE)
+"""a number as tables have it: 0042 and 1_000 are names"""
 
 
 def read_rows(path: Path | str) -> pd.DataFrame:
-    """A table of rows (a CSV file, or the `rows.csv` of a folder) as a DataFrame with types.
+    """A table of rows (a CSV file, or that of a folder) as a DataFrame with types.
 
         >>> Path("rows.csv").write_text("run,eta,steps\\n012,0.5,3\\n")
         24
         >>> read_rows(".").to_dict("records")
         [{'run': '012', 'eta': 0.5, 'steps': 3}]
 
-    Numbers are read back bit for bit; an empty cell of a column of numbers is NaN, one of a column of text is "".
+    Of a folder the rows of all finished runs count: its `rows.csv`, or where that lacks some of the present revision
+    (a sweep is at work, or was killed) those that lie in the folder. Numbers are read back bit for bit; an empty cell
+    of a column of numbers is NaN, one of a column of text is "".
     Raises `FileNotFoundError` if there is no such file, `Damaged` if it is cut off or its rows are ragged.
     """
     path = Path(path)
-    rows = read_csv(path / "rows.csv" if path.is_dir() else path)
-    return typed(rows)
+    return typed(_rows_in(path) if path.is_dir() else read_csv(path))
+
+
+def _rows_in(folder: Path) -> list[dict[str, str]]:
+    path = folder / "rows.csv"
+    rows = read_csv(path) if path.exists() else []
+    if any(folder.glob("runs/*/lot.json")):
+        from nail.sweep.finished import finished
+
+        found = finished(folder)
+        if _runs_in(found) - _runs_in(rows):
+            return found
+    return rows or read_csv(path)
+
+
+def _runs_in(rows: list[dict[str, str]]) -> set[tuple[str | None, str | None]]:
+    """Runs, each with the source that computed it."""
+    return {(row.get("run"), row.get("source_hash")) for row in rows}
 
 
 def typed(rows: list[dict[str, str]]) -> pd.DataFrame:
     """Rows of text as a DataFrame: columns in which every cell is a number or empty become numbers, bit for bit.
 
-    A column that a row lacks is an empty cell of it.
+    A column whose field a configuration declares as text stays text, whatever stands in it. A column that a row lacks
+    is an empty cell of it.
     """
     table = pd.DataFrame(rows, dtype=str).fillna("")
-    return table.apply(lambda column: column if _is_text(column) else _numbers(column))
+    text = TEXT | text_fields(table.task.unique() if "task" in table else ())
+    return table.apply(lambda column: column if _is_text(column, text) else _numbers(column))
 
 
-def _is_text(column: pd.Series) -> bool:
-    return str(column.name) in TEXT or str(column.name).startswith("version_") or bool((column == "").all())
+def text_fields(tasks: Iterable[str] = ()) -> set[str]:
+    """Fields that are text: of language models' runs, of all runs, and of the runs of `tasks` as far as these are
+    known."""
+    kinds = [LmConfig, TrainConfig, *(config_class(task) for task in tasks if task in TASKS)]
+    fields = (field for kind in kinds for field in dataclasses.fields(kind))
+    return {field.name for field in fields if {str, Path} & set(kinds_of(field))}
+
+
+def _is_text(column: pd.Series, text: set[str]) -> bool:
+    name = str(column.name)
+    return name in text or name.startswith("version_") or bool((column == "").all())
 
 
 def _numbers(column: pd.Series) -> pd.Series:
@@ -51,6 +88,8 @@ def _numbers(column: pd.Series) -> pd.Series:
     cells = column.tolist()
     if set(cells) <= {"True", "False"}:
         return column == "True"
+    if not all(NUMBER.fullmatch(cell) for cell in cells if cell):
+        return column
     for kind in (int, float):
         try:
             return pd.Series([kind(cell) if cell or kind is int else float("nan") for cell in cells], column.index)

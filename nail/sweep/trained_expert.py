@@ -5,25 +5,27 @@ kill between the two leaves the expert that was there, and several processes may
 """
 
 import dataclasses
-import sys
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from filelock import FileLock
 
-from nail.checks import BadInput
+from nail.checks import BadInput, say
 from nail.sweep.folder import Folder
 from nail.sweep.seal import hash_of, read_json, read_tree, set_aside, write_json, write_tree
-from nail.sweep.store import Damaged
+from nail.sweep.store import Damaged, lock_of
 from nail.training.config import TrainConfig, content_hash, run_id
 from nail.training.evaluate import Evaluation, evaluate
 from nail.training.problem import make_environment, make_policy, make_setup
+from nail.training.ranges import RUN
 
 FREE = ("recovery", "eta_new", "init_std", "precision", "reuse")
 """options of a task or a network in which a trained expert and the student of a run may differ"""
+NAME = re.compile(rf"expert-{RUN.pattern}\.npz")
+"""of the file with the parameters"""
 COMMON = {field.name for field in dataclasses.fields(TrainConfig)}
 """fields that every task has"""
 
@@ -32,9 +34,9 @@ def save_expert(folder: Path, config: TrainConfig, params: Any) -> None:
     """Write an expert: `expert.json` (its configuration) last, so that a folder with one is whole."""
     fields = dataclasses.asdict(config)
     name = f"expert-{hash_of(params)}.npz"
-    with FileLock(folder / "expert.lock"):
+    with lock_of(folder / "expert.lock"):
         for path in (folder / name, folder / "expert.json"):
-            if path.is_dir():
+            if path.exists() and not path.is_file():
                 set_aside(path, Damaged(f"{path} is not a file"))
         write_tree(folder / name, params, _place(fields))
         write_json(folder / "expert.json", {"config": fields, "params": name})
@@ -63,7 +65,7 @@ def load_expert(config: TrainConfig) -> Any:
         )
         if not config.allow_imperfect_expert:
             raise BadInput(f"{sentence}; train it longer, or pass --allow-imperfect-expert")
-        print(f"nail: {sentence}", file=sys.stderr)
+        say(sentence)
     return params
 
 
@@ -124,11 +126,11 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         found, sealed = read_json(path)
     except OSError as error:
         raise BadInput(f"expert must be oracle or a folder with a trained expert, got {folder}") from error
-    if sealed:
-        return found["config"], found["params"]
-    if not (isinstance(found, dict) and "task" in found):
+    config, name = (found.get("config"), found.get("params")) if sealed else (found, "")
+    named = name == "" or (isinstance(name, str) and NAME.fullmatch(name))
+    if not (named and isinstance(config, dict) and "task" in config):
         raise Damaged(f"{path} holds no configuration")
-    return found, ""
+    return config, name
 
 
 def _read_older(folder: Path, like: Any) -> Any:
