@@ -60,10 +60,10 @@ def check(config: TrainConfig) -> TrainConfig:
         steered = ", ".join(row.name for row in TASKS.values() if row.steering)
         require(task.steering, "steer", True, f"left out: {task.name} has no perturbations ({steered} has)")
         require(not getattr(config, "sees", ()), "steer", True, "left out where the prompt has slots")
-    refuse_unread(config)
     _check_rule(config)
     _check_reward(config)
     _check_teacher(config)
+    refuse_unread(config)
     _check_old_task(config)
     require(not config.start or RUN.fullmatch(config.start), "start", config.start,
             "12 hexadecimal digits, the id of a run (or left out)")  # fmt: skip
