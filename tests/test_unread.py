@@ -175,7 +175,7 @@ def an_evaluation(config):
 
 def around_updates(config):
     """A segment of NAIL-F with its own update: the rest is the same for every method, but for a diagnosis of it."""
-    names = ("steps", "eval_every", "diagnose", "steer")
+    names = ("steps", "eval_every", "diagnose", "steer", "old_task")
     return a_segment(TrainConfig(task=config.task, **TASK[config.task], **{n: getattr(config, n) for n in names}))
 
 
