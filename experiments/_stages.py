@@ -66,10 +66,11 @@ HOW = "95 %, Student's, over seeds"
 
 
 def stage(base: TrainConfig, word: str) -> TrainConfig:
-    """The configuration that a stage's word stands for."""
+    """The configuration that a stage's word stands for; reward asks no noisy expert."""
     name = word.partition("(")[0]
     changed = {"": {}, OTHERS: {"epsilon": 1.0}, MISLED: {"epsilon": 1.0, "eta_new": WRONG}}[word.removeprefix(name)]
-    return dataclasses.replace(base, method=METHOD[name], lr=RATE[name], **changed)
+    noise = {"noise": "uniform", "eta": TrainConfig.eta} if name == "RL" else {}
+    return dataclasses.replace(base, method=METHOD[name], lr=RATE[name], **noise, **changed)
 
 
 def runs(preset: str) -> tuple[tuple[TrainConfig, ...], ...]:

@@ -84,10 +84,11 @@ def first_stages(preset: str, start: str) -> tuple[TrainConfig, ...]:
 def treatment(preset: str, start: str, method: str) -> TrainConfig:
     """What is done from the end of a start."""
     steps, every = BUDGET[preset][start]
-    rewarded = {"reward": "chain"} if method in REWARDED else {}
+    # a reward asks no noisy expert
+    given = {"reward": "chain", "noise": "uniform", "eta": TrainConfig.eta} if method in REWARDED else {}
     return dataclasses.replace(
         BASE[preset], method=method, steps=steps, eval_every=every, lr=RATES[start][method], warmup=5,
-        **EXPERT[start], **rewarded,
+        **{**EXPERT[start], **given},
     )  # fmt: skip
 
 
@@ -105,7 +106,8 @@ def treated(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of treatments, with the start that each begins with in words, and the geometric mean over prompts of the
     chance that a sampled chain is right."""
     second = rows[(rows.start != "") & ~rows.run.isin(rows.start)]
-    begun = np.where(second.noise == "misread", MISRANKED, np.where(second.negated == 1, ABSENT, EXECUTION))
+    misled = second.start.isin(rows.run[rows.noise == "misread"])
+    begun = np.where(misled, MISRANKED, np.where(second.negated == 1, ABSENT, EXECUTION))
     return second.assign(begun=begun, chance=np.exp(-TOKENS * second.val_loss))
 
 

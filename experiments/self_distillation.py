@@ -72,7 +72,10 @@ def runs(preset: str) -> Runs:
         found += [(start, arm) for arm in arms]
         for share in SHARES[preset]:
             told = dataclasses.replace(start, slots="answer", shown=share)
-            mine = dataclasses.replace(new, slots="answer", teacher="frozen", teacher_sees="answer", seed=seed)
+            mine = dataclasses.replace(
+                new, slots="answer", teacher="frozen", teacher_sees="answer", noise="uniform", eta=TrainConfig.eta,
+                seed=seed,
+            )  # fmt: skip
             found.append((told, mine))
             if share == USUAL:
                 experts = grid(dataclasses.replace(new, slots="answer", seed=seed), eta=RATES[preset])

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from nail.checks import BadInput
-from nail.lm.answers import boxed, extracted, normalised, same, truth, wilson_interval
+from nail.lm.answers import boxed, extracted, normalised, same, same_leniently, truth, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,55 @@ def test_the_last_box_whose_braces_match():
 )
 def test_what_is_equal(answer, true, equal):
     assert same(answer, true) is equal
+
+
+@pytest.mark.parametrize(
+    ("completion", "true", "protocol", "leniently"),
+    [
+        (r"\boxed{18}", "18", True, True),
+        (r"\boxed{18.0}", "18", True, True),
+        (r"\boxed{1,800}", "1800", True, True),
+        (r"\boxed{$18}", "18", True, True),
+        (r"\boxed{18%}", "18", True, True),
+        (r"\boxed{\$18}", "18", False, True),
+        (r"\boxed{18\%}", "18", False, True),
+        (r"\boxed{\text{18}}", "18", False, True),
+        (r"\boxed{\textbf{18}}", "18", False, True),
+        (r"\boxed{\mathbf{\text{18}}}", "18", False, True),
+        (r"\boxed{18 dollars}", "18", False, True),
+        (r"\boxed{18 \text{ dollars}}", "18", False, True),
+        (r"\boxed{x = 18}", "18", False, True),
+        (r"\boxed{1{,}800}", "1800", False, True),
+        (r"\boxed{1\,800 \text{ m}}", "1800", False, True),
+        (r"\boxed{-\$18}", "-18", False, True),
+        ("\\boxed{−18}", "-18", False, True),
+        (r"\boxed{\$0.50}", "0.5", False, True),
+        ("so he pays 18 dollars", "18", True, True),
+        (r"so he pays $1{,}800$", "1800", False, True),
+        (r"\boxed{81}", "18", False, False),
+        (r"\boxed{\text{81}}", "18", False, False),
+        (r"\boxed{1 8}", "18", False, False),
+        (r"\boxed{\text{1}\text{8}}", "18", False, False),
+        (r"\boxed{$18 or $20}", "18", False, False),
+        (r"\boxed{\$18 or \$20}", "20", False, False),
+        (r"\boxed{18, 20}", "20", False, False),
+        (r"\boxed{}", "18", False, False),
+        (r"\boxed{} but 18", "18", False, False),
+        (r"\boxed{\text{none}}", "18", False, False),
+        ("", "18", False, False),
+        (r"\boxed{-18}", "18", False, False),
+        (r"\boxed{-\$18}", "18", False, False),
+        (r"\boxed{\$18}", "-18", False, False),
+        (r"\boxed{50\%}", "0.5", False, False),
+        (r"\boxed{\frac{1}{2}}", "1", False, False),
+        (r"\boxed{3/4}", "3", False, False),
+        (r"\boxed{18 \text{ thousand}}", "18", False, False),
+        (r"\boxed{18k}", "18", False, False),
+        (r"\boxed{18.00002 \text{ m}}", "18", False, False),
+    ],
+)
+def test_the_protocols_reading_and_the_lenient_one(completion, true, protocol, leniently):
+    assert (same(extracted(completion), true), same_leniently(completion, true)) == (protocol, leniently)
 
 
 def test_the_truth_follows_the_last_mark():

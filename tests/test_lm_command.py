@@ -16,6 +16,8 @@ from nail.lm.config import LmConfig, check, content_of, lm_methods
 from nail.lm.folders import read_folder, require_same_vocabulary, require_tokenizer_fits
 from nail.lm.optimiser import optimiser, rate
 from nail.lm.weights import hub_config
+from nail.methods import TOP_P, Method
+from nail.training.doors import add_method
 
 CONFIG = LmConfig(student=Path("s"), expert=Path("e"), prompts=Path("p"))
 
@@ -37,6 +39,32 @@ def test_without_the_extra_each_command_says_what_to_install(monkeypatch, capsys
 
 def test_the_methods_are_those_whose_fields_fit():
     assert set(lm_methods()) == {"loglossbc", "opd-f", "opd-r", "nail-f", "nail-r", "nail-beta"}
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (Method("new", "", "student", beta=1.0, support="renormalised", top_k_teacher=4), "support renormalised"),
+        (Method("new", "", "expert", beta=1.0), "beta 1.0"),
+        (Method("new", "", "student", aggregate=True), "aggregate True"),
+        (Method("new", "", "student", rule=TOP_P), "rule top-p"),
+        (Method("new", "", "mixture"), "driver mixture"),
+        (Method("new", "", "student", told="eta"), "told eta"),
+    ],
+)
+def test_a_row_is_refused_with_what_language_models_do_not_read(row, sentence, tables):
+    """No field of a row is left unread, so that none trains as another row would."""
+    add_method(row)
+    assert "new" not in lm_methods()
+    with pytest.raises(BadInput, match=f"method must be one of .*know no {sentence}"):
+        check(dataclasses.replace(CONFIG, method="new"))
+
+
+def test_a_beta_is_for_a_row_without_one(tables):
+    with pytest.raises(BadInput, match="beta must be left out: nail-f has a β of its own"):
+        check(dataclasses.replace(CONFIG, method="nail-f", beta=0.25))
+    add_method(Method("new", "", "student", beta=None, temperature=1.0))
+    assert check(dataclasses.replace(CONFIG, method="new", beta=0.25)).beta == 0.25
 
 
 def test_the_defaults_are_the_protocols():

@@ -11,6 +11,7 @@ from nail.envs.tasks import TASKS
 from nail.policies.students import STUDENTS
 from nail.sweep.table import read_rows
 from nail.training.config import TrainConfig, group_key, run_id
+from nail.training.doors import add_noise
 from nail.training.ranges import check
 
 
@@ -69,6 +70,13 @@ def test_a_task_has_its_own_options_and_those_of_its_student():
         ({"method": "lsm-tail", "top_k_teacher": 9}, r"top_k_teacher must be an integer in 1..A = 8, got 9"),
         ({"method": "lsm", "task": "garnet", "A": 3, "top_k_teacher": 4}, "must be an integer in 1..A = 3, got 4"),
         ({"method": "lsm", "rule_number": -0.1}, r"rule_number must be in \[0, 1\], got -0.1"),
+        ({"steps": 200_000, "eval_every": 2}, "steps / eval_every must be below 100000: .*, got 100000"),
+        ({"steps": 2_000_000_000, "batch": 1, "eval_every": 1}, "steps / eval_every must be below 100000"),
+        ({"noise": "temperature", "eta": 0.5}, "eta must be left out: the noise temperature reads no eta, got 0.5"),
+        ({"method": "grpo", "eta": 0.5}, "eta must be left out: grpo asks no expert, got 0.5"),
+        ({"method": "grpo", "estimator": "full"}, "estimator must be left out: grpo reads no law .*, got 'full'"),
+        ({"teacher": "live", "eta": 0.5}, "eta must be left out: no expert is asked for the teacher live, got 0.5"),
+        ({"method": "loglossbc", "temperature": 1.0}, "temperature must be left out: the expert plays the rollouts"),
         ({"mask_first": "8"}, "mask_first must be different tokens in 0..7 with blanks between, got '8'"),
         ({"mask_first": "1 1"}, "mask_first must be different tokens in 0..7"),
         ({"mask_first": " "}, "mask_first must be different tokens in 0..7"),
@@ -80,6 +88,20 @@ def test_a_task_has_its_own_options_and_those_of_its_student():
 def test_what_a_task_or_a_method_does_not_have_is_refused(fields, sentence):
     with pytest.raises(BadInput, match=sentence):
         check(TrainConfig(**fields))
+
+
+@pytest.mark.parametrize("steps", [199_998, 1])
+def test_a_run_has_fewer_than_100000_evaluations(steps):
+    assert check(TrainConfig(steps=steps, eval_every=2)).steps == steps
+
+
+def test_what_is_added_may_read_anything(tables):
+    """What a law of noise or a task from outside the package reads is not known: none of its numbers is refused."""
+    add_noise("own", "a law", lambda config, env, numbers: None)
+    numbers = {"eta": 0.5, "expert_temperature": 2.0}
+    assert check(TrainConfig(noise="own", **numbers)).eta == 0.5
+    with pytest.raises(BadInput, match="noise must be left out: grpo asks no expert, got 'own'"):
+        check(TrainConfig(noise="own", method="grpo"))
 
 
 def test_options_survive_a_change_and_tell_runs_apart():

@@ -279,7 +279,7 @@ def test_what_is_kept_begins_with_the_start_and_counts_queries_by_what_is_asked(
         SLOTS, method="loglossbc", teacher="expert", teacher_sees="prompt", steps=2, slots="answer"
     )
     second = dataclasses.replace(first, method="opd-f", teacher="frozen", teacher_sees="answer", negated=1.0,
-                                 old_task="negated=0")  # fmt: skip
+                                 eta=TrainConfig.eta, old_task="negated=0")  # fmt: skip
     chain = stages(first, second)
     rows = run([chain], tmp_path)
     before, after = (rows[rows.run == run_id(config)] for config in chain)

@@ -55,10 +55,15 @@ def _expected():
     return pd.DataFrame(rows)
 
 
-@functools.cache
-def runs_of(chain, seed):
-    """Ids of a chain's runs, of one seed or of all."""
-    last = prepared(_expected())
+_LAST = {}
+
+
+def runs_of(rows, chain, seed):
+    """Ids of a chain's runs among these rows, of one seed or of all; chains are found once for the same runs."""
+    key = frozenset(rows.run)
+    if key not in _LAST:
+        _LAST[key] = prepared(rows)[["run", "chain", "seed"]]
+    last = _LAST[key]
     return frozenset(last.run[(last.chain == chain) & ((last.seed == seed) | (seed is None))])
 
 
@@ -66,7 +71,7 @@ def put(chain, metric, value, seed=None):
     """A change: a metric of the rows of a chain, of one seed or of all."""
 
     def change(rows):
-        meant = runs_of(chain, seed)
+        meant = runs_of(rows, chain, seed)
         assert meant
         return rows.assign(**{metric: rows[metric].mask(rows.run.isin(meant), value)})
 

@@ -1,10 +1,12 @@
 """Figures 1 to 5: every one at the smoke preset, and what tables and claims make of made-up rows."""
 
+import dataclasses
 import io
 import re
 import shutil
 from pathlib import Path
 
+import jaxtyping
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from nail.sweep import store
 from nail.sweep.stages import flat
 from nail.sweep.table import read_rows, typed
 from nail.training.config import run_id
+from nail.training.ranges import check
 
 FIGURES = ("fig2", "fig1", "fig3", "fig4", "fig5")
 NEVER = 10**9
@@ -57,6 +60,18 @@ def test_figures_share_a_folder(name, folder_of_all):
 def test_a_figure_of_tokens_or_stages_leaves_every_file(name, tmp_path):
     figure(name, tmp_path)
     check_files(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", experiment.names())
+def test_every_run_of_every_preset_is_one_that_is_computed(name, monkeypatch):
+    """None has an option out of range, or one that it does not read. (Types are not checked here: that takes long.)"""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    found = experiment.load(name)
+    for preset in found.cost if found.runs else ():
+        configs = flat(found.runs(preset))
+        assert configs
+        for config in {dataclasses.replace(config, seed=0, start="") for config in configs}:
+            check(config)
 
 
 def check_files(name, folder):

@@ -118,7 +118,8 @@ class LmEvaluate:
         if out:
             write_rows(out, [row])
         print(
-            f"accuracy {found.accuracy:.4f} [{found.low:.4f}, {found.high:.4f}] on {found.questions:,} questions\n"
+            f"accuracy {found.accuracy:.4f} [{found.low:.4f}, {found.high:.4f}] on {found.questions:,} questions; "
+            f"{found.lenient_accuracy:.4f} where an answer is read leniently\n"
             f"cross-entropy {found.cross_entropy:.4f} nats per answer token\n"
             f"{found.tokens:.1f} tokens a completion, {found.unfinished:,} cut, {found.unanswered:,} without an answer"
         )

@@ -20,6 +20,9 @@ class Noise(NamedTuple):
     """(configuration, environment, traced numbers of one run) → `nail.noise.Corruption`"""
     tasks: tuple[str, ...] = ()
     """the tasks that have this law; empty: every task"""
+    reads: tuple[str, ...] | None = None
+    """fields of a configuration that the channel depends on, of eta, expert_temperature and the task's own; None: it is
+    not known, as of laws from outside the package"""
 
     def allowed(self, task: str) -> bool:
         """Whether a task has this law."""
@@ -74,17 +77,20 @@ def _temperature(config: Any, env: Any, numbers: Any) -> Any:
 NOISES = Table(
     "noise",
     [
-        Noise("uniform", "Huber mixture with the uniform kernel", _uniform),
-        Noise("temperature", "the expert's own law, tempered", _temperature),
-        Noise("distributional", "the law's mass on the noise's tokens is mixed among them", _distributional),
-        Noise("semantic-key", "s5: uniform digits at one digit of each permutation", _semantic_key, ("s5",)),
+        Noise("uniform", "Huber mixture with the uniform kernel", _uniform, reads=("eta",)),
+        Noise("temperature", "the expert's own law, tempered", _temperature, reads=("expert_temperature",)),
+        Noise(
+            "distributional", "the law's mass on the noise's tokens is mixed among them", _distributional,
+            reads=("eta",),
+        ),
+        Noise("semantic-key", "s5: uniform digits at one digit of each permutation", _semantic_key, ("s5",), ("eta",)),
         Noise(
             "canonical", "defclass: definitions that are not the usual ones are read as the usual ones at rate eta_new",
-            _canonical, ("defclass",),
+            _canonical, ("defclass",), ("eta", "eta_new"),
         ),
         Noise(
             "misread", "defclass: a negated criterion that the item has is said to be met at rate eta", _misread,
-            ("defclass",),
+            ("defclass",), ("eta",),
         ),
     ],
 )  # fmt: skip

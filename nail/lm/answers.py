@@ -1,7 +1,8 @@
 r"""Answers of word problems: what a completion says, what is true, whether the two are the same; intervals of counts.
 
 The rules are those of the paper's release for GSM8K (arXiv 2606.30923, `gsm/`): the last \boxed{…} whose braces match,
-else the last number; equal within 1e−5 as numbers, else as texts.
+else the last number; equal within 1e−5 as numbers, else as texts. A second, lenient reading takes a number out of what
+stands around it: \text{…}, \$, \%, units.
 """
 
 import re
@@ -15,6 +16,13 @@ BOX = r"\boxed{"
 MARK = "####"
 """stands before the true answer"""
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")
+WRAPPED = re.compile(r"\\(?:text|math|mbox)[a-z]*\s*\{([^{}]*)\}")
+r"""\text{…}, \textbf{…}, \mathrm{…} and others of these kinds"""
+GROUPED = re.compile(r"(?<=\d)(?:\{,\}|\\[,!;: ]|[~\u00a0\u2009\u202f])(?=\d{3}(?!\d))")
+"""what stands between groups of three digits beside a comma"""
+PLAIN = re.compile(r"-?\s*(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?\s*\.\d+")
+MANY = re.compile(r"hundred|thousand|[mbtr]illion|dozen|\dk\b", re.IGNORECASE)
+"""words that make another number of the one before"""
 CLOSE = 1e-5
 """numbers that are nearer than this are the same answer"""
 
@@ -55,6 +63,27 @@ def same(answer: str | None, truth: str) -> bool:
         return abs(float(found) - float(wanted)) < CLOSE
     except ValueError:
         return found == wanted
+
+
+def lenient(completion: str) -> str | None:
+    """The number that a completion gives in the lenient reading: the only one in its last box, else its last one.
+
+    None for a box with no number, with several (1 8, 3/4), or with a word like thousand.
+    """
+    text, before = completion.replace("−", "-"), ""
+    while text != before:
+        before, text = text, WRAPPED.sub(r" \1 ", text)
+    text = re.sub(r"\\[,!;: ]|\\?[$%€£]", " ", GROUPED.sub(",", text))
+    found = boxed(text)
+    if found is None:
+        return extracted(text)
+    numbers = PLAIN.findall(found)
+    return re.sub(r"[\s,]", "", numbers[0]) if len(numbers) == 1 and not MANY.search(found) else None
+
+
+def same_leniently(completion: str, truth: str) -> bool:
+    """Whether a completion gives the true answer in the protocol's reading or in the lenient one."""
+    return same(extracted(completion), truth) or same(lenient(completion), truth)
 
 
 def truth(answer: str) -> str:

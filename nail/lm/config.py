@@ -85,19 +85,35 @@ class LmConfig:
         return {**fields, **names, "clip": self.clipped}
 
 
+READ = ("name", "label", "summary", "driver", "beta", "temperature", "action")
+"""fields of a method's row that this room reads; in all others a row must be as `Method` is by default"""
+
+
+def unread(row: Method) -> str:
+    """The first field of a row, as "field value", that language models would be trained without; "" if there is none.
+
+    Where the expert plays, the loss is the log loss on its completions.
+    """
+    kept = {"driver": ("expert", "student"), "beta": (0.0,) if row.driver == "expert" else (row.beta,)}
+    for name in row._fields:
+        value = getattr(row, name)
+        if value not in kept.get(name, (value,) if name in READ else (Method._field_defaults[name],)):
+            return f"{name} {value if isinstance(value, str) else getattr(value, 'name', value)}"
+    return ""
+
+
 def lm_methods() -> list[str]:
-    """Names of the methods that language models are trained by: KL, the expert or the student plays, newest batch."""
-    return [
-        row.name for row in trained_methods()
-        if row.divergence == "kl" and row.driver != "mixture" and row.rule is None and not row.aggregate
-        and row.signal != "reward"
-    ]  # fmt: skip
+    """Names of the methods that language models are trained by."""
+    return [row.name for row in trained_methods() if not unread(row)]
 
 
 def check(config: LmConfig) -> LmConfig:
     """`config` unchanged, or `BadInput` naming the first field that is out of range; no file is read."""
     require_trained(config.method)
-    require_known("method", config.method, lm_methods())
+    left = unread(config.row)
+    require(not left, "method", config.method, f"one of {', '.join(lm_methods())} (language models know no {left})")
+    require(config.row.beta is None or config.beta == LmConfig.beta, "beta", config.beta,
+            f"left out: {config.method} has a β of its own")  # fmt: skip
     if config.expert is None and config.row.driver != "expert":
         raise BadInput(f"expert must be a folder of a model for {config.method}: only loglossbc does without")
     check_scored(config.row, "mc", config.row.temperature)

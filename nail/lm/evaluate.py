@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from nail.lm.answers import extracted, same, truth, wilson_interval
+from nail.lm.answers import extracted, same, same_leniently, truth, wilson_interval
 from nail.lm.chat import answer_tokens, completion_text, pad_left, pad_right, prompt_tokens, room
 from nail.lm.model import Model, Weights
 from nail.lm.objective import Batch, likelihood_scores
@@ -35,6 +35,8 @@ class Evaluation(NamedTuple):
     low: float
     high: float
     """Wilson's 95 % interval"""
+    lenient_accuracy: float
+    """share of right answers where the lenient reading counts too"""
     questions: int
     unanswered: int
     """completions without any number or box"""
@@ -81,7 +83,7 @@ def make_evaluate(
     size = -(-batch // mesh.size) * mesh.size
 
     def evaluate(weights: tuple[Weights, Weights], watch: Callable[[int], Any] = lambda done: None) -> Evaluation:
-        counts, total, count = np.zeros(4, int), 0.0, 0.0
+        counts, total, count = np.zeros(5, int), 0.0, 0.0
         for start in range(0, n, size):
             mine = share_of(range(start, start + size), mesh)
             filled = [i if i < n else 0 for i in mine]
@@ -94,14 +96,15 @@ def make_evaluate(
             found = score(weights, Batch(*prompts, *divided(answers, mesh)))
             total, count = total + float(found.total), count + float(found.count)
             watch(min(n, start + size) - start)
-        right, unanswered, unfinished, length = map(int, added_up(counts))
-        share = wilson_interval(right, n)
-        return Evaluation(*map(float, share), n, unanswered, unfinished, total / count, length / n)
+        right, leniently, unanswered, unfinished, length = map(int, added_up(counts))
+        share = map(float, wilson_interval(right, n))
+        return Evaluation(*share, leniently / n, n, unanswered, unfinished, total / count, length / n)
 
     return evaluate
 
 
-def _seen(tokenizer: Any, tokens: list[int], stops: tuple[int, ...], true: str) -> tuple[int, int, int, int]:
-    """Of a completion: whether it is right, has no answer, was cut; its length."""
-    answer = extracted(completion_text(tokenizer, tokens, stops))
-    return int(same(answer, true)), int(answer is None), int(tokens[-1] not in stops), len(tokens)
+def _seen(tokenizer: Any, tokens: list[int], stops: tuple[int, ...], true: str) -> tuple[int, ...]:
+    """Of a completion: whether it is right, is leniently, has no answer, was cut; its length."""
+    text = completion_text(tokenizer, tokens, stops)
+    answer, cut = extracted(text), tokens[-1] not in stops
+    return int(same(answer, true)), int(same_leniently(text, true)), int(answer is None), int(cut), len(tokens)

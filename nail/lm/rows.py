@@ -8,8 +8,8 @@ from nail.lm.evaluate import Evaluation
 from nail.sweep.identity import provenance, source_hash
 
 ENGINE = ("google-tunix", "qwix", "transformers", "safetensors")
-EMPTY = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "test_questions", "unanswered", "unfinished",
-                       "test_loss", "test_tokens"), "")  # fmt: skip
+EMPTY = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "lenient_accuracy", "test_questions", "unanswered",
+                       "unfinished", "test_loss", "test_tokens"), "")  # fmt: skip
 """columns of an evaluation that was not made"""
 ROOTS = ("nail.lm.train",)
 """what numbers depend on, with all that it imports"""

@@ -37,7 +37,8 @@ class TrainConfig(Derived):
 
     `TrainConfig(task="modadd", p=7, m=31, width=512, …)` has p, m and recovery from the task and width, heads, layers,
     init_std and precision from the transformer; `TrainConfig(task="garnet", S=8, A=4, H=8, …)` has S, A, H, branching
-    and no field of a network. Raises `BadInput` for an unknown task and for a field that the task does not have.
+    and no field of a network. Raises `BadInput` for an unknown task and for a field that the task does not have. A run
+    refuses a field that it would not read and that differs from its default (nail/training/unread.py).
 
         >>> dataclasses.replace(TrainConfig(p=3, m=5), m=7).m
         7
@@ -61,7 +62,7 @@ class TrainConfig(Derived):
     method: str = "nail-f"
     """learner, a row of the methods table: see `nail list`"""
     beta: float = 0.5
-    """weight β of the reverse KL in nail-beta, interpolation of jsd-beta, 0 ≤ β ≤ 1 (other methods ignore it)"""
+    """weight β of the reverse KL in nail-beta, interpolation of jsd-beta, 0 ≤ β ≤ 1"""
     temperature: float | None = None
     """temperature T of the student's rollout, 0 (greedy) or 1e-30 ≤ T ≤ 1e30; default: the method's own"""
     rule_number: float | None = None
@@ -115,7 +116,8 @@ class TrainConfig(Derived):
     """rollouts: sequential (token by token), or parallel (passes over the whole chain until it no longer changes, which
     is the same rollout: 1 pass for a student that knows the task, up to H before; `nail bench` times both)"""
     eval_every: int = 500
-    """updates between evaluations, 1 ≤ eval_every < 2^31; one before the first update and one after the last"""
+    """updates between evaluations, 1 ≤ eval_every < 2^31, with steps/eval_every < 100,000; one before the first update
+    and one after the last"""
     n_validation: int = 5_000
     """held-out prompts per evaluation, 1 ≤ n_validation ≤ 10,000,000, never trained on (at most a tenth of all prompts
     of modadd and s5: p^m, 120^m)"""

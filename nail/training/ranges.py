@@ -11,6 +11,7 @@ from nail.envs.tasks import SLOTS, TASKS
 from nail.methods import METHOD, check_scored, require_trained
 from nail.training.config import TrainConfig, config_class
 from nail.training.derived import OWN_TEACHERS
+from nail.training.unread import refuse_unread
 
 ESTIMATORS = ("mc", "full")
 DECODES = ("sequential", "parallel")
@@ -18,6 +19,8 @@ RUN = re.compile("[0-9a-f]{12}")
 """id of a run"""
 MOST = {"n_validation": 10_000_000}
 """field → largest number of it, where that is less than the largest of a 32-bit counter"""
+MAX_PARTS = 100_000
+"""largest number of evaluations of a run: the rows of each are a file, and all of them are read again by a resume"""
 
 
 def check(config: TrainConfig) -> TrainConfig:
@@ -42,6 +45,8 @@ def check(config: TrainConfig) -> TrainConfig:
         require(value >= least, name, value, f"an integer of at least {least}")
         require(value <= most, name, value, f"at most {most}")
     require(config.batch * config.steps < 2**32, "batch × steps", config.batch * config.steps, "below 2^32 episodes")
+    evaluations = -(-config.steps // config.eval_every)
+    require(evaluations < MAX_PARTS, "steps / eval_every", evaluations, f"below {MAX_PARTS}: each evaluation is a file")
     require(0 <= config.eta < 1, "eta", config.eta, "in [0, 1)")
     require(np.float32(config.eta) < 1, "eta", config.eta, "below 1 when it is rounded to 32 bits")
     require(0 <= config.beta <= 1, "beta", config.beta, "in [0, 1]")
@@ -59,6 +64,7 @@ def check(config: TrainConfig) -> TrainConfig:
     _check_law(config)
     _check_reward(config)
     _check_teacher(config)
+    refuse_unread(config)
     _check_old_task(config)
     require(not config.start or RUN.fullmatch(config.start), "start", config.start,
             "12 hexadecimal digits, the id of a run (or left out)")  # fmt: skip
@@ -72,16 +78,11 @@ def check(config: TrainConfig) -> TrainConfig:
 
 
 def _check_rule(config: TrainConfig) -> None:
-    """The rollout rule's number is in its range, and is given to a method that has a rule."""
+    """The number of the rollout rule, where the method has one, is in the rule's range."""
     rule = METHOD[config.method].rule
-    if rule is None:
-        require(config.rule_number is None, "rule_number", config.rule_number,
-                f"left out: {config.method} has no rollout rule")  # fmt: skip
-    else:
+    if rule is not None:
         number = config.rollout_number
         require(rule.least <= number <= rule.most, "rule_number", number, f"in [{rule.least:g}, {rule.most:g}]")
-        require(config.temperature is None, "temperature", config.temperature,
-                f"left out: {config.method} has the rollout rule {rule.name}")  # fmt: skip
 
 
 def _check_law(config: TrainConfig) -> None:
@@ -94,16 +95,11 @@ def _check_law(config: TrainConfig) -> None:
 
 
 def _check_reward(config: TrainConfig) -> None:
-    """What reads a reward has one that its task gives, and groups that fill the batch; what does not has neither."""
+    """What reads a reward has one that its task gives, and groups that fill the batch."""
     row, given = METHOD[config.method], config_class(config.task).definitions[0].rewards
-    if row.reward != "pairs":
-        require(config.dpo_beta is None, "dpo_beta", config.dpo_beta, f"left out: {row.name} compares no pairs")
-    elif config.dpo_beta is not None:
+    if config.dpo_beta is not None:
         _require_kept(config, "dpo_beta", LARGE)
     if row.signal != "reward":
-        for name in ("reward", "group"):
-            value = getattr(config, name)
-            require(value is None, name, value, f"left out: {row.name} reads no reward")
         return
     giving = ", ".join(task.name for task in TASKS.values() if task.rewards)
     require(given, "task", config.task, f"one with a reward for {row.name} to read ({giving})")
@@ -122,11 +118,8 @@ def _check_teacher(config: TrainConfig) -> None:
     row, sees, given = METHOD[config.method], config.teacher_sees, getattr(config, "sees", ())
     require_known("teacher", config.teacher, ("expert", *OWN_TEACHERS))
     require_known("teacher_sees", sees, ("prompt", *SLOTS[1:]))
-    average = config.teacher == "average"
-    require(average or config.teacher_rate is None, "teacher_rate", config.teacher_rate,
-            f"left out: the teacher is {config.teacher} and no average")  # fmt: skip
     require(0 < config.average_rate <= 1, "teacher_rate", config.average_rate, "in (0, 1]")
-    require(not average or np.float32(config.average_rate) > 0, "teacher_rate", config.average_rate,
+    require(np.float32(config.average_rate) > 0, "teacher_rate", config.average_rate,
             "above 0 when it is rounded to 32 bits")  # fmt: skip
     if not config.own_teacher:
         require(sees == "prompt", "teacher_sees", sees, "prompt where the teacher is the expert, who reads the task")
@@ -175,9 +168,7 @@ def check_tokens(config: TrainConfig, n_actions: int | None) -> None:
     Raises `BadInput`.
     """
     row, k, masked, most = METHOD[config.method], config.top_k_teacher, config.mask_first, n_actions or MAX_COUNT
-    if row.support == "all":
-        require(k is None, "top_k_teacher", k, f"left out: {config.method} has no support of K tokens")
-    elif k is not None:
+    if k is not None:
         require(1 <= k <= most, "top_k_teacher", k, f"an integer in 1..{f'A = {most}' if n_actions else most}")
     if not masked:
         return
