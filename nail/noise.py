@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from nail.checks import require
 
@@ -160,18 +160,19 @@ def _high_word(a: UInt32[Array, "..."], b: UInt32[Array, "..."]) -> UInt32[Array
 
 
 def uniform(bits: UInt32[Array, "..."]) -> Float[Array, "..."]:
-    """(bits + ½)/2^32 as float32, at most 1 − 2^−24: u in (0, 1) for coins, |P(u < p) − p| <= 2^−33 + p·2^−24.
+    """Coins by random 32-bit words: u = (bits + ½)/2^32 in float32, at most 1 − 2^−24.
 
-    u < 0 never holds and u < 1 always. (The numbers of `jax.random.uniform` are multiples of 2^−23, one of them 0.)
+    |P(u < p) − p| < 2^−32 + p·2^−23; u < 0 never holds, u < 1 always. (`jax.random.uniform` gives multiples of 2^−23,
+    so u < 1e−8 with probability 2^−23.)
     """
     return jnp.minimum((bits.astype(jnp.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)
 
 
-def gumbel(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Standard Gumbel noise −log(−log(1−u)), float32, u as in `uniform`: from −2.82 to 22.9.
+def gumbel(bits: UInt32[Array, "..."]) -> Float[Array, "..."]:
+    """Standard Gumbel noise by random 32-bit words: −log(−log(1−u)) in float32, from −2.82 to 22.9.
 
-    |P(noise > x) − (1 − exp(−exp(−x)))| < 2^−33 + a share of 2^−19, and so much off is P(argmax(logits + noise) = a).
-    (The noise of `jax.random.gumbel` ends at 15.9: argmax never draws a token of probability 1e−8.)
+    P(noise > x) is off by less than 2^−32 and a share of 2^−18 of it. With it argmax(logits + noise) draws tokens of
+    probability 1e−8 as often as it should; the noise of `jax.random.gumbel` ends at 15.9, and it never does.
     """
-    # the same words as those of `jax.random.gumbel`, whose noise is the same up to the coarseness of its upper tail
-    return -jnp.log(-jnp.log1p(-uniform(~jax.random.bits(key, shape))))
+    # ~bits: by the same words the noise is that of `jax.random.gumbel`, but for the coarseness of its upper tail
+    return -jnp.log(-jnp.log1p(-uniform(~bits)))

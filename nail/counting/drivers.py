@@ -167,17 +167,22 @@ def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
 def _exit_episode(row, world, tally, key):
     """The noisy expert plays: right until its first wrong label, after which nothing is informative. So an episode is
     one exit (level, or none, and wrong label), drawn by two words."""
-    bits = jax.random.bits(key, (2,))
-    horizon, n_actions = world.noisy.shape
-    right = world.secret[:, None] == jnp.arange(n_actions)
-    survival = jnp.append(1.0, jnp.cumprod(jnp.sum(world.noisy, axis=1, where=right)))
+    bits, horizon = jax.random.bits(key, (2,)), world.secret.shape[0]
+    exits, wrong = exit_laws(world)
+    level = sample(exits, ~bits[0])
+    at = jnp.minimum(level, horizon - 1)
+    labels = tally.labels.at[at, sample(wrong[at], bits[1])].add((level < horizon).astype(jnp.int32))
+    return Tally(labels, tally.seen, tally.episodes + 1)
+
+
+def exit_laws(world: World) -> tuple[Float[Array, " levels_and_none"], Float[Array, "H A"]]:
+    """Laws of the level h of the first wrong label, Π_{i<h} q_i·(1−q_h), or of none, the last entry, and of the wrong
+    label there; each with an error that is relative to its probability, however small that is."""
+    right = world.secret[:, None] == jnp.arange(world.noisy.shape[1])
     wrong = jnp.where(right, 0.0, world.noisy)
     mass = wrong.sum(1)
-    level = sample(jnp.append(survival[:-1] * mass, survival[-1]), ~bits[0])
-    at = jnp.minimum(level, horizon - 1)
-    label = sample(wrong[at] / jnp.where(mass[at] > 0, mass[at], 1.0), bits[1])
-    labels = tally.labels.at[at, label].add((level < horizon).astype(jnp.int32))
-    return Tally(labels, tally.seen, tally.episodes + 1)
+    survival = jnp.append(1.0, jnp.cumprod(jnp.sum(world.noisy, axis=1, where=right)))
+    return jnp.append(survival[:-1] * mass, survival[-1]), wrong / jnp.where(mass > 0, mass, 1.0)[:, None]
 
 
 def _read_exits(tally: Tally, world: World) -> Tally:

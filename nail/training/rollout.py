@@ -47,7 +47,7 @@ def draw(key: PRNGKeyArray, batch: int, env: Environment, sampled: bool, mixture
     shape = (batch, env.horizon)
     return Draws(
         jax.random.bits(label, shape),
-        gumbel(token, (*shape, env.n_actions)) if sampled else None,
+        gumbel(jax.random.bits(token, (*shape, env.n_actions))) if sampled else None,
         uniform(jax.random.bits(coin, shape)) if mixture else None,
     )
 
