@@ -255,8 +255,8 @@ def test_a_method_from_outside_is_derived_from_its_row():
 
     assert learner_of(METHOD["nail-f"]._replace(name="mine")) == learner("nail-f") == learner("nailgun")
     tempered = learner_of(METHOD["opd-f"]._replace(temperature=0.5)).driver
-    law, uniform = jnp.array([0.6, 0.3, 0.1]), jnp.linspace(0.0005, 0.9995, 1000)
-    play = Play(jnp.int32(0), jnp.broadcast_to(law, (1000, 3)), jnp.int32(0), jnp.float32(0), uniform)
+    law, words = jnp.array([0.6, 0.3, 0.1]), jnp.arange(1000, dtype=jnp.uint32) * 4_294_967
+    play = Play(jnp.int32(0), jnp.broadcast_to(law, (1000, 3)), jnp.int32(0), jnp.float32(0), words)
     shares = np.bincount(tempered.plays(play), minlength=3) / 1000
     np.testing.assert_allclose(shares, np.array([0.36, 0.09, 0.01]) / 0.46, atol=2e-3)
     assert "jsd-beta" not in level_methods()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from programs import UNOPTIMISED, finished, one, program_of
+from scipy import stats
 
 from nail.checks import MAX_COUNT
 from nail.cli.bench.products import products_of, total_flops
@@ -17,6 +18,7 @@ from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
 from nail.training.train import make_train
 from nail.training.update import (
+    Buffer,
     Visited,
     aggregate,
     buffer_shape,
@@ -138,8 +140,8 @@ def test_monte_carlo_objective_is_unbiased(method, seen):
 
         def redraw(key):
             label, action, rest = jax.random.split(key, 3)
-            actions = sample(own, jax.random.uniform(action, visited.actions.shape))
-            labels = sample(visited.laws, jax.random.uniform(label, visited.actions.shape))
+            actions = sample(own, jax.random.bits(action, visited.actions.shape))
+            labels = sample(visited.laws, jax.random.bits(label, visited.actions.shape))
             return directions @ gradient(setup, visited._replace(actions=actions, labels=labels), rest)
 
         return directions @ exact, jax.lax.map(redraw, keys, batch_size=1000)
@@ -235,6 +237,39 @@ def test_aggregated_batches_are_episodes_that_were_seen(capacity, batches):
             drawn |= some
         buffer = one(after)
     assert set(held) <= drawn
+
+
+@pytest.mark.parametrize("batch", [1, 4, 12])
+@pytest.mark.parametrize("late", [2**31 - 40, 2**31, 3 * 2**30, 2**32 - 1])
+def test_the_data_set_of_a_late_update(batch, late):
+    """Up to 2^32 − 1 episodes: what an update writes, and of what it draws, against whole numbers without a limit.
+
+    Slot e mod C holds e mod 251 beforehand, for the last C episodes e. Of 600 draws each slot has its share: the most
+    and the least drawn of 24 lie within 1e−6 by a union bound over binomial tails.
+    """
+    setup, _, channel = world(method="dagger", dagger_buffer=24, batch=batch, m=6)
+    step = min(late // batch, (2**32 - 1) // batch - 1, 2**31 - 2)
+    seen = (step + 1) * batch
+    latest = {e % 24: e for e in range(seen - 24, seen)}
+    label = np.array([latest[slot] % 251 for slot in range(24)])
+    mine = [e % 24 for e in range(seen - batch, seen)]
+    rows = np.broadcast_to(label[:, None], (24, setup.env.horizon)).astype(np.uint8)
+    stale = rows.copy()
+    stale[mine] = 0
+    buffer = Buffer(jnp.asarray(stale), jnp.asarray(stale))
+    fresh = jnp.asarray(rows[mine].astype(np.int32))
+    new = Visited(None, fresh, fresh, None, fresh)
+    write = jax.jit(lambda step, keys: jax.vmap(lambda key: aggregate(setup, channel, buffer, new, step, key))(keys))
+    after, drawn = write(jnp.int32(step), jax.random.split(jax.random.key(0), 600 // batch))
+    np.testing.assert_array_equal(after.labels[0], rows)
+    np.testing.assert_array_equal(after.observations[0], rows)
+    labels, contexts = np.asarray(drawn.labels)[..., 0].ravel(), np.asarray(drawn.contexts).reshape(600, -1)
+    slots = np.array([np.flatnonzero(label == value)[0] for value in labels])
+    wanted = jax.vmap(setup.env.train_context)(jnp.asarray([latest[s] for s in slots], jnp.uint32))
+    np.testing.assert_array_equal(contexts, wanted)
+    counts = np.bincount(slots, minlength=24)
+    few, many = stats.binom.ppf([5e-7 / 24, 1 - 5e-7 / 24], 600, 1 / 24)
+    assert few <= counts.min() <= counts.max() <= many
 
 
 def episodes(visited):

@@ -26,7 +26,7 @@ def test_samples_and_probabilities_agree(name):
     """Chi-square goodness of fit at a fixed seed; each of the 14 tables fails by chance with probability 1e−6."""
     n = 40_000
     probs = CHANNELS[name].probs(jnp.stack([jnp.array(CLEAN)] * 2))
-    labels = sample(jnp.broadcast_to(probs, (n, 2, 5)), jax.random.uniform(jax.random.key(0), (n, 2)))
+    labels = sample(jnp.broadcast_to(probs, (n, 2, 5)), jax.random.bits(jax.random.key(0), (n, 2)))
     for state in range(2):
         expected = np.asarray(probs[state], float) * n
         seen = np.bincount(np.asarray(labels[:, state]), minlength=5)
@@ -99,11 +99,6 @@ def test_channels_are_traced():
     laws = jax.vmap(lambda eta: Huber(eta, uniform_kernel(5)).probs(jnp.array(CLEAN)))(etas)
     for eta, law in zip(etas, laws, strict=True):
         np.testing.assert_allclose(law, Huber(float(eta), uniform_kernel(5)).probs(jnp.array(CLEAN)), atol=1e-7)
-
-
-@pytest.mark.parametrize(("u", "action"), [(0.0, 1), (0.0999, 1), (0.1001, 3), (0.6999, 3), (0.7001, 4), (1.0, 4)])
-def test_sample_is_the_inverse_distribution_function(u, action):
-    assert int(sample(jnp.array(CLEAN), jnp.float32(u))) == action
 
 
 @pytest.mark.parametrize("over", [(), (5,), (-1, 2)])

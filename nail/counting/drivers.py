@@ -24,12 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from nail.checks import require
 from nail.envs.mdp import check_laws
 from nail.methods import expert_share
-from nail.noise import Huber, Temperature, sample, uniform_kernel
+from nail.noise import Huber, Temperature, sample, uniform, uniform_kernel
 from nail.policies.softmax_table import add_labels, plurality
 from nail.registry import document_fields
 
@@ -139,7 +139,7 @@ class Play(NamedTuple):
     law: Float[Array, "*level A"]
     label: Int[Array, "*level"]
     expert_share: Float[Array, ""]
-    uniform: Float[Array, "*level"]
+    bits: UInt32[Array, "*level"]
     """the driver's own randomness"""
 
 
@@ -159,16 +159,16 @@ def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
 
     def episode(row, world, tally, key):
         horizon = tally.labels.shape[0]
-        uniform = jax.random.uniform(key, (row.draws, horizon))
+        bits = jax.random.bits(key, (row.draws, horizon))
         law = row.law(tally, world)
-        label = sample(world.noisy, uniform[0])
+        label = sample(world.noisy, bits[0])
         share = expert_share(world.decay, tally.episodes, 1)
-        action = plays(Play(plurality(row.score(tally, world)), law, label, share, uniform[row.draws // 2]))
+        action = plays(Play(plurality(row.score(tally, world)), law, label, share, bits[row.draws // 2]))
         wrong = jnp.append(action != world.secret, True)
         reached = (jnp.arange(horizon) <= jnp.argmax(wrong)).astype(jnp.int32)
         seen = tally.seen
         if row.query is not None:
-            queried = row.query(law, action, uniform[-1])
+            queried = row.query(law, action, bits[-1])
             seen = add_labels(seen.astype(jnp.int32), queried, reached) > 0
         return Tally(add_labels(tally.labels, label, reached), seen, tally.episodes + 1)
 
@@ -177,18 +177,23 @@ def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
 
 def _exit_episode(row, world, tally, key):
     """The noisy expert plays: right until its first wrong label, after which nothing is informative. So an episode is
-    one exit (level, wrong label), drawn from two 32-bit numbers; 24 bits would misplace survivals near 1e−5 by 1 %."""
-    bits = jax.random.bits(key, (2,), jnp.uint32)
-    horizon = world.secret.shape[0]
-    q = jnp.take_along_axis(world.noisy, world.secret[:, None], axis=1)[:, 0]
-    survival = jnp.cumprod(q)
-    below = jnp.minimum(survival * 2.0**32, 2.0**32 - 256).astype(jnp.uint32)
-    level = jnp.sum((bits[0] < below) | (survival >= 1.0))
+    one exit (level, or none, and wrong label), drawn by two words."""
+    bits, horizon = jax.random.bits(key, (2,)), world.secret.shape[0]
+    exits, wrong = exit_laws(world)
+    level = sample(exits, ~bits[0])
     at = jnp.minimum(level, horizon - 1)
-    wrong = world.noisy[at] * (jnp.arange(world.noisy.shape[1]) != world.secret[at])
-    label = sample(wrong, (bits[1] >> 8) * jnp.float32(2.0**-24))
-    labels = tally.labels.at[at, label].add((level < horizon).astype(jnp.int32))
+    labels = tally.labels.at[at, sample(wrong[at], bits[1])].add((level < horizon).astype(jnp.int32))
     return Tally(labels, tally.seen, tally.episodes + 1)
+
+
+def exit_laws(world: World) -> tuple[Float[Array, " levels_and_none"], Float[Array, "H A"]]:
+    """Laws of the level h of the first wrong label, Π_{i<h} q_i·(1−q_h), or of none, the last entry, and of the wrong
+    label there; each with an error that is relative to its probability, however small that is."""
+    right = world.secret[:, None] == jnp.arange(world.noisy.shape[1])
+    wrong = jnp.where(right, 0.0, world.noisy)
+    mass = wrong.sum(1)
+    survival = jnp.append(1.0, jnp.cumprod(jnp.sum(world.noisy, axis=1, where=right)))
+    return jnp.append(survival[:-1] * mass, survival[-1]), wrong / jnp.where(mass > 0, mass, 1.0)[:, None]
 
 
 def _read_exits(tally: Tally, world: World) -> Tally:
@@ -215,7 +220,7 @@ def repeat(
 
 
 EXPERT = Driver(lambda play: play.label, _exit_episode, _read_exits)
-MIXTURE = _student(lambda play: jnp.where(play.uniform < play.expert_share, play.label, play.greedy))
+MIXTURE = _student(lambda play: jnp.where(uniform(play.bits) < play.expert_share, play.label, play.greedy))
 GREEDY = _student(lambda play: play.greedy)
 
 
@@ -223,7 +228,7 @@ GREEDY = _student(lambda play: play.greedy)
 def sampled(temperature: float) -> Driver:
     """A student that samples from its law at this temperature."""
     tempered = (lambda law: law) if temperature == 1 else Temperature(temperature).probs
-    return _student(lambda play: sample(tempered(play.law), play.uniform))
+    return _student(lambda play: sample(tempered(play.law), play.bits))
 
 
 document_fields(__name__)

@@ -34,22 +34,22 @@ def _episode(row: Learner, mdp: TabularMDP, world: World, tally: Tally, key: Key
     horizon, n_states = mdp.horizon, mdp.n_states
     law, greedy = row.law(tally, world), plurality(row.score(tally, world))
     share = expert_share(world.decay, tally.episodes, 1)
-    uniform = jax.random.uniform(key, (horizon + 1, 1 + row.draws))
+    bits = jax.random.bits(key, (horizon + 1, 1 + row.draws))
 
     def layer(state, at):
-        h, u = at
-        label = sample(world.noisy[h, state], u[1])
-        play = Play(greedy[h, state], law[h, state], label, share, u[1 + row.draws // 2])
+        h, word = at
+        label = sample(world.noisy[h, state], word[1])
+        play = Play(greedy[h, state], law[h, state], label, share, word[1 + row.draws // 2])
         action = row.driver.plays(play)
-        return sample(mdp.P[h, state, action], u[0]), (state, action, label)
+        return sample(mdp.P[h, state, action], word[0]), (state, action, label)
 
-    first = sample(mdp.rho, uniform[horizon, 0])
-    _, (states, actions, labels) = lax.scan(layer, first, (jnp.arange(horizon), uniform[:horizon]))
+    first = sample(mdp.rho, bits[horizon, 0])
+    _, (states, actions, labels) = lax.scan(layer, first, (jnp.arange(horizon), bits[:horizon]))
     visited = (states[:, None] == jnp.arange(n_states)[None, :]).astype(jnp.int32)
     everywhere = jnp.broadcast_to(labels[:, None], visited.shape)
     seen = tally.seen
     if row.query is not None:
-        queried = row.query(law[jnp.arange(horizon), states], actions, uniform[:horizon, -1])
+        queried = row.query(law[jnp.arange(horizon), states], actions, bits[:horizon, -1])
         queried = jnp.broadcast_to(queried[:, None], visited.shape)
         seen = add_labels(seen.astype(jnp.int32), queried, visited) > 0
     return Tally(add_labels(tally.labels, everywhere, visited), seen, tally.episodes + 1)

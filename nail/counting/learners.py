@@ -95,9 +95,9 @@ def class_score(tally: Tally, world: World) -> Float[Array, "*level A"]:
     return jnp.tensordot(jax.nn.softmax(log_weight), world.candidates, 1)
 
 
-TOKEN = {"auxiliary": lambda law, own, uniform: sample(law, uniform), "rollout": lambda law, own, uniform: own}
-"""`action` of a method → the token that the reverse KL reads, from the student's laws, the rollout's tokens and uniform
-numbers: a fresh draw from the student at the visited prefix, or the rollout's own"""
+TOKEN = {"auxiliary": lambda law, own, bits: sample(law, bits), "rollout": lambda law, own, bits: own}
+"""`action` of a method → the token that the reverse KL reads, from the student's laws, the rollout's tokens and random
+words: a fresh draw from the student at the visited prefix, or the rollout's own"""
 
 
 class Learner(NamedTuple):
@@ -113,7 +113,7 @@ class Learner(NamedTuple):
     """the token whose noisy-expert probability is read, at every level that is visited; None: only labels are read.
     Another oracle: these answers are numbers of the noisy law, not samples of it (`queried_law`)"""
     draws: int
-    """uniform numbers a level and episode: 1 for the label, and 1 each for a driver's play and a queried token that are
+    """random words a level and episode: 1 for the label, and 1 each for a driver's play and a queried token that are
     random"""
     told: str
     """which channel `channel_score` and `class_score` believe in"""

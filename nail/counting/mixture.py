@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from nail.checks import require
 from nail.envs.mdp import TabularMDP, check_laws, occupancy, q_values
@@ -63,7 +63,7 @@ class _World(NamedTuple):
     q: Float[Array, "H S A"]
 
 
-def _episode(world, channel, told, greedy, log_weight, sums, uniform):
+def _episode(world, channel, told, greedy, log_weight, sums, bits):
     """One episode of the mixture: the posterior after its labels, and the sums with what it adds."""
     horizon = len(world.right)
     mixture = jnp.einsum("hn,hnsa->hsa", jax.nn.softmax(log_weight), world.candidates)
@@ -75,25 +75,23 @@ def _episode(world, channel, told, greedy, log_weight, sums, uniform):
     gap = (visits * ((world.expert - policy) * world.q).sum(-1)).sum()
 
     def layer(state, at):
-        h, u = at
-        return sample(world.mdp.P[h, state, sample(policy[h, state], u[1])], u[0]), (
-            state,
-            sample(noisy[h, state], u[2]),
-        )
+        h, word = at
+        action, label = sample(policy[h, state], word[1]), sample(noisy[h, state], word[2])
+        return sample(world.mdp.P[h, state, action], word[0]), (state, label)
 
-    first = sample(world.mdp.rho, uniform[horizon, 0])
-    _, (states, labels) = lax.scan(layer, first, (jnp.arange(horizon), uniform[:horizon]))
+    first = sample(world.mdp.rho, bits[horizon, 0])
+    _, (states, labels) = lax.scan(layer, first, (jnp.arange(horizon), bits[:horizon]))
     seen = told.probs(world.candidates)[jnp.arange(horizon), :, states, labels]
     added = ((visits * tv**2).sum(), (visits * tv).sum(), (visits * kl).sum(), jnp.abs(gap))
     return jax.nn.log_softmax(log_weight + jnp.log(seen)), jax.tree.map(jnp.add, sums, added)
 
 
 @jax.jit
-def _advance(worlds: _World, eta, told_eta, greedy, state, uniform: Float[Array, "n K R _ 3"], count):
+def _advance(worlds: _World, eta, told_eta, greedy, state, bits: UInt32[Array, "n K R _ 3"], count):
     """The state, log-weights (K, R, H, N) and the sums over episodes (K, R), after `count` <= n more episodes."""
     channel, told = (Huber(rate, jnp.asarray(uniform_kernel(worlds.q.shape[-1]))) for rate in (eta, told_eta))
     one = jax.vmap(jax.vmap(_episode, (None, None, None, None, 0, 0, 0)), (0, None, None, None, 0, 0, 0))
-    return lax.fori_loop(0, count, lambda i, at: one(worlds, channel, told, greedy, *at, uniform[i]), state)
+    return lax.fori_loop(0, count, lambda i, at: one(worlds, channel, told, greedy, *at, bits[i]), state)
 
 
 def mixture_sums(
@@ -123,8 +121,8 @@ def mixture_sums(
         state = (jnp.full((*runs, *shape), -np.log(shape[1])), (jnp.zeros(runs),) * 4)
         for first, mark in pairwise([0, *marks]):
             for done in range(first, mark, TOGETHER):
-                uniform = rng.random((TOGETHER, *runs, shape[0] + 1, 3), np.float32)
-                state = _advance(stacked, eta, told_eta, greedy, state, uniform, min(TOGETHER, mark - done))
+                bits = rng.integers(2**32, size=(TOGETHER, *runs, shape[0] + 1, 3), dtype=np.uint32)
+                state = _advance(stacked, eta, told_eta, greedy, state, bits, min(TOGETHER, mark - done))
             right = jnp.take_along_axis(state[0], stacked.right[:, None, :, None], axis=-1).sum((-1, -2))
             found.append(Sums(*map(np.asarray, (*state[1], right))))
     return Sums(*(np.stack(each, axis=-1) for each in zip(*found, strict=True)))

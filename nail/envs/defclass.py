@@ -178,7 +178,7 @@ class DefClass(NamedTuple):
         k_new, k_criteria, k_class, k_item, k_order = jax.random.split(key, 5)
         other = jax.random.permutation(k_criteria, jnp.array(OPEN, jnp.int32))[:CLASSES]
         found = jnp.where(jax.random.uniform(k_new) < self.epsilon, other, jnp.array(CANONICAL, jnp.int32))
-        label = sample(jnp.array(PRIOR, jnp.float32), jax.random.uniform(k_class))
+        label = sample(jnp.array(PRIOR, jnp.float32), jax.random.bits(k_class))
         first, last = (HELD_ORDERS, len(ORDERS)) if stream == TRAINING else (0, HELD_ORDERS)
         place = jax.random.randint(k_order, (), first, last)
         values = draw_item(k_item, found, jnp.arange(CLASSES) == label)

@@ -17,16 +17,16 @@ TRAINING, VALIDATION = 2**32 - 1, 2**32 - 2
 
 
 class Chance(NamedTuple):
-    """A context: the first state s_1 and the uniform numbers that pick every later state."""
+    """A context: the first state s_1 and the random words that pick every later state."""
 
     first: Int[Array, ""]
-    uniform: Float[Array, " H"]
+    bits: UInt32[Array, " H"]
 
 
 class Place(NamedTuple):
     """Where an episode stands."""
 
-    uniform: Float[Array, " H"]
+    bits: UInt32[Array, " H"]
     step: Int[Array, ""]
     state: Int[Array, ""]
 
@@ -41,7 +41,7 @@ class Transitions(NamedTuple):
 class TabularEnvironment(NamedTuple):
     """H steps through the states of an `Instance`; the observation is the state's number, the layer is the step.
 
-    All chance of the dynamics is in the context: s_{h+1} is the successor of (h, s_h, a_h) that the uniform number u_h
+    All chance of the dynamics is in the context: s_{h+1} is the successor of (h, s_h, a_h) that the random word of h
     picks, so episode i is the same world for every learner. Feedback is uninformative (`lost`) where the clean law is
     uniform over the actions: what "no recovery" is for a token task. Laws are float32.
     """
@@ -83,7 +83,7 @@ class TabularEnvironment(NamedTuple):
 
     def start(self, context: Chance) -> Place:
         """Step 1 in the context's first state."""
-        return Place(context.uniform, jnp.int32(0), context.first)
+        return Place(context.bits, jnp.int32(0), context.first)
 
     def observe(self, state: Place) -> Int[Array, ""]:
         """The state's number."""
@@ -94,10 +94,10 @@ class TabularEnvironment(NamedTuple):
         return self.law_table[state.step, state.state]
 
     def advance(self, state: Place, action: Int[Array, ""]) -> Place:
-        """The successor that this step's uniform number picks."""
+        """The successor that this step's random word picks."""
         successors, probs = (table[state.step, state.state, action] for table in self.transitions)
-        picked = successors[sample(probs, state.uniform[state.step])]
-        return Place(state.uniform, state.step + 1, picked)
+        picked = successors[sample(probs, state.bits[state.step])]
+        return Place(state.bits, state.step + 1, picked)
 
     def laws(self, context: Chance, observations: Int[Array, " H"]) -> Float[Array, "H A"]:
         """π*_h(·|s_h) at the H states observed."""
@@ -134,8 +134,8 @@ class TabularEnvironment(NamedTuple):
 
     def _chance(self, stream: int, index: UInt32[Array, ""]) -> Chance:
         key = jax.random.fold_in(jax.random.key(self.bank_seed), jnp.uint32(stream))
-        uniform = jax.random.uniform(jax.random.fold_in(key, index), (self.horizon + 1,))
-        return Chance(sample(self.rho, uniform[-1]), uniform[:-1])
+        bits = jax.random.bits(jax.random.fold_in(key, index), (self.horizon + 1,))
+        return Chance(sample(self.rho, bits[-1]), bits[:-1])
 
 
 def make_tabular(instance: Instance, bank_seed: int, n_validation: int) -> TabularEnvironment:

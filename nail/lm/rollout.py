@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from nail.lm.model import Model, Weights, body, head, logits_of, positions_of
+from nail.noise import sample
 
 
 class Rollout(NamedTuple):
@@ -34,14 +35,13 @@ def empty_cache(model: Model, batch: int, length: int) -> dict[str, dict[str, Ar
 
 
 def picked(logits: Float[Array, "batch tokens"], temperature: Any, keys: Key[Array, " batch"]) -> Int[Array, " batch"]:
-    """argmax of logits + T·Gumbel: a draw from softmax(logits/T) by a key of each row's own; greedy at the number 0.
+    """A draw from softmax(logits/T) by a key of each row's own; greedy at the number 0.
 
     A T that is traced is above 0.
     """
     if not isinstance(temperature, Array) and temperature == 0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
-    return jnp.argmax(logits + temperature * noise, -1).astype(jnp.int32)
+    return sample(jax.nn.softmax(logits / temperature, axis=-1), jax.vmap(jax.random.bits)(keys))
 
 
 def rollout(

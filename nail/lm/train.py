@@ -190,10 +190,16 @@ def measured(setup: Setup, state: State, rows: list[dict[str, Any]]) -> tuple[St
     if not np.isfinite(loss):
         raise ArithmeticError(f"the loss of {setup.config.method} is not finite before update {int(state.step)}")
     found = setup.evaluate(setup.student.weights(state.trained)) if setup.evaluate else None
-    asked = int(state.queries) if setup.expert else 0
+    asked = asked_since(state) if setup.expert else 0
     queries = (rows[-1]["expert_queries"] if rows else 0) + asked
     row = make_row(setup.config, setup.run, int(state.step), queries, loss if rows else None, found, setup.mesh.size)
     return evaluated(state, setup.mesh), [*rows, row]
+
+
+def asked_since(state: State) -> int:
+    """Expert queries since the last evaluation."""
+    high, low = map(int, state.queries)
+    return (high << 32) + low
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from nail.lm.chat import Prompts
 from nail.lm.config import LmConfig
@@ -28,8 +28,8 @@ class State(NamedTuple):
     step: Int[Array, ""]
     trained: Weights
     moments: Any
-    queries: Int[Array, ""]
-    """prefixes at which the expert was asked since the last evaluation"""
+    queries: UInt32[Array, " 2"]
+    """prefixes at which the expert was asked since the last evaluation: that number's high word and low word"""
     loss_sum: Float[Array, ""]
     """of the updates since then"""
     loss_count: Float[Array, ""]
@@ -52,7 +52,7 @@ def numbers(config: LmConfig, mesh: Mesh | None = None) -> Numbers:
 def begin(config: LmConfig, student: Model, mesh: Mesh | None = None) -> State:
     """The state before the first update, on the devices of `mesh` (none given: on the first)."""
     moments = tool(config).init(student.trained)
-    sums = (np.int32(0), np.float32(0), np.float32(0))
+    sums = (np.zeros(2, np.uint32), np.float32(0), np.float32(0))
     # copies: an update takes the memory of the state before it
     fresh = State(np.int32(0), jax.tree.map(jnp.copy, student.trained), moments, *sums)
     return everywhere(fresh, mesh or one_device())
@@ -60,7 +60,7 @@ def begin(config: LmConfig, student: Model, mesh: Mesh | None = None) -> State:
 
 def evaluated(state: State, mesh: Mesh | None = None) -> State:
     """The state after an evaluation, from which sums begin anew."""
-    sums = everywhere((np.int32(0), np.float32(0), np.float32(0)), mesh or one_device())
+    sums = everywhere((np.zeros(2, np.uint32), np.float32(0), np.float32(0)), mesh or one_device())
     return state._replace(queries=sums[0], loss_sum=sums[1], loss_count=sums[2])
 
 
@@ -136,12 +136,13 @@ def make_update(
         batch = given if expert is None else collect(
             config, student, expert, stops, (state.trained, fixed), theirs, *given, k_play, of.expert_temperature
         )  # fmt: skip
-        count = jax.lax.psum(batch.counted.sum(dtype=jnp.int32), ROWS)
+        count = jax.lax.psum(batch.counted.sum(dtype=jnp.uint32), ROWS)
         tokens = jnp.maximum(count.astype(jnp.float32), 1)
         loss, slope = jax.lax.psum(gradient(state.trained, fixed, theirs, of, batch, k_loss, tokens), ROWS)
         change, moments = optimise.update(slope, state.moments, state.trained)
         trained = optax.apply_updates(state.trained, change)
-        queries = state.queries + count
+        low = state.queries[1] + count
+        queries = jnp.stack([state.queries[0] + (low < count), low])
         return State(state.step + 1, trained, moments, queries, state.loss_sum + loss, state.loss_count + 1)
 
     return on_each(update, mesh, (ALL, ALL, ALL, ALL, EACH), ALL, donate_argnums=0)

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from nail.envs.environment import Environment
-from nail.noise import Channel, at, sample
+from nail.noise import Channel, at, gumbel, sample, uniform
 from nail.policies.policy import Policy
 from nail.rules import Rule
 from nail.training.experts import Expert
@@ -24,8 +24,8 @@ Driver = Literal["expert", "student", "mixture"]
 class Draws(NamedTuple):
     """The chance of one batch of episodes, by position."""
 
-    label: Float[Array, "B H"]
-    """uniform numbers that pick the expert's labels"""
+    label: UInt32[Array, "B H"]
+    """random words that pick the expert's labels"""
     gumbel: Float[Array, "B H A"] | None
     """Gumbel noise that picks the student's tokens; None for greedy rollouts"""
     coin: Float[Array, "B H"] | None
@@ -43,12 +43,12 @@ class Rollout(NamedTuple):
 
 def draw(key: PRNGKeyArray, batch: int, env: Environment, sampled: bool, mixture: bool) -> Draws:
     """Independent numbers for a batch; what a driver does not use is not drawn."""
-    label, gumbel, coin = jax.random.split(key, 3)
+    label, token, coin = jax.random.split(key, 3)
     shape = (batch, env.horizon)
     return Draws(
-        jax.random.uniform(label, shape),
-        jax.random.gumbel(gumbel, (*shape, env.n_actions)) if sampled else None,
-        jax.random.uniform(coin, shape) if mixture else None,
+        jax.random.bits(label, shape),
+        gumbel(jax.random.bits(token, (*shape, env.n_actions))) if sampled else None,
+        uniform(jax.random.bits(coin, shape)) if mixture else None,
     )
 
 

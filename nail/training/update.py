@@ -136,17 +136,18 @@ def aggregate(
     setup: Setup, channel: Corruption, buffer: Buffer, new: Visited, step: Int[Array, ""], key: PRNGKeyArray
 ) -> tuple[Buffer, Visited]:
     """Append the new episodes to the buffer and draw a batch uniformly from all that it holds."""
-    batch, capacity = setup.config.batch, buffer.labels.shape[0]
-    slot = (step * batch) % capacity
+    batch, capacity = jnp.uint32(setup.config.batch), jnp.uint32(buffer.labels.shape[0])
+    done = step.astype(jnp.uint32) * batch
+    slot = done % capacity
     buffer = jax.tree.map(
         lambda rows, fresh: jax.lax.dynamic_update_slice_in_dim(rows, fresh.astype(rows.dtype), slot, 0),
         buffer,
         Buffer(new.observations, new.labels),
     )
-    seen = (step + 1) * batch
-    pick = jax.random.randint(key, (batch,), 0, jnp.minimum(seen, capacity))
+    seen = done + batch
+    pick = jax.random.randint(key, (setup.config.batch,), 0, jnp.minimum(seen, capacity), jnp.uint32)
     episode = pick + capacity * ((seen - 1 - pick) // capacity)
-    contexts = jax.vmap(setup.env.train_context)(episode.astype(jnp.uint32))
+    contexts = jax.vmap(setup.env.train_context)(episode)
     observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
     laws = over(channel, contexts).probs(setup.expert.laws(contexts, observations))
     return buffer, Visited(contexts, observations, labels, laws, labels)
@@ -199,8 +200,7 @@ def _at_prefixes(
         return _over_prefixes(lambda lp, t: divergence(lp, t, beta))(logp, visited.laws)
     actions = visited.actions
     if method.action == "auxiliary" and method.beta != 0.0:
-        uniform = jax.random.uniform(key, actions.shape)
-        actions = sample(stop_gradient(jnp.exp(logp)), uniform)
+        actions = sample(stop_gradient(jnp.exp(logp)), jax.random.bits(key, actions.shape))
     if method.support != "all":
         local = _on_support(method.support, config.support_size, full)
         return _over_prefixes(local)(logp, visited.laws, actions, played)

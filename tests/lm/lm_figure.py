@@ -126,7 +126,7 @@ def test_log_loss_on_the_answers_of_a_file(folders, tmp_path):
     value, slope = jax.jit(jax.value_and_grad(plain))(student.trained)
     state = setup.update(begin(config, student), numbers(config), student.fixed, (), batch)
     np.testing.assert_allclose(state.loss_sum, value, rtol=1e-5)
-    assert int(state.queries) == sum(map(len, answers))
+    assert training.asked_since(state) == sum(map(len, answers))
     moment = optax.tree_utils.tree_get(state.moments, "mu")
     jax.tree.map(lambda m, g: np.testing.assert_allclose(m / 0.1, g, atol=2e-5), moment, slope)
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(slope)) > 0.01

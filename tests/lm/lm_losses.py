@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from tiny import adapted, config_of, keys, nothing, placed, plain_logits, prompts_of, shaken
 
 import nail
 from nail.checks import BadInput
 from nail.lm import objective
 from nail.lm.config import check
-from nail.lm.objective import Batch, exact_divergence, likelihood_scores, method_scores
-from nail.lm.rollout import Rollout, rollout
+from nail.lm.objective import Batch, drawn, exact_divergence, likelihood_scores, method_scores
+from nail.lm.rollout import Rollout, picked, rollout
+from nail.lm.train import asked_since
 from nail.lm.update import begin, make_update, with_end
 from nail.methods import METHOD
 from nail.training import losses
@@ -231,7 +233,7 @@ def test_micro_batches_share_one_normaliser(folders):
         student = adapted(folders[0])
         states.append(update(begin(changed, student), *placed(changed, student, expert, prompts)))
     np.testing.assert_allclose(states[0].loss_sum, states[1].loss_sum, rtol=1e-5)
-    assert int(states[0].queries) < 4 * 9
+    assert asked_since(states[0]) < 4 * 9
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), states[0].moments, states[1].moments)
 
 
@@ -256,4 +258,26 @@ def test_other_rows_learn_too(folders, name):
     before, after = float(forward_kl(student.trained)), float(forward_kl(state.trained))
     print(f"{name}: {before:.3f} to {after:.3f}")
     assert after < 0.9 * before
-    assert 4 * 40 < int(state.queries) <= 40 * 4 * 9
+    assert 4 * 40 < asked_since(state) <= 40 * 4 * 9
+
+
+def test_queries_are_counted_beyond_a_word(folders):
+    """An update that asks its queries right before 2^32 of them, and at 2^33."""
+    student, expert, prompts = adapted(folders[0]), nothing(folders[1]), prompts_of(folders[0], 4)
+    config = config_of(*folders, steps=3)
+    update = make_update(config, student, expert, STOPS)
+    given = placed(config, student, expert, prompts)
+    asked = []
+    for high, low in ((0, 0), (0, 2**32 - 3), (2, 0)):
+        state = begin(config, adapted(folders[0]))._replace(queries=jnp.array([high, low], jnp.uint32))
+        asked.append(asked_since(update(state, *given)) - (high * 2**32 + low))
+    assert asked[0] == asked[1] == asked[2] > 3
+
+
+@pytest.mark.parametrize("draw", [drawn, lambda keys, logits: picked(2.0 * logits, jnp.float32(2.0), keys)])
+def test_rare_tokens_are_drawn(draw):
+    """262,144 tokens, of which all but one share 3 %: 2,000 draws by keys of their own, binomial test at 1e−6."""
+    logits = jnp.full(2**18, np.log(0.03 / (2**18 - 1)), jnp.float32).at[777].set(np.log(0.97))
+    go = jax.jit(lambda logits, keys: jax.lax.map(lambda some: draw(some, jnp.broadcast_to(logits, (8, 2**18))), keys))
+    found = np.asarray(go(logits, jax.random.split(jax.random.key(0), (250, 8))))
+    assert stats.binomtest(int((found != 777).sum()), 2_000, 0.03).pvalue > 1e-6
