@@ -10,12 +10,13 @@ import pytest
 from programs import UNOPTIMISED, finished, one, program_of
 from scipy import stats
 
-from nail.checks import MAX_COUNT
+from nail.checks import MAX_COUNT, BadInput
 from nail.cli.bench.products import products_of, total_flops
 from nail.methods import METHOD, trained_methods
 from nail.noise import sample
 from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
+from nail.training.ranges import check
 from nail.training.train import make_train
 from nail.training.update import (
     Buffer,
@@ -270,6 +271,14 @@ def test_the_data_set_of_a_late_update(batch, late):
     counts = np.bincount(slots, minlength=24)
     few, many = stats.binom.ppf([5e-7 / 24, 1 - 5e-7 / 24], 600, 1 / 24)
     assert few <= counts.min() <= counts.max() <= many
+
+
+def test_a_data_set_of_more_rows_than_an_index_counts_is_refused():
+    large = dataclasses.replace(CONFIG, batch=2**15, steps=2**16)
+    check(large)
+    check(dataclasses.replace(large, method="dagger", dagger_buffer=2**15))
+    with pytest.raises(BadInput, match=r"dagger_buffer must be an integer in 1.+ where batch × steps"):
+        check(dataclasses.replace(large, method="dagger"))
 
 
 def episodes(visited):

@@ -69,6 +69,9 @@ def check(config: TrainConfig) -> TrainConfig:
     require(not config.start or RUN.fullmatch(config.start), "start", config.start,
             "12 hexadecimal digits, the id of a run (or left out)")  # fmt: skip
     check_tokens(config, getattr(config, "n_actions", None))
+    if METHOD[config.method].aggregate:
+        require(config.dagger_buffer or config.batch * config.steps <= MAX_COUNT, "dagger_buffer", 0,
+                f"an integer in 1..{MAX_COUNT} where batch × steps is above that")  # fmt: skip
     if config.dagger_buffer:
         require(
             config.dagger_buffer % config.batch == 0, "dagger_buffer", config.dagger_buffer,
