@@ -79,6 +79,17 @@ def test_a_forged_name_is_damage(out, tmp_path, how, capsys):
     assert everything(tmp_path) == before
 
 
+@pytest.mark.parametrize("folder", ["runs", "asked", "runs/*/rows"])
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(out, made, folder, capsys):
+    """In the folder that another is joined in."""
+    for path in out.glob(folder):
+        shutil.rmtree(path)
+        path.write_text("x")
+    capsys.readouterr()
+    assert main(["sweep", "merge", str(made), f"--out={out}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_starts_in_a_ring_end(tmp_path):
     """Each names the other as its start."""
     out, there = open_folder(tmp_path / "ring"), "cccccccccccc"

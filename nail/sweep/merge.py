@@ -9,7 +9,7 @@ from typing import IO
 
 from filelock import Timeout
 
-from nail.checks import BadInput, say
+from nail.checks import BadInput, require, say
 from nail.sweep.failures import name_of
 from nail.sweep.finished import finished
 from nail.sweep.folder import Folder, Seen
@@ -55,6 +55,8 @@ def refuse_damage(folders: Sequence[Path], there: Folder) -> None:
     requests = [read_requests(folder) for folder in folders]
     for folder in folders:
         ours = (folder / "runs", folder / "asked")
+        for path in ours:
+            require(path.is_dir() or not path.exists(), "runs and asked of a part", path, "folders")
         for path in (*ours, *folder.glob("runs/*"), *folder.glob("runs/*/**/*"), *folder.glob("asked/*")):
             if path.is_symlink():
                 raise BadInput(f"a part must hold no symbolic links, and {path} is one")

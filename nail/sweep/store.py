@@ -91,7 +91,10 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     umask. Raises `BadInput` if something is there that is no file.
     """
     require_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadInput(f"{path} must lie in a folder, and {error.filename} is none") from error
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
