@@ -4,12 +4,16 @@ On an accelerator the runs of one device are one `vmap`. On a CPU batched small 
 device go one after the other, and there is one host device a core.
 """
 
+import functools
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -24,6 +28,12 @@ SETTINGS = {
 """settings of JAX on which the numbers of a run depend, or without which it has none, as all runs have them"""
 SHORT = 2_000
 """updates of a run, up to which its program is compiled quickly instead of well"""
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+"""options of XLA with which it compiles quickly, as far as it has them (jaxlib 0.11.1 lost the first)"""
+EIGEN = "--xla_cpu_multi_thread_eigen=false"
+"""flag of XLA: a product takes one thread"""
+EIGEN_UNTIL = (0, 13)
+"""jaxlib before which XLA is known to have that flag; from there on it is asked"""
 
 
 def use_all_cores() -> None:
@@ -32,10 +42,35 @@ def use_all_cores() -> None:
     A setting of the user's own in XLA_FLAGS or JAX_NUM_CPU_DEVICES wins.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    if "xla_cpu_multi_thread_eigen" not in flags and (jaxlib.__version_info__ < EIGEN_UNTIL or known_flags(EIGEN)):
+        os.environ["XLA_FLAGS"] = f"{flags} {EIGEN}".strip()
     if "host_platform_device_count" not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def known_flags(*flags: str) -> str:
+    """Those of `flags` that XLA has, for XLA_FLAGS: each is tried in a process of its own, which XLA ends otherwise."""
+    ask = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
+
+    def known(flag: str) -> bool:
+        return not subprocess.run(ask, env={**os.environ, "XLA_FLAGS": flag}, capture_output=True).returncode
+
+    return " ".join(filter(known, flags))
+
+
+@functools.cache
+def known_options() -> dict[str, Any]:
+    """Those of `QUICK` that XLA has: each is tried on a program of one number."""
+    one = jax.jit(lambda x: x).lower(0.0)
+
+    def known(option: tuple[str, Any]) -> bool:
+        try:
+            one.compile(dict([option]))
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+    return dict(filter(known, QUICK.items()))
 
 
 def require_settings() -> None:
@@ -71,11 +106,10 @@ def over_runs(one_run: Callable, donate: int | None = None) -> Callable:
 def compiler_options(updates: int) -> dict[str, Any]:
     """XLA's options for a program that will do this many updates: on a CPU a short program is not worth optimising.
 
-    Optimised code is about 7 % faster there and takes twice as long to compile.
+    Optimised code is about 7 % faster there and takes twice as long to compile (a sixth to a third longer where XLA has
+    lost the first of `QUICK`).
     """
-    if jax.default_backend() != "cpu" or updates > SHORT:
-        return {}
-    return {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+    return {} if jax.default_backend() != "cpu" or updates > SHORT else known_options()
 
 
 def runs_sharding() -> NamedSharding:
