@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -33,7 +32,7 @@ QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level":
 EIGEN = "--xla_cpu_multi_thread_eigen=false"
 """flag of XLA: a product takes one thread"""
 EIGEN_UNTIL = (0, 13)
-"""jaxlib before which XLA is known to have that flag; from there on it is asked"""
+"""JAX before which XLA is known to have that flag; from there on it is asked"""
 
 
 def use_all_cores() -> None:
@@ -42,7 +41,7 @@ def use_all_cores() -> None:
     A setting of the user's own in XLA_FLAGS or JAX_NUM_CPU_DEVICES wins.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags and (jaxlib.__version_info__ < EIGEN_UNTIL or known_flags(EIGEN)):
+    if "xla_cpu_multi_thread_eigen" not in flags and (jax.__version_info__ < EIGEN_UNTIL or known_flags(EIGEN)):
         os.environ["XLA_FLAGS"] = f"{flags} {EIGEN}".strip()
     if "host_platform_device_count" not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
