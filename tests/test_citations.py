@@ -69,6 +69,7 @@ def broken(text, own=""):
     return found + [f"{name} is not a file of docs/" for name in texts if not (ROOT / name).exists()]
 
 
+@pytest.mark.quick
 def test_every_citation_is_found():
     paths = sorted({path for place in PLACES for path in ROOT.glob(place)} - EXAMPLES)
     found = [

@@ -39,6 +39,7 @@ def test_list_names_every_method_task_and_figure(capsys):
     assert all(name in printed for name in experiment.names())
 
 
+@pytest.mark.quick
 def test_train_writes_tidy_rows_and_resumes(tmp_path, capsys):
     arguments = ["train", *SMALL, "--method", "nail-f", "--steps", "6", "--eval-every", "3", "--seeds", "2"]
     arguments += ["--out", str(tmp_path / "out")]

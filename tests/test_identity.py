@@ -99,6 +99,7 @@ def test_the_hash_does_not_depend_on_the_locale():
     assert done.stdout.split() == [source_hash()], done.stderr
 
 
+@pytest.mark.quick
 def test_the_hash_is_the_same_on_every_python(hashed):
     """Pythons print f-strings, empty fields and quotes in their own ways: what is hashed follows from none of them."""
     strings = """f"{x:>{y or 3}} {', '.join(['a'])!r}" 'b', f"{{x}}{x}{{" f'{y}' """
