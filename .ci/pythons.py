@@ -53,8 +53,9 @@ def tested(name: str, python: str, constraints: str, warnings: str) -> tuple[boo
     venv, log = ROOT / f".venv-{name}", ROOT / f".venv-{name}.log"
     shutil.rmtree(venv, ignore_errors=True)
     command = ["make", "test", f"PYTHON={python}", f"VENV={venv.name}", f"CONSTRAINTS={constraints}"]
+    options = {"PYTEST_ADDOPTS": f"{os.environ.get('PYTEST_ADDOPTS', '')} {warnings}"}
     with log.open("w") as out:
-        done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "PYTEST_ADDOPTS": warnings})
+        done = subprocess.run(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, **options})
     taken = subprocess.run([venv / "bin/python", "-c", TAKEN], capture_output=True, text=True).stdout.strip()
     ends = re.findall(r"^.*(?:passed|failed|error).* in [\d.]+s.*$", log.read_text(), re.MULTILINE)
     result = ends[-1].strip("= ") if ends else "no test ran"
