@@ -26,7 +26,7 @@ from nail.training.devices import EIGEN, QUICK, known_flags  # noqa: E402
 
 if "XLA_FLAGS" not in os.environ:  # workers of xdist have it from the process that starts them
     # compile quickly: the tests' programs are tiny
-    os.environ["XLA_FLAGS"] = known_flags(EIGEN, *(f"--{name}={str(value).lower()}" for name, value in QUICK.items()))
+    os.environ["XLA_FLAGS"] = known_flags(EIGEN, *(f"--{name}={str(value).lower()}" for name, value in QUICK))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ SETTINGS = {
 """settings of JAX on which the numbers of a run depend, or without which it has none, as all runs have them"""
 SHORT = 2_000
 """updates of a run, up to which its program is compiled quickly instead of well"""
-QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+QUICK = (("xla_cpu_use_fusion_emitters", False), ("xla_backend_optimization_level", 1))
 """options of XLA with which it compiles quickly, as far as it has them (jaxlib 0.11.1 lost the first)"""
 EIGEN = "--xla_cpu_multi_thread_eigen=false"
 """flag of XLA: a product takes one thread"""
@@ -49,7 +49,7 @@ def use_all_cores() -> None:
 
 def known_flags(*flags: str) -> str:
     """Those of `flags` that XLA has, for XLA_FLAGS: each is tried in a process of its own, which XLA ends otherwise."""
-    ask = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
+    ask = [sys.executable, "-P", "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
 
     def known(flag: str) -> bool:
         return not subprocess.run(ask, env={**os.environ, "XLA_FLAGS": flag}, capture_output=True).returncode
@@ -58,8 +58,8 @@ def known_flags(*flags: str) -> str:
 
 
 @functools.cache
-def known_options() -> dict[str, Any]:
-    """Those of `QUICK` that XLA has: each is tried on a program of one number."""
+def known_options(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """Those of `options` that XLA has: each is tried on a program of one number."""
     one = jax.jit(lambda x: x).lower(0.0)
 
     def known(option: tuple[str, Any]) -> bool:
@@ -69,7 +69,7 @@ def known_options() -> dict[str, Any]:
             return False
         return True
 
-    return dict(filter(known, QUICK.items()))
+    return dict(filter(known, options))
 
 
 def require_settings() -> None:
@@ -108,7 +108,7 @@ def compiler_options(updates: int) -> dict[str, Any]:
     Optimised code is about 7 % faster there and takes twice as long to compile (a sixth to a third longer where XLA has
     lost the first of `QUICK`).
     """
-    return {} if jax.default_backend() != "cpu" or updates > SHORT else known_options()
+    return {} if jax.default_backend() != "cpu" or updates > SHORT else known_options(QUICK)
 
 
 def runs_sharding() -> NamedSharding:
