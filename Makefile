@@ -1,14 +1,16 @@
 # make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer (notebooks);
 # make all-figures: every figure of the base installation, and the report; make fig6: the one on language models;
-# make map: docs/map.md, from the code and figures/.
-# All install what they need into $(VENV).
+# make map: docs/map.md, from the code and figures/; make test-quick: a minute of tests; make test-pythons: the tests on
+# every Python that is here. All install what they need into $(VENV). CONSTRAINTS=constraints.txt: with the versions that
+# figures/ was computed with, into an environment of their own.
 PYTHON ?= python3
-VENV ?= .venv
+CONSTRAINTS ?=
+VENV ?= .venv$(if $(CONSTRAINTS),-$(basename $(notdir $(CONSTRAINTS))))
 PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure all-figures fig6 map test test-slow test-lm test-trl lint clean
+.PHONY: figure all-figures fig6 map install test test-slow test-quick test-pythons test-lm test-trl lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
@@ -25,6 +27,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
+
+test-quick: $(READY)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m quick
+
+test-pythons:
+	$(PYTHON) .ci/pythons.py
+
+install: $(READY)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -68,12 +78,12 @@ $(TRL_READY): pyproject.toml
 	$(TRL_VENV)/bin/python -m pip install --quiet --editable ".[test,trl]"
 	@touch $@
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "nail needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	$(VENV)/bin/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS)) --editable '.[test]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LM_VENV) $(TRL_VENV) build *.egg-info
+	rm -rf $(VENV) $(LM_VENV) $(TRL_VENV) .venv-py3* .venv-lowest* .venv-constraints build *.egg-info

@@ -7,15 +7,12 @@ import os
 from pathlib import Path
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
-"""compile quickly: the tests' programs are tiny"""
-os.environ.setdefault("XLA_FLAGS", f"--xla_cpu_multi_thread_eigen=false {QUICK}")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "programs"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
 
 # drawn examples are the same ones each time
 settings.register_profile("nail", deadline=None, derandomize=True, database=None)
@@ -24,6 +21,13 @@ settings.load_profile("nail")
 install_import_hook("nail", "beartype.beartype")
 
 import nail_experiments  # noqa: E402, F401  (figures are registered by importing them)
+
+from nail.cli.programs import EIGEN, known_flags  # noqa: E402
+from nail.training.devices import QUICK  # noqa: E402
+
+if "XLA_FLAGS" not in os.environ:  # workers of xdist have it from the process that starts them
+    # compile quickly: the tests' programs are tiny
+    os.environ["XLA_FLAGS"] = known_flags(EIGEN, *(f"--{name}={str(value).lower()}" for name, value in QUICK))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 from filelock import FileLock
 
 from nail.training.config import content_hash, static_part
-from nail.training.devices import pad_runs
+from nail.training.devices import known_options, pad_runs
 from nail.training.problem import numbers_of
 from nail.training.train import make_train
 
@@ -34,7 +34,7 @@ def finished(*configs, options=()):
     program, numbers = program_of(configs[0]), pad_runs(numbers_of(configs))
     segment = program.segment
     if options:
-        segment = segment.lower(jax.eval_shape(program.init, numbers), numbers).compile(dict(options))
+        segment = segment.lower(jax.eval_shape(program.init, numbers), numbers).compile(known_options(options))
     state, rows = program.init(numbers), []
     while not rows or int(rows[-1].step[0]) < configs[0].steps:
         state, row = segment(state, numbers)

@@ -63,6 +63,7 @@ def test_the_list_and_the_version_load_nothing_that_computes():
     assert all(number in printed[0] for number in numbers)
 
 
+@pytest.mark.quick
 def test_train_writes_tidy_rows_and_resumes(tmp_path, capsys):
     arguments = ["train", *SMALL, "--method", "nail-f", "--steps", "6", "--eval-every", "3", "--seeds", "2"]
     arguments += ["--out", str(tmp_path / "out")]

@@ -130,3 +130,11 @@ def test_the_hash_does_not_depend_on_the_locale():
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout.split() == [source_hash()], done.stderr
+
+
+@pytest.mark.quick
+def test_the_hash_is_the_same_on_every_python(hashed):
+    """Pythons print f-strings, empty fields and quotes in their own ways: what is hashed follows from none of them."""
+    strings = """f"{x:>{y or 3}} {', '.join(['a'])!r}" 'b', f"{{x}}{x}{{" f'{y}' """
+    text = f"def loss(x: int, /, *, y=None):\n    return {strings}, '', -1e-9, [*x], lambda: ...\n"
+    assert hashed({"losses.py": text})[0] == "0939f85dab7f"

@@ -149,7 +149,7 @@ def test_monte_carlo_objective_is_unbiased(method, seen):
 
     exact, redraws = projections(*seen, jax.random.split(jax.random.key(7), 40_000))
     error = redraws.std(0) / np.sqrt(len(redraws))
-    rounding = 1e-5 * jnp.abs(exact[0])
+    rounding = 1e-5 * jnp.abs(exact).max()  # of float32, in the largest of the six
     assert (jnp.abs(redraws.mean(0) - exact) < 5 * error + rounding).all()
     assert error[0] < 0.02 * jnp.abs(exact[0])
 

@@ -18,6 +18,7 @@ from nail.envs.instances import garnet, hidden_path, poison_chain
 from nail.theory import bounds, exact, online
 
 
+@pytest.mark.quick
 def test_loglossbc_agrees_with_the_exact_number():
     """The interval of 2,000 replicates at level 95 %, widened by its own width: error probability below 1e-6."""
     found = n_star("poison-chain", "loglossbc", 6, 4, 0.5, 0.1, 2000, 0)

@@ -119,6 +119,7 @@ def test_killed_while_writing(tmp_path, unbroken):
     assert not list(tmp_path.glob("runs/*/state/*"))
 
 
+@pytest.mark.quick
 def test_a_real_kill(tmp_path, unbroken):
     """kill -9 with a checkpoint written but not yet in its place: what is left of that goes away with the rest."""
     process = worker(tmp_path, die_at=9)

@@ -34,6 +34,7 @@ HEAVY = (
     "theory_drivers", "theory_online_exact",
 )  # fmt: skip
 """figures that take longest"""
+MARKS = {name: pytest.mark.slow for name in HEAVY} | {"theory_noise": pytest.mark.quick}
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def table(made):
     return lambda name, suffix="": read_rows(made(name) / f"{name}{suffix}.csv")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in HEAVY else n for n in NAMES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS.get(n, ())) for n in NAMES])
 def test_figure_is_complete_and_a_second_call_computes_nothing(made, table, name):
     out = made(name)
     assert all((out / f"{name}.{kind}").stat().st_size > 5_000 for kind in ("png", "pdf"))

@@ -6,12 +6,16 @@ was compiled for one may not run on another that shares the home folder.
 """
 
 import contextlib
+import functools
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 from nail.training.config import content_hash
@@ -20,6 +24,10 @@ MOST_BYTES = 2**30
 """of all programs of a processor when a command starts; those that were used longest ago go first"""
 LEAST_SECONDS = 0.2
 """of compiling, from which a program is kept"""
+EIGEN = "--xla_cpu_multi_thread_eigen=false"
+"""flag of XLA: a product takes one thread"""
+EIGEN_UNTIL = (0, 13)
+"""JAX before which XLA is known to have that flag; from there on it is asked"""
 
 
 def set_up_jax(begin: bool = True) -> None:
@@ -70,12 +78,24 @@ def all_cores_for_plugins() -> Iterator[None]:
 def _all_cores() -> dict[str, str]:
     """The variables of the environment by which JAX begins so, those that the user has set left out."""
     flags = os.environ.get("XLA_FLAGS", "")
-    single = "" if "xla_cpu_multi_thread_eigen" in flags else "--xla_cpu_multi_thread_eigen=false"
+    version = tuple(map(int, metadata.version("jax").split(".")[:2]))
+    single = "" if "xla_cpu_multi_thread_eigen" in flags else EIGEN if version < EIGEN_UNTIL else known_flags(EIGEN)
     found = {"XLA_FLAGS": f"{flags} {single}".strip()}
     if "host_platform_device_count" not in flags and "JAX_NUM_CPU_DEVICES" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         found["JAX_NUM_CPU_DEVICES"] = str(cores)
     return found
+
+
+@functools.cache
+def known_flags(*flags: str) -> str:
+    """Those of `flags` that XLA has, for XLA_FLAGS: each is tried in a process of its own, which XLA ends otherwise."""
+    ask = [sys.executable, "-P", "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
+
+    def known(flag: str) -> bool:
+        return not subprocess.run(ask, env={**os.environ, "XLA_FLAGS": flag}, capture_output=True).returncode
+
+    return " ".join(filter(known, flags))
 
 
 def keep_programs() -> None:

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from nail.lm.config import LmConfig
 from nail.lm.folders import Sizes
@@ -20,6 +19,7 @@ from nail.lm.model import Body, Model, engine_config, frozen, whole
 from nail.lm.objective import Batch, method_scores, visited_states
 from nail.lm.rollout import empty_cache, rollout
 from nail.lm.update import tool
+from nail.training.products import products
 
 GEMMA_270M = Sizes(18, 262_144, 640, 2048, 4, 256, 1, 512, 10_000, 1_000_000)
 GEMMA_1B = Sizes(26, 262_144, 1152, 6912, 4, 256, 1, 512, 10_000, 1_000_000)
@@ -102,21 +102,11 @@ def abstract(sizes: Sizes, kind: Any, rank: int | None, alpha: float = 1.0) -> M
 
 def operations(function: Callable, trips: int, *given: Any) -> float:
     """Operations of the matrix products in a function's program; loops without a fixed end go round `trips` times."""
-    return _in_program(jax.make_jaxpr(function)(*given).jaxpr, trips)
-
-
-def _in_program(program: Jaxpr, trips: int) -> float:
     total = 0.0
-    for equation in program.eqns:
-        kind, details = equation.primitive.name, equation.params
-        if kind == "dot_general":
-            (contracted, _), _ = details["dimension_numbers"]
-            inner = np.prod([equation.invars[0].aval.shape[i] for i in contracted], dtype=float)
-            total += 2 * inner * np.prod(equation.outvars[0].aval.shape, dtype=float)
-        times = details["length"] if kind == "scan" else trips if kind == "while" else 1
-        parts = jax.tree.leaves(details, is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr))
-        inside = [getattr(part, "jaxpr", part) for part in parts if isinstance(part, ClosedJaxpr | Jaxpr)]
-        total += times * sum(_in_program(part, trips) for part in inside)
+    for equation, times in products(jax.make_jaxpr(function)(*given).jaxpr, trips):
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        inner = np.prod([equation.invars[0].aval.shape[i] for i in contracted], dtype=float)
+        total += times * 2 * inner * np.prod(equation.outvars[0].aval.shape, dtype=float)
     return total
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from nail.sources import HOUSES, file_of, own_code
 
@@ -19,6 +20,8 @@ ROOTS = ("nail.training.train",)
 STORED_OR_DRAWN = ("nail.sweep", "nail.cli", "nail.figures.experiment", "nail.figures.plotting")
 """what keeps and shows numbers and makes none: not followed"""
 CHECKOUT = Path(__file__).resolve().parents[2]
+NOTHING = (None, [])
+"""what a field of a tree holds that an older Python does not have, where that one can read the source"""
 READING = threading.Lock()
 """one thread at a time parses: some Pythons count the depth of trees for all threads together (cpython issue 106905)"""
 
@@ -52,7 +55,7 @@ def source_hash(roots: tuple[str, ...] = ROOTS) -> str:
     found = hashlib.sha256()
     with READING:
         for name, tree in sorted(_imported(roots).items()):
-            found.update(f"{name}\n{ast.unparse(_without_docstrings(tree))}\n".encode())
+            found.update(f"{name}\n{_in_words(_without_docstrings(tree))}\n".encode())
     return found.hexdigest()[:12]
 
 
@@ -82,6 +85,19 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
         elif isinstance(node, ast.Constant) and package in HOUSES and str(node.value).startswith(f"{package}."):
             # a name that `nail` itself loads when it is asked for
             yield str(node.value)
+
+
+def _in_words(node: Any) -> str:
+    """A tree as every Python writes it; of `ast.unparse` and `ast.dump` each has its own."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_in_words, node))}]"
+    if isinstance(node, ast.JoinedStr):
+        # Python 3.12 ends some with an empty text
+        node.values = [part for part in node.values if getattr(part, "value", None) != ""]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = (f"{name}={_in_words(value)}" for name, value in ast.iter_fields(node) if value not in NOTHING)
+    return f"{type(node).__name__}({', '.join(fields)})"
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from nail.checks import BadInput
 from nail.methods import METHOD
@@ -19,6 +18,7 @@ from nail.training.config import TrainConfig
 from nail.training.devices import pad_runs
 from nail.training.privileged import began_with
 from nail.training.problem import make_setup, numbers_of
+from nail.training.products import products
 from nail.training.train import make_train
 from nail.training.update import buffer_shape
 
@@ -141,7 +141,8 @@ def _pass_bytes(config: TrainConfig) -> tuple[int, int]:
     params = jax.eval_shape(policy.init, jax.random.key(0))
     index = jax.ShapeDtypeStruct((config.batch,), jnp.uint32)
     trace = jax.make_jaxpr(forward)(params, index)
-    kept = sum(map(_bytes, trace.out_avals)) + _products(trace.jaxpr)
+    results = [v.aval for equation, _ in products(trace.jaxpr, trips=1) for v in equation.outvars]  # of a loop once
+    kept = sum(map(_bytes, [*trace.out_avals, *results]))
     return sum(map(_bytes, jax.tree.leaves(params))), kept
 
 
@@ -164,12 +165,6 @@ def in_words(size: int | float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} PiB"
-
-
-def _products(jaxpr: Jaxpr) -> int:
-    """Bytes of the results of all matrix products of a program, those of a loop once."""
-    own = sum(_bytes(v.aval) for eqn in jaxpr.eqns if eqn.primitive.name == "dot_general" for v in eqn.outvars)
-    return own + sum(_products(inner) for inner in [x for eqn in jaxpr.eqns for x in jaxprs_in_params(eqn.params)])
 
 
 def _bytes(shaped: Any) -> int:

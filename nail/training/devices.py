@@ -4,6 +4,7 @@ On an accelerator the runs of one device are one `vmap`. On a CPU batched small 
 device go one after the other, and there is one host device a core.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,23 @@ SETTINGS = {
 """settings of JAX on which the numbers of a run depend, or without which it has none, as all runs have them"""
 SHORT = 2_000
 """updates of a run, up to which its program is compiled quickly instead of well"""
+QUICK = (("xla_cpu_use_fusion_emitters", False), ("xla_backend_optimization_level", 1))
+"""options of XLA with which it compiles quickly, as far as it has them (jaxlib 0.11.1 lost the first)"""
+
+
+@functools.cache
+def known_options(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """Those of `options` that XLA has: each is tried on a program of one number."""
+    one = jax.jit(lambda x: x).lower(0.0)
+
+    def known(option: tuple[str, Any]) -> bool:
+        try:
+            one.compile(dict([option]))
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+    return dict(filter(known, options))
 
 
 def require_settings() -> None:
@@ -58,11 +76,10 @@ def over_runs(one_run: Callable, donate: int | None = None) -> Callable:
 def compiler_options(updates: int) -> dict[str, Any]:
     """XLA's options for a program that will do this many updates: on a CPU a short program is not worth optimising.
 
-    Optimised code is about 7 % faster there and takes twice as long to compile.
+    Optimised code is about 7 % faster there and takes twice as long to compile (a sixth to a third longer where XLA has
+    lost the first of `QUICK`).
     """
-    if jax.default_backend() != "cpu" or updates > SHORT:
-        return {}
-    return {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+    return {} if jax.default_backend() != "cpu" or updates > SHORT else known_options(QUICK)
 
 
 def runs_sharding() -> NamedSharding:

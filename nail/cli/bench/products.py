@@ -1,4 +1,4 @@
-"""Which matrix products a program does, counted from shapes: walk its jaxpr, loops multiplied by their length."""
+"""Which matrix products a program does, counted from their shapes."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from nail.training.products import products
 
 
 class Product(NamedTuple):
@@ -25,33 +26,15 @@ class Product(NamedTuple):
 
 def products_of(function: Callable, *args: Any) -> Counter[Product]:
     """How often a call of `function` does each product; raises `ValueError` if one is in a loop of unknown length."""
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    found: Counter[Product] = Counter()
+    for equation, times in products(jax.make_jaxpr(function)(*args).jaxpr):
+        found[_shape(equation)] += times
+    return found
 
 
 def total_flops(products: Counter[Product]) -> int:
     """Floating-point operations of all products."""
     return sum(product.flops * times for product, times in products.items())
-
-
-def _count(jaxpr: Jaxpr) -> Counter[Product]:
-    found: Counter[Product] = Counter()
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "dot_general":
-            found[_shape(eqn)] += 1
-            continue
-        inside: Counter[Product] = Counter()
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if isinstance(inner, ClosedJaxpr):
-                    inside += _count(inner.jaxpr)
-                elif isinstance(inner, Jaxpr):
-                    inside += _count(inner)
-        if inside and eqn.primitive.name == "while":
-            raise ValueError("cannot count the products of a loop whose length is not known")
-        repeats = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        for product, times in inside.items():
-            found[product] += times * repeats
-    return found
 
 
 def _shape(eqn: Any) -> Product:
