@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from nail.checks import require
 from nail.registry import document_fields
@@ -129,6 +129,11 @@ def uniform_kernel(n_actions: int, over: tuple[int, ...] | None = None) -> Float
     kernel = np.zeros(n_actions)
     kernel[list(chosen)] = 1.0 / len(set(chosen))
     return kernel
+
+
+def words(key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> UInt32[Array, "..."]:
+    """Independent random 32-bit words, whatever integers JAX is set to use."""
+    return jax.random.bits(key, shape, jnp.uint32)
 
 
 def sample(probs: Float[Array, "... A"], bits: UInt32[Array, "..."]) -> Int[Array, "..."]:

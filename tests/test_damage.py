@@ -36,7 +36,7 @@ from sweeping import QUICK, Killed, dying, parts, prepared_once, rows_in
 from nail.checks import BadInput
 from nail.cli.main import main
 from nail.figures import experiment
-from nail.sweep import trained_expert
+from nail.sweep import merge, trained_expert
 from nail.sweep.engine import sweep
 from nail.sweep.lot import Lot
 from nail.sweep.plan import asked
@@ -265,14 +265,14 @@ def test_a_joined_folder_keeps_the_times_of_its_parts(made, tmp_path):
 
 def test_a_checkpoint_that_goes_while_it_is_joined(made, tmp_path, monkeypatch):
     """The process that works on the part has written a newer one; nothing is left half copied."""
-    out, real = shutil.copytree(made("unfinished")[0], tmp_path / "out"), shutil.copy2
+    out, real = shutil.copytree(made("unfinished")[0], tmp_path / "out"), merge._copy
 
-    def copy(path, to):
+    def copy(path, file):
         if path.parent.name == "state":
             path.unlink()
-        return real(path, to)
+        return real(path, file)
 
-    monkeypatch.setattr(shutil, "copy2", copy)
+    monkeypatch.setattr(merge, "_copy", copy)
     assert main(["sweep", "merge", str(out), "--out", str(tmp_path / "joined")]) == 0
     assert not list((tmp_path / "joined").glob("runs/*/state/*"))
     assert not list((tmp_path / "joined").glob("runs/*/state/.*"))

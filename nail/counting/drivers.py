@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from nail.checks import require
 from nail.envs.mdp import check_laws
 from nail.methods import expert_share
-from nail.noise import Huber, Temperature, sample, uniform, uniform_kernel
+from nail.noise import Huber, Temperature, sample, uniform, uniform_kernel, words
 from nail.policies.softmax_table import add_labels, plurality
 from nail.registry import document_fields
 
@@ -159,7 +159,7 @@ def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
 
     def episode(row, world, tally, key):
         horizon = tally.labels.shape[0]
-        bits = jax.random.bits(key, (row.draws, horizon))
+        bits = words(key, (row.draws, horizon))
         law = row.law(tally, world)
         label = sample(world.noisy, bits[0])
         share = expert_share(world.decay, tally.episodes, 1)
@@ -178,7 +178,7 @@ def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
 def _exit_episode(row, world, tally, key):
     """The noisy expert plays: right until its first wrong label, after which nothing is informative. So an episode is
     one exit (level, or none, and wrong label), drawn by two words."""
-    bits, horizon = jax.random.bits(key, (2,)), world.secret.shape[0]
+    bits, horizon = words(key, (2,)), world.secret.shape[0]
     exits, wrong = exit_laws(world)
     level = sample(exits, ~bits[0])
     at = jnp.minimum(level, horizon - 1)

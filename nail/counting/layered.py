@@ -21,7 +21,7 @@ from nail.counting.levels import blocks, replicate_keys
 from nail.envs.instances import Instance, check_instance
 from nail.envs.mdp import TabularMDP, check_laws, regret
 from nail.methods import expert_share
-from nail.noise import sample
+from nail.noise import sample, words
 from nail.policies.softmax_table import add_labels, deterministic, plurality
 
 ENTRIES = 2**24
@@ -34,7 +34,7 @@ def _episode(row: Learner, mdp: TabularMDP, world: World, tally: Tally, key: Key
     horizon, n_states = mdp.horizon, mdp.n_states
     law, greedy = row.law(tally, world), plurality(row.score(tally, world))
     share = expert_share(world.decay, tally.episodes, 1)
-    bits = jax.random.bits(key, (horizon + 1, 1 + row.draws))
+    bits = words(key, (horizon + 1, 1 + row.draws))
 
     def layer(state, at):
         h, word = at

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from nail.envs.bank import mix
 from nail.envs.tokens import Score, exact_match
-from nail.noise import Huber, sample, uniform_kernel
+from nail.noise import Huber, sample, uniform_kernel, words
 
 ATTRIBUTES, VALUES, CLASSES = 4, 4, 4
 CRITERIA = ATTRIBUTES * VALUES
@@ -178,7 +178,7 @@ class DefClass(NamedTuple):
         k_new, k_criteria, k_class, k_item, k_order = jax.random.split(key, 5)
         other = jax.random.permutation(k_criteria, jnp.array(OPEN, jnp.int32))[:CLASSES]
         found = jnp.where(jax.random.uniform(k_new) < self.epsilon, other, jnp.array(CANONICAL, jnp.int32))
-        label = sample(jnp.array(PRIOR, jnp.float32), jax.random.bits(k_class))
+        label = sample(jnp.array(PRIOR, jnp.float32), words(k_class))
         first, last = (HELD_ORDERS, len(ORDERS)) if stream == TRAINING else (0, HELD_ORDERS)
         place = jax.random.randint(k_order, (), first, last)
         values = draw_item(k_item, found, jnp.arange(CLASSES) == label)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from nail.envs.instances import Instance
 from nail.envs.mdp import TabularMDP
 from nail.envs.tokens import Score, exact_match
-from nail.noise import sample
+from nail.noise import sample, words
 
 TRAINING, VALIDATION = 2**32 - 1, 2**32 - 2
 """streams of contexts; a run's own keys fold in its small update numbers instead"""
@@ -134,7 +134,7 @@ class TabularEnvironment(NamedTuple):
 
     def _chance(self, stream: int, index: UInt32[Array, ""]) -> Chance:
         key = jax.random.fold_in(jax.random.key(self.bank_seed), jnp.uint32(stream))
-        bits = jax.random.bits(jax.random.fold_in(key, index), (self.horizon + 1,))
+        bits = words(jax.random.fold_in(key, index), (self.horizon + 1,))
         return Chance(sample(self.rho, bits[-1]), bits[:-1])
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from nail.lm.model import Model, Weights, head, hidden_states, logits_of
 from nail.methods import Method
-from nail.noise import sample
+from nail.noise import sample, words
 from nail.rules import rollout_law
 from nail.training import losses
 
@@ -129,7 +129,7 @@ def exact_divergence(
 
 def drawn(keys: Key[Array, " chunk"], logits: Float[Array, "chunk tokens"]) -> Int[Array, " chunk"]:
     """One token of softmax(logits) for each row, by a key of its own."""
-    return sample(jax.nn.softmax(logits, axis=-1), jax.vmap(jax.random.bits)(keys))
+    return sample(jax.nn.softmax(logits, axis=-1), jax.vmap(words)(keys))
 
 
 def _token_keys(keys: Key[Array, " batch"], batch: Batch) -> Key[Array, "batch new"]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from nail.lm.model import Model, Weights, body, head, logits_of, positions_of
-from nail.noise import sample
+from nail.noise import sample, words
 
 
 class Rollout(NamedTuple):
@@ -41,7 +41,7 @@ def picked(logits: Float[Array, "batch tokens"], temperature: Any, keys: Key[Arr
     """
     if not isinstance(temperature, Array) and temperature == 0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
-    return sample(jax.nn.softmax(logits / temperature, axis=-1), jax.vmap(jax.random.bits)(keys))
+    return sample(jax.nn.softmax(logits / temperature, axis=-1), jax.vmap(words)(keys))
 
 
 def rollout(

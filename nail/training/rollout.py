@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from nail.envs.environment import Environment
-from nail.noise import Channel, at, gumbel, sample, uniform
+from nail.noise import Channel, at, gumbel, sample, uniform, words
 from nail.policies.policy import Policy
 from nail.rules import Rule
 from nail.training.experts import Expert
@@ -46,9 +46,9 @@ def draw(key: PRNGKeyArray, batch: int, env: Environment, sampled: bool, mixture
     label, token, coin = jax.random.split(key, 3)
     shape = (batch, env.horizon)
     return Draws(
-        jax.random.bits(label, shape),
-        gumbel(jax.random.bits(token, (*shape, env.n_actions))) if sampled else None,
-        uniform(jax.random.bits(coin, shape)) if mixture else None,
+        words(label, shape),
+        gumbel(words(token, (*shape, env.n_actions))) if sampled else None,
+        uniform(words(coin, shape)) if mixture else None,
     )
 
 

@@ -9,7 +9,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nail.methods import expert_share
-from nail.noise import Corruption, over, sample
+from nail.noise import Corruption, over, sample, words
 from nail.policies.policy import Policy
 from nail.rules import rollout_law
 from nail.training import losses, rewards
@@ -200,7 +200,7 @@ def _at_prefixes(
         return _over_prefixes(lambda lp, t: divergence(lp, t, beta))(logp, visited.laws)
     actions = visited.actions
     if method.action == "auxiliary" and method.beta != 0.0:
-        actions = sample(stop_gradient(jnp.exp(logp)), jax.random.bits(key, actions.shape))
+        actions = sample(stop_gradient(jnp.exp(logp)), words(key, actions.shape))
     if method.support != "all":
         local = _on_support(method.support, config.support_size, full)
         return _over_prefixes(local)(logp, visited.laws, actions, played)
