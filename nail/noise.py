@@ -148,13 +148,13 @@ def sample(probs: Float[Array, "... A"], bits: UInt32[Array, "..."]) -> Int[Arra
     fine = 32 - probs.shape[-1].bit_length()  # bits of the fractions below: the sum of A of them is below 2^32
     scaled = probs.astype(jnp.float32) * 2.0**31
     whole = scaled.astype(jnp.uint32)
-    part = jnp.cumsum(jnp.round((scaled - whole) * 2.0**fine).astype(jnp.uint32), axis=-1)
-    whole, part = jnp.cumsum(whole, axis=-1) + (part >> fine), part & (2**fine - 1)
+    part = jnp.round((scaled - whole) * 2.0**fine).astype(jnp.uint32)
+    whole, part = jnp.cumsum(jnp.stack([whole, part]), axis=-1)  # in one: two sums cost a NAIL step 15 % on a CPU
+    whole, part = whole + (part >> fine), part & (2**fine - 1)
     # u times the whole sum, in the same digits
     rest = (bits * whole[..., -1] >> (32 - fine)) + _high_word(bits, part[..., -1])
     at, rest = _high_word(bits, whole[..., -1]) + (rest >> fine), rest & (2**fine - 1)
-    at, rest = at[..., None], rest[..., None]
-    picked = jnp.sum((whole < at) | ((whole == at) & (part <= rest)), axis=-1)
+    picked = jnp.sum(whole + (part > rest[..., None]) <= at[..., None], axis=-1)
     return jnp.minimum(picked, probs.shape[-1] - 1).astype(jnp.int32)
 
 
