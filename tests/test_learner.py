@@ -277,6 +277,8 @@ def test_a_data_set_of_more_rows_than_an_index_counts_is_refused():
     large = dataclasses.replace(CONFIG, batch=2**15, steps=2**16)
     check(large)
     check(dataclasses.replace(large, method="dagger", dagger_buffer=2**15))
+    with pytest.raises(BadInput, match="dagger_buffer must be a multiple of the batch"):
+        check(dataclasses.replace(large, method="dagger", dagger_buffer=2**15 + 1))
     with pytest.raises(BadInput, match=r"dagger_buffer must be an integer in 1.+ where batch × steps"):
         check(dataclasses.replace(large, method="dagger"))
 

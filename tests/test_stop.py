@@ -25,7 +25,7 @@ with stop.heeding(), stop.at_work() if sys.argv[1] == "at work" else nullcontext
     # as a program of JAX does: the main thread comes back to Python only after it
     hashlib.pbkdf2_hmac("sha256", b"", b"", int(sys.argv[3]))
     print("asked", stop.asked(), flush=True)
-    time.sleep(1)
+    time.sleep(1.3 * stop.PATIENCE)
 print("done", flush=True)
 """
 
@@ -76,8 +76,8 @@ def test_a_second_signal_ends_a_process_at_once():
 
 
 def test_a_chunk_that_ends_in_time_is_told_of_the_signal():
-    """And then it is given the time that it needs: the patience is shorter than the second it still takes."""
-    process = began("at work", 0.9, 10**6)
+    """And then it is given the time that it needs: the patience is shorter than what it still takes."""
+    process = began("at work", 3, 10**5)
     process.send_signal(signal.SIGUSR1)
     printed, said = process.communicate(timeout=10)
     assert (process.returncode, printed, said) == (0, f"asked {signal.SIGUSR1:d}\ndone\n", "")

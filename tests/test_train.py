@@ -83,7 +83,6 @@ BAD = [
     ("recovery", "nope", "unknown recovery"),
     ("estimator", "mcc", "did you mean 'mc'"),
     ("precision", "float16", "did you mean 'bfloat16'|did you mean 'float32'"),
-    ("dagger_buffer", 12, "dagger_buffer must be a multiple of the batch"),
 ]
 
 
