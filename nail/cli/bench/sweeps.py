@@ -76,7 +76,10 @@ def _child(mode: str, out: Path, steps: int, *lengths: int) -> dict[str, Any]:
     from nail.sweep.engine import Options, sweep
     from nail.sweep.failures import RunsFailed
     from nail.sweep.identity import provenance
+    from nail.training.devices import compiler_options
 
+    # XLA is asked for its options beforehand: by programs that are none of the sweep's
+    compiler_options(steps)
     compiled, compile_ = [], jax.stages.Lowered.compile
 
     def counted(lowered: jax.stages.Lowered, *options: Any) -> jax.stages.Compiled:
