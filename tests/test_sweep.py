@@ -225,7 +225,7 @@ def test_an_error_fails_its_lot_and_can_be_tried_again(out, unbroken, monkeypatc
     assert (status(out).done, status(out).failed) == (4, 0)
 
 
-def test_a_run_is_tried_again_when_its_code_has_changed(out, revision, capsys):
+def test_a_run_is_tried_again_when_its_code_has_changed(out, revision, capsys, tables):
     """By itself, be it the source of this package or a definition from outside: both make it another run. The sentence
     names the line of the definition."""
     weight = None
