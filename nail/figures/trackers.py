@@ -6,6 +6,8 @@ both are extras; Weights & Biases writes in its offline mode, without an account
 
 import re
 import shutil
+import socket
+import struct
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from nail.checks import BadInput, require
-from nail.sweep.store import Damaged, read_csv
+from nail.sweep.store import Damaged, read_csv, write_bytes
 from nail.sweep.table import BY_POSITION, typed
 
 METRICS = ("full_exact", "answer_exact", "val_loss", "train_loss", "expert_queries", "accuracy", "test_loss")
@@ -118,26 +120,34 @@ def configuration(rows: pd.DataFrame) -> dict[str, Any]:
 def _tensorboard() -> Callable[[Path, str, dict[str, Any], Curves], None]:
     """A writer of event files; the step of a value is the number of episodes.
 
-    The library's own writer has a thread, which dies on a full disk while the caller waits for it; so its parts are
-    used without one.
+    The library's own writer has a thread, which dies on a full disk while the caller waits for it, and a file that
+    complains when Python ends; so its records are written here, a whole file at once.
     """
     try:
-        from tensorboardX import event_file_writer, summary
+        from tensorboardX import summary
         from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import masked_crc32c
     except ImportError as error:
         raise BadInput(
             'to must be a writer that is installed; for tensorboard: pip install "nail[tensorboard]"'
         ) from error
 
+    def record(data: bytes) -> bytes:
+        length = struct.pack("<Q", len(data))
+        return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+
     def write(out: Path, name: str, fields: dict[str, Any], found: Curves) -> None:
-        (out / name).mkdir(parents=True, exist_ok=True)
-        writer, now = event_file_writer.EventsWriter(str(out / name / "events")), time.time()
-        shown = "\n".join(f"    {k} = {v}" for k, v in fields.items())
-        writer.write_event(Event(wall_time=now, step=0, summary=summary.text("configuration", shown)))
-        for metric, points in found.items():
-            for _, episodes, value in points:
-                writer.write_event(Event(wall_time=now, step=episodes, summary=summary.scalar(metric, value)))
-        writer.close()
+        now, shown = time.time(), "\n".join(f"    {k} = {v}" for k, v in fields.items())
+        events = [
+            Event(wall_time=now, file_version="brain.Event:2"),
+            Event(wall_time=now, step=0, summary=summary.text("configuration", shown)),
+            *(
+                Event(wall_time=now, step=episodes, summary=summary.scalar(metric, value))
+                for metric, points in found.items() for _, episodes, value in points
+            ),
+        ]  # fmt: skip
+        path = out / name / f"events.out.tfevents.{int(now)}.{socket.gethostname()}"
+        write_bytes(path, b"".join(record(event.SerializeToString()) for event in events))
 
     return write
 
