@@ -216,7 +216,7 @@ def test_bad_input_is_a_sentence_before_weights_are_loaded(folders, tmp_path, ca
         ({"test": tmp_path / "open.jsonl"}, "line 1 of"),
         ({"expert-temperature": 0}, "expert_temperature must be in"),
         ({"micro": 3}, "micro must be a divisor of batch"),
-        ({"method": "dagger"}, "unknown method 'dagger'"),
+        ({"method": "dagger"}, "language models know no driver mixture"),
     ]:
         assert main(train_command(student, expert, out, **given)) == 2, given
         printed = capsys.readouterr().err
