@@ -7,8 +7,9 @@ rejected, and at most the one after the last at which "mean loss > target" is no
 of the two is wrong only if one test of half the error is, whatever the noise along the curve.
 
 So the level of an interval over few instances is that of Student's for their losses: of 95 %, those over 2, 3, 5 and 20
-Garnet instances hold the value of 400 in 95 % or more (δ = 0.005 to 0.1). Where a few hard instances make up the mean
-loss it is less: 70 % at 3 and 84 % at 20 for losses e^(−λn) with λ of a gamma law of shape 4, at a mean of 0.03.
+Garnet instances hold the value of all (300 or 400) in 95 % or more (δ = 0.005 to 0.1). Where a few hard instances make
+up the mean loss it is less: 70 % at 3 and 84 % at 20 for losses e^(−λn) with λ of a gamma law of shape 4, at a mean of
+0.03.
 """
 
 from collections.abc import Callable, Iterator
