@@ -14,6 +14,7 @@ _DOORS = {
     "read_rows": "nail.sweep.table",
     "make_train": "nail.training.train",
     "n_star": "nail.counting.nstar",
+    "n_star_grid": "nail.complexity.grid",
     "add_task": "nail.training.doors",
     "add_noise": "nail.training.doors",
     "add_method": "nail.training.doors",
