@@ -30,6 +30,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n": (lambda x: 0 <= x <= LARGEST, "an integer of at least 0 (and at most 1e290)"),
     "eta": (lambda x: 0 <= x <= MOST_ETA, "in [0, 1 − 1e-9]"),
     "delta": (lambda x: LEAST_DELTA <= x < 1, "in [1e-9, 1)"),
+    "epsilon": (lambda x: SMALL <= x <= LARGE, "in [1e-30, 1e30]"),
     "eps": (lambda x: SMALL <= x < 1, "in [1e-30, 1)"),
     "C": (lambda x: 1 <= x <= LARGE, "in [1, 1e30]"),
     "c": (lambda x: SMALL <= x <= LARGE, "in [1e-30, 1e30]"),
