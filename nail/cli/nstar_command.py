@@ -5,7 +5,7 @@ import math
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -16,6 +16,8 @@ from nail.envs.tasks import TASKS
 
 MAX_CELLS = 2**28
 """largest replicates × H × A"""
+CRITERION = ("criterion", "epsilon")
+"""options that say when a learner is good enough; the default is not printed"""
 UNIFORM = "uniform"
 SILENT = 2.0
 """seconds until the progress of a search is shown"""
@@ -34,7 +36,12 @@ class NStar(Question):
     method: str
     """count-based learner: see `nail list`"""
     eta: Annotated[float, tyro.conf.arg(help="corruption rate η, 0 ≤ η ≤ 1 − 1e-9")]
-    delta: Annotated[float, tyro.conf.arg(help="mean regret δ that is allowed, 1e-9 ≤ δ < 1")]
+    delta: Annotated[float, tyro.conf.arg(help="mean regret δ that is allowed, 1e-9 ≤ δ < 1 (pac: probability)")]
+    criterion: Literal["mean", "pac"] = "mean"
+    """mean: regret is at most δ in mean over replicates; pac: it is at most ε with probability at least 1 − δ"""
+    epsilon: Annotated[
+        float | None, tyro.conf.arg(help="regret ε that is allowed with probability 1 − δ (pac only), ε > 0")
+    ] = None
     instances: int = 20
     """instances of another task, drawn from seed, seed+1, …, which share the replicates, 1 ≤ instances ≤ replicates"""
     replicates: int = 2000
@@ -58,18 +65,25 @@ class NStar(Question):
     @property
     def meaning(self) -> str:
         what = "all H right actions are found" if self.by_level else "mean regret is at most δ"
+        if self.criterion == "pac":
+            what = "regret is at most ε with probability at least 1 − δ"
         return f"smallest number of episodes after which {what}"
 
     @property
     def formula(self) -> str:
         if self.by_level:
             return "min{n : mean success over replicates ≥ 1−δ}; 95 % interval over replicates (Clopper and Pearson's)"
+        if self.criterion == "pac":
+            alike = self.instances == 1 or self.replicates // self.instances == 1
+            over = "replicates (Clopper and Pearson's)" if alike else "instances (Chernoff's)"
+            return f"min{{n : share of replicates with J(π*) − J(π̂) ≤ ε is ≥ 1−δ}}; 95 % interval over {over}"
         over = "instances" if self.instances > 1 else "replicates"
         return f"min{{n : mean of J(π*) − J(π̂) over replicates ≤ δ}}; 95 % interval over {over} (Student's)"
 
     def inputs(self) -> dict[str, Any]:
-        """The options by name; the two instances simulated by level are not drawn."""
-        return {name: value for name, value in super().inputs().items() if name != "instances" or not self.by_level}
+        """The options by name; the two instances simulated by level are not drawn, and `mean` has no ε."""
+        unused = [*(["instances"] if self.by_level else []), *(CRITERION if self.criterion == "mean" else [])]
+        return {name: value for name, value in super().inputs().items() if name not in unused}
 
     def answer(self) -> dict[str, Any]:
         if self.by_level:
@@ -94,14 +108,16 @@ class NStar(Question):
             total=self.max_episodes, unit="episode", desc=f"{self.method}, at most", delay=SILENT, leave=False,
             dynamic_ncols=True,
         ) as bar:  # fmt: skip
+            what = "mean regret" if self.criterion == "mean" else "P(regret > ε)"
 
             def show(episodes: int, loss: float) -> None:
-                bar.set_postfix_str(f"mean regret {loss:.3g}, target {self.delta:g}", refresh=False)
+                bar.set_postfix_str(f"{what} {loss:.3g}, target {self.delta:g}", refresh=False)
                 bar.update(episodes - bar.n)
 
             found = n_star(
                 *where, eta=self.eta, delta=self.delta, replicates=self.replicates, seed=self.seed,
                 max_episodes=self.max_episodes, instances=self.instances, watch=show,
+                criterion=self.criterion, epsilon=self.epsilon,
             )  # fmt: skip
         numbers = dataclasses.asdict(found)
         shown = ("value", "interval", "queries", "query_interval", "oracle", "censored", "budget", "resolution")
