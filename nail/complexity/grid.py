@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nail.checks import BadInput, require_known, say
+from nail.checks import say
 from nail.complexity.plan import COSTLIER, Plan, plan
 from nail.complexity.points import NAME, run_of
 
@@ -95,8 +95,10 @@ def n_star_grid(
         "max_episodes": max_episodes,
     }  # fmt: skip
     grid = plan({name: _values(name, value) for name, value in given.items()})
+    from nail.complexity.bounds import Bound
+
     sides = {"upper": bounds or {}, "lower": lower_bounds or {}}
-    asked = tuple(bound for side, some in sides.items() for bound in bounds_of(some, side, bound_unit))
+    asked = tuple(Bound(*item, side, bound_unit) for side, some in sides.items() for item in some.items())
     with contextlib.ExitStack() as stack:
         kept = Path(out) if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = measured(grid, asked, kept)
@@ -149,22 +151,6 @@ def say_left_out(series: Iterable[Sequence[Mapping[str, Any]]], by_run: Mapping[
             f"{', '.join(same)}: n* is beyond {done[-1]['max_episodes']:,} episodes at {along} {done[-1][along]:g}; "
             f"left out: {along} {values}"
         )
-
-
-def bounds_of(bounds: Mapping[str, Any], side: str, unit: str) -> Iterator[Any]:
-    """The bounds on one side of n*, by name; raises `BadInput` for a unit or an expression that is none."""
-    require_known("bound_unit", unit, ("episodes", "labels"))
-    if not bounds:
-        return
-    from nail.complexity.bounds import Bound, parse
-
-    for name, expression in bounds.items():
-        if isinstance(expression, str):
-            yield parse(f"{name}: {expression}", side, unit)
-        elif callable(expression):
-            yield Bound(name, expression, side, unit)
-        else:
-            raise BadInput(f"the bound {name} must be an expression or a function, got {expression!r}")
 
 
 def check_bounds(grid: Plan, asked: Sequence[Any]) -> None:

@@ -46,13 +46,14 @@ def kernel_text(kernel: Any) -> str:
     return ",".join(map(repr, law))
 
 
-def check_kernel(kernel: str, method: str, n_actions: int) -> None:
-    """Raise `BadInput` for a law of another length, and for a learner that would be told π* by the kernel it knows."""
+def check_kernel(kernel: str, method: str, n_actions: int | None) -> None:
+    """Raise `BadInput` for a law of another length, where A is known, and for a learner that would be told π* by the
+    kernel that it knows."""
     if kernel in FOLLOWS:
         row = METHOD.find(method)
         told = row.decides in ("channel", "class") and row.told != "kernel"
         require(not told, f"kernel of {method}, which is told ν", kernel, "one that does not follow π*")
-    elif (law := _numbers(kernel)) is not None:
+    elif n_actions is not None and (law := _numbers(kernel)) is not None:
         require(len(law) == n_actions, "kernel", kernel, f"a law of A = {n_actions} numbers")
 
 

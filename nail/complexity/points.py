@@ -20,13 +20,20 @@ MAX_CELLS = 2**28
 """largest replicates × H × A on the poison chain and the hidden path"""
 ANSWERS = (
     "n_star", "low", "high", "queries", "queries_low", "queries_high", "censored", "resolution", "mean_loss", "oracle",
-    "budget",
+    "allowed", "wider",
 )  # fmt: skip
 """columns of a measured n*: episodes and expert queries with their intervals, infinite where the budget of episodes did
-not suffice (`censored`), and what a query reads"""
+not suffice (`censored`), what a query reads, the episodes that a search was held to, and the intervals of higher levels
+(`nail.complexity.intervals`)"""
+TOGETHER = 64
+"""points of a series whose intervals are measured to an end, to hold at once (`points` of `nail.n_star`)"""
 OF_THE_INSTANCE = ("q", "R", "logPi", "noise_kernel")
 """columns for bounds: least chance of a right label, largest return, log of the number of deterministic policies; and
 the noise kernel in words"""
+
+
+HIDDEN = ("definition", "point_seed")
+"""of a point, what is no option"""
 
 
 def run_of(point: Point) -> str:
@@ -47,24 +54,28 @@ class Measure:
     given: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, point: Point) -> list[dict[str, Any]]:
+        from nail.complexity.intervals import write_wider
         from nail.counting.drivers import Setting
         from nail.counting.nstar import n_star
 
         method, kernel, levels = point["method"], point["kernel"], by_level(point)
         where = (point["H"], point["A"]) if levels else (None, None)
         setting = Setting(kernel=kernels.level_kernel(kernel, point["A"]) if levels else None)
-        pac = {name: point[name] for name in ("criterion", "epsilon") if name in point}
         found = n_star(
             point["instance"] if levels else self.instance(point), method, *where, point["eta"], point["delta"],
-            point["replicates"], point["point_seed"], point["max_episodes"], setting, point.get("instances", 1), **pac,
+            point["replicates"], point["point_seed"], point["max_episodes"], setting, point.get("instances", 1),
+            criterion=point["criterion"], epsilon=point.get("epsilon"), points=TOGETHER,
         )  # fmt: skip
         episodes, queries = (np.inf, np.inf) if found.censored else (found.value, found.queries)
         numbers = (
             episodes, *found.interval, queries, *found.query_interval, int(found.censored), found.resolution,
-            found.mean_loss, found.oracle, found.budget,
+            found.mean_loss, found.oracle, found.budget, write_wider(found.wider),
         )  # fmt: skip
+        about, hidden = self.about(point), {name: point[name] for name in HIDDEN if name in point}
+        options = {name: value for name, value in point.items() if name not in hidden}
+        words = {"noise_kernel": about.pop("noise_kernel")}
         answers = dict(zip(ANSWERS, numbers, strict=True))
-        return [{"run": run_of(point), **point, **self.about(point), **answers}]
+        return [{**options, **words, **answers, **about, **hidden, "run": run_of(point)}]
 
     def instance(self, point: Point) -> Any:
         """The instance of a point, or the function seed → instance, with the kernel that was asked for."""
