@@ -157,7 +157,7 @@ def n_star_for(arguments: list[str]) -> type[NStar]:
     for name in names:
         require_known("instance", name, tabular)
     command: type[NStar] = NStar
-    for options in dict.fromkeys(tabular[name].options for name in reversed(names)):
+    for options in dict.fromkeys(tabular[name].options for name in names):
         command = with_config(command, options)
     needed = {"instance": names[0], "method": "", "eta": 0.5, "delta": 0.1}
     varied = {name: value for name, value in needed.items() if name in axes}

@@ -164,7 +164,7 @@ def _judged(answers: Any) -> str:
         elif row.question == "constant":
             said.append(f"constant {row.value:.3g} in [{row.low:.3g}, {row.high:.3g}]")
         else:
-            said.append(f"rate in {row.axis} {row.note or _interval(row)}")
+            said.append(f"rate in {row.axis} {row.note if row.value != row.value else _interval(row)}")
     return "; ".join(said)
 
 
