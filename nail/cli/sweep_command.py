@@ -30,6 +30,8 @@ class How:
     """run those again that failed"""
     any_revision: bool = False
     """take finished runs that another revision of the source computed"""
+    keep_params: bool = False
+    """keep the final parameters of each run, for `nail.load`"""
     runs_per_lot: int | None = None
     """runs that are computed together ≥ 1; default: what memory allows, on a CPU 4 a core"""
     distributed: bool = False
@@ -91,8 +93,9 @@ class How:
         from nail.sweep.finished import table_written
 
         options = Options(
-            retry_failed=self.retry_failed, any_revision=self.any_revision, runs_per_lot=self.runs_per_lot
-        )
+            keep_params=self.keep_params, retry_failed=self.retry_failed, any_revision=self.any_revision,
+            runs_per_lot=self.runs_per_lot,
+        )  # fmt: skip
         with table_written(out, self.any_revision, said=True):
             for share in shares:
                 outcome = sweep(share, out, options, whole=configs)
@@ -119,7 +122,7 @@ class How:
         logs = out / "jobs"
         logs.mkdir(exist_ok=True)
         modules = [part for module in imported for part in ("--import", module)]
-        how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
+        how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "keep_params", "runs_per_lot"))]
         merge = [*modules, "sweep", "merge", *(["--any-revision"] if self.any_revision else []), "--out", str(out)]
         scripts = cluster.scripts(out, self.shards, [*modules, "sweep", *how], merge)
         ask(out, {run_id(config): config.stored for config in configs})
