@@ -141,3 +141,17 @@ def chains_in(rows: pd.DataFrame) -> pd.Series:
         return names[run]
 
     return rows.run.map(name)
+
+
+SOLVED = 0.95
+"""full-chain accuracy from which on a run counts as having solved its task"""
+
+
+def solved_at(rows: pd.DataFrame, key: str = "run", count: str = "episodes") -> pd.Series:
+    """By `key`, what a column that grows (`episodes`, `expert_queries`) holds at a run's first evaluation with
+    full-chain accuracy ≥ `SOLVED`; infinite if there is none in the budget.
+
+    A run solved between this evaluation and the one before: times are late by at most one such interval.
+    """
+    found = rows[rows.full_exact >= SOLVED].groupby(key)[count].min()
+    return found.reindex(sorted(rows[key].unique()), fill_value=float("inf")).astype(float)

@@ -109,7 +109,9 @@ class TrainedPolicy:
         sizes = {leaf.shape[:1] for leaf in leaves}
         wanted = [leaf.shape for leaf in jax.tree.leaves(like)]
         fits = same and len(sizes) == 1 and sizes != {(0,)} and [leaf.shape[1:] for leaf in leaves] == wanted
-        require(fits, "prompts", type(prompts).__name__, "contexts of the task, as `prompts(n)` of the policy gives them")
+        require(
+            fits, "prompts", type(prompts).__name__, "contexts of the task, as `prompts(n)` of the policy gives them"
+        )
         return jax.tree.map(np.asarray, prompts)
 
 
