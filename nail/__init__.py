@@ -12,6 +12,7 @@ _DOORS = {
     "run": "nail.sweep.run",
     "stages": "nail.sweep.stages",
     "read_rows": "nail.sweep.table",
+    "load": "nail.sweep.trained_policy",
     "make_train": "nail.training.train",
     "n_star": "nail.counting.nstar",
     "n_star_grid": "nail.complexity.grid",

@@ -85,6 +85,8 @@ class How(Shares):
     """run those again that failed"""
     any_revision: bool = False
     """take finished runs that another revision of the source computed"""
+    keep_params: bool = False
+    """keep the final parameters of each run, for `nail.load`"""
     runs_per_lot: int | None = None
     """runs that are computed together ≥ 1; default: what memory allows, on a CPU 4 a core"""
     distributed: bool = False
@@ -132,8 +134,9 @@ class How(Shares):
         from nail.sweep.finished import table_written
 
         options = Options(
-            retry_failed=self.retry_failed, any_revision=self.any_revision, runs_per_lot=self.runs_per_lot
-        )
+            keep_params=self.keep_params, retry_failed=self.retry_failed, any_revision=self.any_revision,
+            runs_per_lot=self.runs_per_lot,
+        )  # fmt: skip
         with table_written(out, self.any_revision, said=True):
             for share in shares:
                 outcome = sweep(share, out, options, whole=configs)
@@ -143,7 +146,10 @@ class How(Shares):
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
     def _submit(self, configs: tuple[TrainConfig, ...]) -> None:
-        how = [*self.command(), *given_options(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
+        how = [
+            *self.command(),
+            *given_options(self, How, ("retry_failed", "any_revision", "keep_params", "runs_per_lot")),
+        ]
         runs = {run_id(config): config.stored for config in configs}
         merge = ["--any-revision"] if self.any_revision else []
         self.submit(self.out, runs, ["sweep", *how], merge, "runs")
