@@ -75,7 +75,7 @@ def series_of(points: Sequence[Point], varied: Sequence[str]) -> list[list[Point
         found.setdefault(content_hash(rest if along else point), []).append(point)
 
     def cost(point: Point, names: Sequence[str]) -> tuple[float, ...]:
-        return tuple(COSTLIER[name] * point[name] for name in names if name in point)
+        return tuple(float(COSTLIER[name] * point[name]) for name in names if name in point)
 
     ordered = [sorted(members, key=lambda point: cost(point, (along,) if along else ())) for members in found.values()]
     return sorted(ordered, key=lambda members: cost(members[0], ("eta", "delta", "epsilon", "H")), reverse=True)
