@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from nail.figures.experiment import Claim
+from nail.stats import NORMAL_95
 from nail.theory.exact import right_probability
 from nail.theory.known import level_spread
 from nail.theory.online import episodes_per_level
@@ -26,7 +27,6 @@ from ._nstar import (
     of,
     with_known,
 )
-from ._theory import NORMAL_95
 
 CHAIN, PATH = "poison-chain", "hidden-path"
 CURVES = {**{(CHAIN, method): method for method in EXPONENTIAL + POLYNOMIAL}, (PATH, "loglossbc"): "loglossbc"}

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
+from nail.complexity.intervals import log_sd
 from nail.counting.crossing import NStar, crossing
 from nail.counting.drivers import Setting
 from nail.counting.nstar import instance_octaves, n_star, oracle
@@ -23,7 +24,7 @@ from nail.theory.exact import n_bc, n_offline
 from nail.theory.known import n_greedy, n_levels
 from nail.theory.scaling import Scaling, fit_scaling
 
-from ._theory import NORMAL_95, Point
+from ._theory import Point
 
 EXPONENTIAL = ("loglossbc", "opd-f", "opd-r")
 """learners whose episodes follow the noisy expert or are sampled from a law fitted to it"""
@@ -144,15 +145,6 @@ def reference(axes: Axes, table: pd.DataFrame, name: str, on: str) -> None:
     colour = {"color": look("nail-f").colour} if name in ("n_greedy", "n_levels") else {}
     points = of(table, method=name)
     axes.plot(points[on], points.episodes, label=title, zorder=1.5, **{**REFERENCE[kind], **colour})
-
-
-def log_sd(rows: pd.DataFrame) -> Float[np.ndarray, " n"]:
-    """Standard deviations of log n* that the intervals imply, at least half the grid's resolution; that of a
-    censored point is the median of the others'."""
-    value, high = rows.n_star.where(np.isfinite(rows.n_star)), rows.high.where(np.isfinite(rows.high))
-    width = (np.log(high / rows.low) / 2).fillna(np.log(value / rows.low))
-    sd = np.maximum(width / NORMAL_95, 0.5 * rows.resolution / value)
-    return sd.fillna(sd.median()).to_numpy(float)
 
 
 def fit_n_star(rows: pd.DataFrame, root: float | None = None) -> Scaling | None:

@@ -66,7 +66,7 @@ def parse_expression(text: str, known: Collection[str], name: str = "expression"
     except _Refused as bad:
         what, column = bad.what, len(line.strip().encode()[: bad.node.col_offset].decode())
     except SyntaxError as error:
-        what, column = error.msg, max((error.offset or 1) - 1, 0)
+        what, column = error.msg, error.offset - 1 if error.offset else len(line.strip())
     except (RecursionError, MemoryError, ValueError):
         raise BadInput(f"{name} must be a formula that can be read, got {text!r}") from None
     else:
