@@ -52,7 +52,7 @@ def check_kernel(kernel: str, method: str, n_actions: int | None) -> None:
     if kernel in FOLLOWS:
         row = METHOD.find(method)
         told = row.decides in ("channel", "class") and row.told != "kernel"
-        require(not told, f"kernel of {method}, which is told ν", kernel, "one that does not follow π*")
+        require(not told, f"kernel of {method}, which is told ν,", kernel, "one that does not follow π*")
     elif n_actions is not None and (law := _numbers(kernel)) is not None:
         require(len(law) == n_actions, "kernel", kernel, f"a law of A = {n_actions} numbers")
 
