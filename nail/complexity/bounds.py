@@ -17,7 +17,7 @@ nail/complexity/fits.py, so one learner, instance, kernel, ..; three questions a
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -45,6 +45,8 @@ SYMBOLS = {
 }
 """what a bound may name"""
 OF_UNIFORM_NOISE = ("kappa", "mu")
+USUAL = {"noise_kernel": ("uniform",), "noise": ("huber",)}
+"""columns of the noise → their words for uniform labels, each for itself"""
 SIDES = ("upper", "lower")
 COLUMNS = ("bound", "side", "unit", "question", "axis", "value", "low", "high", "verdict", "points", "censored",
            "grid", "note")  # fmt: skip
@@ -119,7 +121,7 @@ def parse(text: str, side: str = "upper", unit: str = "episodes") -> Bound:
     """The bound 'NAME: FORMULA', or 'FORMULA', which then is its name. Raises `BadInput` for a formula that is none, an
     unknown side or unit."""
     name, colon, formula = text.partition(":")
-    bound = Bound(name.strip(), formula, side, unit) if colon else Bound(text.strip(), text, side, unit)
+    bound = Bound(name.strip(), (formula if colon else text).strip(), side, unit)
     _check_bound(bound)
     return bound
 
@@ -171,17 +173,22 @@ _mu = lru_cache(maxsize=4096)(episodes_per_level)
 
 
 def _require_uniform(rows: pd.DataFrame, name: str, what: str) -> None:
-    """Raise `BadInput` unless all rows have the uniform kernel: by their words for it or else as it was given, and by
-    the chance of a right label."""
-    uniform, words = np.ones(len(rows), bool), np.full(len(rows), "another one", object)
-    column = next((column for column in ("noise_kernel", "kernel") if column in rows), None)
-    if column is not None:
-        uniform, words = (rows[column].isna() | rows[column].isin(["uniform", ""])).to_numpy(), rows[column].to_numpy()
+    """Raise `BadInput` unless all rows have the uniform kernel, labels each for itself: by the words for it, and by the
+    chance of a right label."""
+    for column, usual in USUAL.items():
+        if column in rows:
+            other = ~(rows[column].isna() | rows[column].isin(usual)).to_numpy()
+            if other.any():
+                _refuse_noise(name, what, rows[column].to_numpy()[other][0])
     if "q" in rows:
         A, eta, q = (rows[symbol].to_numpy(float) for symbol in ("A", "eta", "q"))
-        uniform = uniform & (np.abs(q - (1.0 - eta + eta / A)) < 1e-5)
-    if not uniform.all():
-        raise BadInput(f"{what} names {name}, which is known for the uniform kernel only, got {words[~uniform][0]}")
+        other = ~(np.abs(q - (1.0 - eta + eta / A)) < 1e-5)
+        if other.any():
+            _refuse_noise(name, what, f"q = {q[other][0]:g}")
+
+
+def _refuse_noise(name: str, what: str, got: Any) -> NoReturn:
+    raise BadInput(f"{what} names {name}, which is known for the uniform kernel and independent labels only, got {got}")
 
 
 def _evaluate(

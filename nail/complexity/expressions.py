@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,12 +18,12 @@ from nail.checks import BadInput
 
 LONGEST = 1000
 """characters of a formula"""
-FUNCTIONS: dict[str, tuple[Callable[..., np.ndarray], int]] = {
+FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "log": (np.log, 1), "log2": (np.log2, 1), "exp": (np.exp, 1), "sqrt": (np.sqrt, 1),
     "min": (np.minimum, 2), "max": (np.maximum, 2),
 }  # fmt: skip
 """name → the function and its least number of arguments; those with two take more"""
-OPERATORS: dict[type, Callable[..., np.ndarray]] = {
+OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide, ast.Pow: np.power,
     ast.USub: np.negative, ast.UAdd: np.positive,
 }  # fmt: skip
@@ -107,7 +107,7 @@ def _check(node: ast.expr, known: Collection[str], found: set[str]) -> None:
             raise _Refused("something else than numbers, symbols, + - * / ** and calls", node)
 
 
-def _value(node: ast.expr, values: Mapping[str, np.ndarray]) -> np.ndarray:
+def _value(node: ast.expr, values: Mapping[str, np.ndarray]) -> np.ndarray | np.float64:
     match node:
         case ast.Constant():
             return _number(node.value)
@@ -124,7 +124,7 @@ def _value(node: ast.expr, values: Mapping[str, np.ndarray]) -> np.ndarray:
     raise AssertionError(f"{ast.dump(node)} was not refused")
 
 
-def _number(value: float) -> np.float64:
+def _number(value: int | float) -> np.float64:
     try:
         return np.float64(value)
     except OverflowError:

@@ -58,12 +58,14 @@ def at_once(rows: pd.DataFrame, unit: str = "episodes") -> pd.DataFrame:
 def log_sd(rows: pd.DataFrame, unit: str = "episodes") -> Float[np.ndarray, " n"]:
     """Standard deviations of log n* that the 95 % intervals imply, at least half the grid's resolution; that of a
     censored point is the median of the others'."""
-    value, low, high = (rows[column].astype(float) for column in UNITS[unit])
-    value, high, low = value.where(np.isfinite(value)), high.where(np.isfinite(high)), low.clip(lower=LEAST)
-    width = (np.log(high / low) / 2).fillna(np.log(value / low))
-    episodes = rows["n_star"].astype(float).where(np.isfinite(value))
-    sd = np.maximum(width / NORMAL_95, 0.5 * rows["resolution"].astype(float) / episodes)
-    return sd.fillna(sd.median()).to_numpy(float)
+    value, low, high = (rows[column].to_numpy(float) for column in UNITS[unit])
+    value, low, high = (np.where(np.isfinite(x), np.maximum(x, LEAST), np.nan) for x in (value, low, high))
+    width = np.log(high / low) / 2
+    width = np.where(np.isnan(width), np.log(value / low), width)
+    episodes = np.maximum(rows["n_star"].to_numpy(float), LEAST)
+    sd = np.maximum(width / NORMAL_95, 0.5 * rows["resolution"].to_numpy(float) / episodes)
+    known = ~np.isnan(sd)
+    return np.where(known, sd, np.median(sd[known]) if known.any() else np.nan)
 
 
 def log_budget(rows: pd.DataFrame, unit: str = "episodes") -> Float[np.ndarray, " n"]:

@@ -95,7 +95,7 @@ def fit_plane(
             far *= 2
         if abs(far) >= 1e9 * steps[j]:
             return side * np.inf
-        return float(optimize.brentq(fall, at[best, j], at[best, j] + far, rtol=1e-6))
+        return float(optimize.brentq(fall, at[best, j], at[best, j] + far, xtol=1e-3 * steps[j]))
 
     low, high = (np.array([end(j, side) for j in range(slopes)]) for side in (-1.0, 1.0))
     aic = 2.0 * (slopes + 2 - float(value[best]))
