@@ -8,7 +8,9 @@ import pandas as pd
 from scipy.stats import norm
 
 from nail.figures.experiment import Claim
+from nail.stats import NORMAL_95
 from nail.theory.exact import right_probability
+from nail.theory.known import level_spread
 from nail.theory.online import episodes_per_level
 from nail.theory.scaling import LineFit, Scaling
 
@@ -21,12 +23,10 @@ from ._nstar import (
     episodes,
     fit_n_star,
     label,
-    level_spread,
     log_ratio,
     of,
     with_known,
 )
-from ._theory import NORMAL_95
 
 CHAIN, PATH = "poison-chain", "hidden-path"
 CURVES = {**{(CHAIN, method): method for method in EXPONENTIAL + POLYNOMIAL}, (PATH, "loglossbc"): "loglossbc"}

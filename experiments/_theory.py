@@ -11,8 +11,6 @@ from nail.sweep.points import run_points
 from nail.training.config import content_hash
 
 Point = dict[str, Any]
-NORMAL_95 = 1.959964
-"""half width of a two-sided 95 % interval in standard deviations"""
 
 
 def seeded(point: Point) -> Point:

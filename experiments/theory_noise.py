@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim
 from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
+from nail.stats import NORMAL_95
 from nail.theory.bounds import kappa
 
 from ._nstar import (
@@ -35,7 +36,7 @@ from ._nstar import (
     reference,
     with_known,
 )
-from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._theory import Point, figure_of_points, seeded
 
 
 class Size(NamedTuple):

@@ -19,7 +19,7 @@ from nail.counting.drivers import Setting
 from nail.counting.nstar import level_octaves
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, measured, note
-from nail.stats import REFUTED, coverage_chance, proportion_interval
+from nail.stats import NORMAL_95, REFUTED, coverage_chance, proportion_interval
 from nail.theory.online import (
     Level,
     episodes_per_level,
@@ -45,7 +45,7 @@ from ._nstar import (
     measure_n_star,
     of,
 )
-from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._theory import Point, figure_of_points, seeded
 
 ACTIONS = {2: "exact", 4: "simulated"}
 """number of actions → how the law of one level is had"""

@@ -16,6 +16,9 @@ from nail.checks import require
 REFUTED = 1e-3
 """probability below which a coverage as bad as this one, or worse, refutes a claim"""
 
+NORMAL_95 = 1.959964
+"""half width of a two-sided 95 % interval in standard deviations"""
+
 
 class Interval(NamedTuple):
     """An estimate between two ends, each a number or an array over the axes that are not the runs'."""
