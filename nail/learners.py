@@ -63,8 +63,26 @@ class Functions(NamedTuple):
     """what an answer is: a label; the exact probability of the action that was played; or both, which count as two"""
 
 
-def check_functions(name: str, row: Functions) -> None:
-    """Raise `BadInput` unless the learner called `name` is made of functions and has a known oracle."""
+BESIDE = ("name", "label", "summary", "driver", "functions")
+"""fields of a method whose learner has a state of its own"""
+
+
+def check_own_fields(method: Any) -> None:
+    """Raise `BadInput` unless what a row of nail/methods.py has for functions is functions, with a known oracle, and
+    the fields that they stand for have their defaults."""
+    for part in ("score", "law"):
+        found = getattr(method, part)
+        require(found is None or callable(found), f"{part} of the method {method.name}", repr(found), "a function")
+    replaced = {"decides", "reward", "loss"} if method.own else set()
+    if method.functions is not None:
+        replaced = set(method._fields).difference(BESIDE)
+        _check_functions(method.name, method.functions)
+    for name in (name for name in method._fields if name in replaced):
+        value, plain = getattr(method, name), method._field_defaults[name]
+        require(value == plain, f"{name} of the method {method.name}", value, f"{plain} beside functions of one's own")
+
+
+def _check_functions(name: str, row: Functions) -> None:
     for part in ("init", "play", "update", "decide", "ask"):
         found = getattr(row, part)
         ok = callable(found) or (part == "ask" and found is None)
@@ -169,8 +187,8 @@ def _scores(problem: Problem) -> dict[str, Any]:
 
     from nail.noise import label_weight
 
-    weight = jnp.broadcast_to(label_weight(problem.channel), _shape(problem)).astype(jnp.float32)
-    return {"score": jnp.zeros_like(weight), "weight": weight}
+    score = jnp.zeros(_shape(problem), jnp.float32)
+    return {"score": score, "weight": jnp.broadcast_to(label_weight(problem.channel, score), score.shape)}
 
 
 def _added(table: Any, weight: Any, episode: Episode) -> Any:

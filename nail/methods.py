@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nail.checks import BadInput, require, require_known
-from nail.learners import Functions, check_functions, halving, selective, stagger
+from nail.learners import Functions, check_own_fields, halving, selective, stagger
 from nail.registry import Table, document_fields
 from nail.rules import TOP_P, Rule
 
@@ -120,22 +120,8 @@ def check_method(row: Any) -> Method:
     require(row.temperature >= 0, f"temperature of the method {row.name}", row.temperature, "at least 0")
     _check_support(row)
     _check_reward(row)
-    _check_own(row)
+    check_own_fields(row)
     return row
-
-
-def _check_own(row: Method) -> None:
-    """Functions of counts are functions, and a learner with a state of its own has no other field."""
-    for name in ("score", "law"):
-        found = getattr(row, name)
-        require(found is None or callable(found), f"{name} of the method {row.name}", repr(found), "a function")
-    kept = ("name", "label", "summary", "functions", "driver")
-    for name in () if not row.own else ("decides", "reward") if row.functions is None else Method._fields:
-        plain = Method._field_defaults.get(name)
-        require(name in kept or getattr(row, name) == plain, f"{name} of the method {row.name}", getattr(row, name),
-                f"{plain} where functions of the method's own decide")  # fmt: skip
-    if row.functions is not None:
-        check_functions(row.name, row.functions)
 
 
 def _check_support(row: Method) -> None:

@@ -52,10 +52,11 @@ class Huber(NamedTuple):
         return Huber(eta, self.kernel if jnp.ndim(self.kernel) < 2 else jnp.asarray(self.kernel)[..., step, :])
 
 
-def label_weight(channel: Huber) -> Float[Array, "... A"]:
+def label_weight(channel: Huber, clean: Float[Array, "*level A"]) -> Float[Array, "... A"]:
     """log(1 + (1−η)/(η ν(a))): what a label a adds to the log likelihood of a being the clean action, over that of any
-    other. ην is floored at 1e−10."""
-    return jnp.log1p((1.0 - channel.eta) / jnp.maximum(channel.eta * channel.kernel, FLOOR))
+    other. η broadcasts against laws of the shape of `clean` without their actions; ην is floored at 1e−10."""
+    eta = _by_state(channel.eta, clean)
+    return jnp.log1p((1.0 - eta) / jnp.maximum(eta * channel.kernel, FLOOR))
 
 
 class Within(NamedTuple):

@@ -14,7 +14,6 @@ up the mean loss it is less: 70 % at 3 and 84 % at 20 for losses e^(−λn) with
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -29,8 +28,7 @@ SETTLED, FAR, LEAST = 1.25, 8, 512
 """a search ends at this multiple of the last checkpoint whose loss may be above the target, or at this one of the first
 octave end whose mean loss is not, but then not before so many episodes"""
 Losses = Float[np.ndarray, "R T"] | Bool[np.ndarray, "R T"]
-Octaves = Iterator[tuple[Any, ...]]
-"""(checkpoints (T,), losses (R, T)), and of learners that do not ask at every step the mean answers until then (T,)"""
+Octaves = Iterator[tuple[Int[np.ndarray, " T"], Losses]]
 Watch = Callable[[int, float], None]
 """is told the episodes so far and the mean loss after them"""
 
@@ -45,8 +43,8 @@ class NStar:
     times as many episodes, did not bring it down, and where the runs are too few for any"""
     queries: int | float | None
     """expert queries: one a step, on policy and offline alike, so episodes × H; two where the oracle is "labels and
-    probabilities", a label and a probability each counting as one. Of a learner that does not ask at every step: the
-    mean over replicates of the answers in the first `value` episodes, off the path included"""
+    probabilities", a label and a probability each counting as one. Of a learner with a state of its own: the mean over
+    replicates of its answers in the first `value` episodes, those off the path included"""
     query_interval: tuple[float, float]
     oracle: str
     """what the expert answers a query with: see `oracle`"""
@@ -102,15 +100,14 @@ def crossing(
     """n* of a loss curve per run: the smallest checkpoint with mean loss <= `target`, and its interval.
 
     `octaves` yields (checkpoints (T,), losses (R, T)), one octave or part of one after the other; boolean losses are
-    right (False) or wrong. A third part is the mean number of answers until then (T,); without it, one a step. It is
-    read until the interval has settled, or up to `budget` episodes; `watch` is told of each part.
+    right (False) or wrong. It is read until the interval has settled, or up to `budget` episodes; `watch` is told of
+    each part.
     """
-    most, parts, ends, reached, answers = target * (1.0 + ROUNDING), [], [], np.inf, []
-    for checkpoints, losses, *counted in octaves:
+    most, parts, ends, reached = target * (1.0 + ROUNDING), [], [], np.inf
+    for checkpoints, losses in octaves:
         keep = checkpoints <= budget
         if keep.any():
             parts.append((checkpoints[keep], *_band(losses[:, keep])))
-            answers += [mean[keep] for mean in counted]
             at, mean, _, high = parts[-1]
             ends.append(len(at) + (ends[-1] if ends else -1))
             watch(int(at[-1]), float(mean[-1]))
@@ -128,16 +125,8 @@ def crossing(
     censored = at == len(episodes)
     value, last = None if censored else int(episodes[at]), min(at, len(episodes) - 1)
     low, high = min(low, float(budget)), np.inf if censored else high
-    each = horizon * (2 if oracle == "labels and probabilities" else 1)
-
-    def queries(n):
-        """Answers in the first n episodes, on a line between checkpoints."""
-        if not answers or n == np.inf:
-            return n * each
-        return float(np.interp(n, episodes, np.concatenate(answers)))
-
-    asked = None if censored else queries(value)
+    asked = horizon * (2 if oracle == "labels and probabilities" else 1)
     return NStar(
-        value, (low, high), asked, (queries(low), queries(high)), oracle, censored, budget,
-        int(episodes[last] - episodes[last - 1]) if last else 1, float(band[0][last]),
+        value, (low, high), None if censored else value * asked, (low * asked, high * asked), oracle, censored,
+        budget, int(episodes[last] - episodes[last - 1]) if last else 1, float(band[0][last]),
     )  # fmt: skip

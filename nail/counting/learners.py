@@ -79,7 +79,7 @@ def channel_score(tally: Tally, world: World) -> Float[Array, "*level A"]:
     The Bayes rule of a learner that knows (or is wrong about) the channel. ην is floored at 1e−10. For uniform ν any
     told η gives the plurality.
     """
-    weight = label_weight(world.told)
+    weight = label_weight(world.told, world.noisy)
     return tally.labels * weight.reshape((1,) * (tally.labels.ndim - weight.ndim) + weight.shape)
 
 

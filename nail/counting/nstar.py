@@ -19,7 +19,7 @@ from nail.counting.crossing import NStar, Octaves, Watch, crossing
 from nail.counting.drivers import EXPERT, Setting, complete, is_number
 from nail.counting.layered import exact_regret, greedy, greedy_and_asked, simulation
 from nail.counting.learners import Learner, learner
-from nail.counting.own import check_own
+from nail.counting.own import Answers, check_own
 from nail.envs.instances import Instance
 from nail.envs.play import check_once
 from nail.envs.tasks import TASKS
@@ -245,4 +245,5 @@ def n_star(
         require(cells <= MDP_CELLS, "replicates × H × S × A", cells, f"at most {MDP_CELLS}")
         horizon = drawn[0].mdp.horizon
         octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates)
-    return crossing(octaves, delta, horizon, budget, oracle=oracle(method), watch=watch)
+    answers = Answers(octaves)
+    return answers.counted(crossing(answers.octaves(), delta, horizon, budget, oracle=oracle(method), watch=watch))

@@ -6,8 +6,8 @@ gets its episodes step by step. The poison chain is run there as the MDP that it
 counted as the learner's own rules have it.
 """
 
-import re
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -17,14 +17,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from nail.checks import BadInput, require
+from nail.checks import BadInput
+from nail.counting.crossing import NStar
 from nail.counting.drivers import Driver, Setting, Tally, World, channel
+from nail.counting.tracing import abstract, require_array, shown, traced
 from nail.envs.mdp import TabularMDP
 from nail.learners import Episode, Functions, Problem
 from nail.methods import Method
 from nail.noise import Huber, sample, words
 from nail.policies.softmax_table import deterministic
 from nail.registry import document_fields
+
+Laws = Float[Array, "H S A"]
 
 
 class Counts(NamedTuple):
@@ -68,13 +72,44 @@ def asked(kept: Kept) -> Float[Array, ""]:
     return kept.asked.astype(jnp.float32).sum(-1)
 
 
+class Answers:
+    """Octaves of losses, and the mean number of answers until each of their checkpoints where a learner counts its own
+    (a third part of an octave)."""
+
+    def __init__(self, octaves: Iterator[tuple[Any, ...]]):
+        self._octaves, self._parts = octaves, []
+
+    def octaves(self) -> Iterator[tuple[Any, Any]]:
+        """(checkpoints, losses) for `crossing`."""
+        for checkpoints, losses, *answers in self._octaves:
+            self._parts += [(checkpoints, each) for each in answers]
+            yield checkpoints, losses
+
+    def counted(self, found: NStar) -> NStar:
+        """n* with the learner's own queries, on a line between checkpoints; as it is if the learner counts none."""
+        if not self._parts:
+            return found
+        episodes, mean = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+
+        def until(n):
+            return np.inf if n == np.inf else float(np.interp(n, episodes, mean))
+
+        low, high = found.interval
+        queries = None if found.censored else until(found.value)
+        return dataclasses.replace(found, queries=queries, query_interval=(until(low), until(high)))
+
+
 def start(name: str, row: Functions, told: str, shape: tuple[int, ...], setting: Setting, replicates: int) -> Kept:
-    """Replicates before their first episode, in an MDP of `shape` (H, S, A); the setting is complete.
+    """Replicates before their first episode, where an episode has `shape` (H, S, A); the setting is complete.
 
     Raises `BadInput` as `check_own`.
     """
-    _check_functions(name, row, shape)
-    begun = row.init(Problem(*shape, channel(setting, told)))
+    believed = Huber(*map(jnp.asarray, channel(setting, told)))
+    if jnp.ndim(believed.eta) == 1 and len(believed.eta) != shape[1]:
+        # by level of the chain, whose states are alike
+        believed = believed._replace(eta=believed.eta[: shape[0], None])
+    _check_functions(name, row, shape, believed.eta.shape, believed.kernel.shape)
+    begun = row.init(Problem(*shape, believed))
 
     def repeated(leaf):
         leaf = jnp.asarray(leaf)
@@ -85,26 +120,26 @@ def start(name: str, row: Functions, told: str, shape: tuple[int, ...], setting:
 
 
 def _episode(
-    row: Functions, n_actions: int, first: Int[Array, ""], law: Callable[..., Any], move: Callable[..., Any],
-    kept: Kept, key: Key[Array, ""], bits: UInt32[Array, "H 2"],
+    row: Functions, first: Int[Array, ""], tables: tuple[Laws, Laws], move: Callable[..., Any], kept: Kept,
+    key: Key[Array, ""], bits: UInt32[Array, "H 2"],
 ) -> Kept:  # fmt: skip
-    """One episode that begins in state `first`: `law(h, s)` is what labels are drawn from, `move(h, s, a, word)` the
-    next state."""
+    """One episode that begins in state `first`: `tables` are the laws that labels are drawn from and those that a
+    learner reads as probabilities, `move(h, s, a, word)` is the next state."""
     plays, asks, updates = jax.random.split(jax.random.fold_in(key, 1), 3)
     reads_labels, reads_probabilities = "labels" in row.oracle, "probabilities" in row.oracle
+    laws, noisy = tables
+    horizon, _, n_actions = noisy.shape
 
     def step(s, at):
         h, word = at
-        noisy = law(h, s)
-        label, chosen = sample(noisy, word[1]), row.play(kept.state, h, s, plays)
+        label, chosen = sample(laws[h, s], word[1]), row.play(kept.state, h, s, plays)
         expert = (chosen < 0) | (chosen >= n_actions)
         action = jnp.where(expert, label, chosen).astype(jnp.int32)
         answered = expert | (row.ask is None or row.ask(kept.state, h, s, asks))
         told = jnp.where(answered, label, n_actions) if reads_labels else jnp.int32(n_actions)
-        probability = jnp.where(answered, noisy[action], 0.0) if reads_probabilities else jnp.float32(0.0)
+        probability = jnp.where(answered, noisy[h, s, action], 0.0) if reads_probabilities else jnp.float32(0.0)
         return move(h, s, action, word[0]), Episode(s, action, told, probability, answered)
 
-    horizon = kept.asked.shape[-1]
     _, episode = lax.scan(step, jnp.asarray(first, jnp.int32), (jnp.arange(horizon, dtype=jnp.int32), bits))
     answers = episode.asked.astype(jnp.int32) * (reads_labels + reads_probabilities)
     return Kept(row.update(kept.state, episode, updates), kept.asked + answers, kept.episodes + 1)
@@ -112,16 +147,14 @@ def _episode(
 
 def _on_chain(row: Functions, learner: Any, world: World, kept: Kept, key: Key[Array, ""]) -> Kept:
     """One episode of the poison chain."""
-    horizon, n_actions = kept.asked.shape[-1], world.noisy.shape[-1]
-
-    def law(h, s):
-        return jnp.where(s == 0, world.noisy[h], world.off[h])
+    horizon = kept.asked.shape[-1]
+    laws = jnp.stack([world.noisy[:horizon], world.off[:horizon]], 1)
 
     def move(h, s, action, word):
         return jnp.where((s == 0) & (action == world.secret[h]), 0, 1).astype(jnp.int32)
 
     bits = words(jax.random.fold_in(key, 0), (horizon, 2))
-    return _episode(row, n_actions, jnp.int32(0), law, move, kept, key, bits)
+    return _episode(row, jnp.int32(0), (laws, laws), move, kept, key, bits)
 
 
 def _in_mdp(row: Functions, learner: Any, mdp: TabularMDP, world: World, kept: Kept, key: Key[Array, ""]) -> Kept:
@@ -132,7 +165,7 @@ def _in_mdp(row: Functions, learner: Any, mdp: TabularMDP, world: World, kept: K
         return sample(mdp.P[h, s, action], word)
 
     first = sample(mdp.rho, bits[-1, 0])
-    return _episode(row, mdp.n_actions, first, lambda h, s: world.noisy[h, s], move, kept, key, bits[:-1])
+    return _episode(row, first, (world.noisy, world.noisy), move, kept, key, bits[:-1])
 
 
 @lru_cache
@@ -167,91 +200,42 @@ def check_own(method: Method, shape: tuple[int, ...]) -> None:
             _check_counts(f"{part} of the method {method.name}", function, shape)
 
 
-def _of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _channel(n_actions: int) -> Huber:
-    return Huber(_of((), jnp.float32), _of((n_actions,), jnp.float32))
-
-
 @lru_cache
 def _check_counts(what: str, function: Callable[[Counts], Any], shape: tuple[int, ...]) -> None:
+    believed = Huber(abstract((), jnp.float32), abstract(shape[-1:], jnp.float32))
     counts = Counts(
-        _of(shape, jnp.int32), _of(shape, jnp.bool_), _of(shape, jnp.float32), _of((), jnp.int32), _channel(shape[-1])
+        *(abstract(shape, kind) for kind in (jnp.int32, jnp.bool_, jnp.float32)), abstract((), jnp.int32), believed
     )
-    found = _traced(what, function, counts)
+    found = traced(what, function, counts)
     kinds = (jnp.floating,) if what.startswith("law") else (jnp.number, jnp.bool_)
-    _require_array(what, found, shape, kinds, "numbers")
+    require_array(what, found, shape, kinds, "numbers")
 
 
 @lru_cache
-def _check_functions(name: str, row: Functions, shape: tuple[int, ...]) -> None:
+def _check_functions(
+    name: str, row: Functions, shape: tuple[int, ...], eta: tuple[int, ...] = (), kernel: tuple[int, ...] = ()
+) -> None:
     horizon, n_states, n_actions = shape
+    believed = Huber(abstract(eta, jnp.float32), abstract(kernel or (n_actions,), jnp.float32))
 
     def what(part):
         return f"{part} of the learner {name}"
 
-    state = _traced(what("init"), lambda given: row.init(Problem(*shape, given)), _channel(n_actions))
-    number, key = _of((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
+    state = traced(what("init"), lambda given: row.init(Problem(*shape, given)), believed)
+    number, key = abstract((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0))
     for part in ("play", "ask"):
         if (function := getattr(row, part)) is not None:
             kind = (jnp.integer, "an integer") if part == "play" else (jnp.bool_, "a bool")
-            found = _traced(what(part), function, state, number, number, key)
-            _require_array(what(part), found, (), kind[:1], kind[1])
+            found = traced(what(part), function, state, number, number, key)
+            require_array(what(part), found, (), kind[:1], kind[1])
     steps = (horizon,)
-    episode = Episode(*(_of(steps, kind) for kind in (jnp.int32, jnp.int32, jnp.int32, jnp.float32, jnp.bool_)))
-    after = _traced(what("update"), row.update, state, episode, key)
-    same = jax.tree.structure(after) == jax.tree.structure(state) and _shown(after) == _shown(state)
+    episode = Episode(*(abstract(steps, kind) for kind in (jnp.int32, jnp.int32, jnp.int32, jnp.float32, jnp.bool_)))
+    after = traced(what("update"), row.update, state, episode, key)
+    same = jax.tree.structure(after) == jax.tree.structure(state) and shown(after) == shown(state)
     if not same:
-        raise BadInput(f"{what('update')} must return a state like that of init, {_shown(state)}, got {_shown(after)}")
-    decided = _traced(what("decide"), row.decide, state)
-    _require_array(what("decide"), decided, (horizon, n_states), (jnp.integer,), "integers")
-
-
-def _traced(what: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Shapes and types of what a function returns; raises `BadInput` unless it is a pure function that JAX can trace:
-    no tracer is left behind, and a second trace is the first one again."""
-    try:
-        with jax.checking_leaks():
-            programs = [jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*given) for _ in range(2)]
-    except BadInput:
-        raise
-    except Exception as error:
-        why = str(error).strip().split("\n")[0] or "no message"
-        raise BadInput(
-            f"{what} must be a pure function in JAX of its arguments, and tracing it raised {type(error).__name__}: "
-            f"{why}"
-        ) from error
-    (first, found), (second, _) = programs
-    same = _text(first) == _text(second) and len(first.consts) == len(second.consts)
-    if not (same and all(map(_equal, first.consts, second.consts))):
-        raise BadInput(f"{what} must be a pure function of its arguments, and traced twice it is two programs")
-    return found
-
-
-def _text(program: Any) -> str:
-    """A program's code without the addresses of Python's objects."""
-    return re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if jnp.issubdtype(jnp.result_type(one), jax.dtypes.prng_key):
-        one, other = jax.random.key_data(one), jax.random.key_data(other)
-    return np.array_equal(np.asarray(one), np.asarray(other), equal_nan=True)
-
-
-def _shown(tree: Any) -> str:
-    """Shapes and types of a tree in words."""
-    return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)) or "nothing"
-
-
-def _require_array(what: str, found: Any, shape: tuple[int, ...], kinds: tuple[Any, ...], words: str) -> None:
-    """Raise `BadInput` unless `found` is one array of this shape and of one of these kinds."""
-    one = jax.tree.structure(found) == jax.tree.structure(0)
-    ok = one and found.shape == shape and any(jnp.issubdtype(found.dtype, kind) for kind in kinds)
-    axes = f" of shape {shape}" if shape else ""
-    require(ok, f"what {what} returns", _shown(found), f"{words}{axes}")
+        raise BadInput(f"{what('update')} must return a state like that of init, {shown(state)}, got {shown(after)}")
+    decided = traced(what("decide"), row.decide, state)
+    require_array(what("decide"), decided, (horizon, n_states), (jnp.integer,), "integers")
 
 
 document_fields(__name__)
