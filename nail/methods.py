@@ -1,12 +1,15 @@
 """The learners, one row each: who drives, which sample, which divergence (docs/theory.md §2).
 
 A new method is a new row. Two loops read it: the training of a network (nail/training), and the count-based learners
-(nail/counting), which derive what they do from the same fields. How a rollout picks a token: nail/rules.py.
+(nail/counting), which derive what they do from the same fields. How a rollout picks a token: nail/rules.py. What is no
+field is a function: of counts (`score`, `law`), or a learner with a state of its own (nail/learners.py).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nail.checks import BadInput, require, require_known
+from nail.learners import Functions, check_own_fields, halving, selective, stagger
 from nail.registry import Table, document_fields
 from nail.rules import TOP_P, Rule
 
@@ -14,7 +17,15 @@ from nail.rules import TOP_P, Rule
 class Method(NamedTuple):
     """One learner.
 
-    The loops read these fields and nothing else about a method: no branch on a name anywhere.
+    The loops read these fields and nothing else about a method: no branch on a name anywhere. Counts can be read by a
+    function of one's own (`nail.counting.own.Counts`), here with one label more for the action that was ahead:
+
+        >>> import jax.numpy as jnp
+        >>> def ahead(counts):
+        ...     return counts.labels + jnp.where(jnp.arange(counts.labels.shape[-1]) == 0, 0.5, 0.0)
+        >>> nail.add_method(nail.Method("first", "Leans to action 0", "student", score=ahead))
+        >>> nail.n_star("poison-chain", "first", 4, 4, eta=0.3, delta=0.1).oracle
+        'labels'
     """
 
     name: str
@@ -56,11 +67,24 @@ class Method(NamedTuple):
     """the channel that `channel` and `class` believe in: the true one, or one with a wrong η, or with a wrong ν"""
     summary: str = ""
     """one line for `nail list`"""
+    score: Callable[[Any], Any] | None = None
+    """of counts (`nail.counting.own.Counts`): the final policy, and a greedy student, play the argmax of what this
+    returns, (.., A), ties to the lowest action; None: as `decides` says, or the law's mode where `law` is given"""
+    law: Callable[[Any], Any] | None = None
+    """of counts: the fitted law (.., A), probability vectors, which a sampled student and an auxiliary token are drawn
+    from; None: the optimum of the divergence"""
+    functions: Functions | None = None
+    """a count-based learner with a state of its own (`nail.add_learner`), which decides who drives"""
+
+    @property
+    def own(self) -> bool:
+        """Whether functions stand for fields: such rows are for counts."""
+        return self.score is not None or self.law is not None or self.functions is not None
 
     @property
     def trains(self) -> bool:
         """Whether a network can be trained by this row."""
-        return self.decides == "fit"
+        return self.decides == "fit" and not self.own
 
     @property
     def signal(self) -> Literal["labels", "laws", "reward"]:
@@ -96,6 +120,7 @@ def check_method(row: Any) -> Method:
     require(row.temperature >= 0, f"temperature of the method {row.name}", row.temperature, "at least 0")
     _check_support(row)
     _check_reward(row)
+    check_own_fields(row)
     return row
 
 
@@ -231,6 +256,18 @@ _ROWS: tuple[Method, ...] = (
     Method(
         "nail-wrong-nu", "NAIL (wrong ν)", "student", decides="channel", told="kernel",
         summary="nail-channel, told a wrong ν",
+    ),
+    Method(
+        "halving", "Halving", "student", functions=halving(),
+        summary="drops actions whose log likelihood trails by log(AH/δ), plays the first one left",
+    ),
+    Method(
+        "nail-selective", "NAIL, selective", "student", functions=selective(),
+        summary="greedy rollouts, asks only where the lead in log likelihood is below log(AH/δ)",
+    ),
+    Method(
+        "stagger", "STAGGER", "student", functions=stagger(),
+        summary="greedy rollouts, one labelled step an episode, drawn uniformly",
     ),
 )  # fmt: skip
 

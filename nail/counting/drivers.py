@@ -18,7 +18,7 @@ of episodes run: n and n' share their first min(n, n') episodes.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,8 @@ from nail.registry import document_fields
 
 ETA = 0.5
 """corruption rate where none is given"""
+Data = TypeVar("Data")
+"""what a learner keeps: a `Tally`, or its own state (nail/counting/own.py)"""
 
 
 class Setting(NamedTuple):
@@ -111,16 +113,20 @@ class World(NamedTuple):
     decay: Float[Array, ""] | float
     candidates: Float[Array, "N *level A"] | None = None
     """clean laws of a finite class Π, for `class_score`"""
+    off: Float[Array, "*level A"] | None = None
+    """law of a label where the clean expert is uniform, as it is off the path of the chain"""
 
 
 def world(
     told: str, setting: Setting, expert: Float[Array, "*level A"], candidates: Float[Array, "N *level A"] | None = None
 ) -> World:
     """What a learner that is told `told` learns from where the clean expert's law is `expert`."""
+    off = uniform_kernel(expert.shape[-1]) if isinstance(setting.kernel, Wrong) else setting.kernel
     if isinstance(setting.kernel, Wrong):
         setting = setting._replace(kernel=setting.kernel.at(plurality(expert)))
     noisy = channel(setting).probs(expert)
-    return World(plurality(expert), noisy, channel(setting, told), setting.beta, setting.decay, candidates)
+    off = channel(setting._replace(kernel=off)).probs(jnp.full_like(expert, 1.0 / expert.shape[-1]))
+    return World(plurality(expert), noisy, channel(setting, told), setting.beta, setting.decay, candidates, off)
 
 
 class Tally(NamedTuple):
@@ -158,6 +164,8 @@ class Driver(NamedTuple):
     """`episode(learner, world, tally, key)`: one episode, level by level"""
     read: Callable[[Tally, World], Tally]
     """completes a tally before it is looked at"""
+    walk: Callable[..., Any] | None = None
+    """`walk(learner, mdp, world, kept, key)`: one episode in any finite MDP; None: that of counts (layered.py)"""
 
 
 def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
@@ -210,9 +218,9 @@ def _read_exits(tally: Tally, world: World) -> Tally:
 
 
 def repeat(
-    episode: Callable[[Tally, Key[Array, ""]], Tally], read: Callable[[Tally], Any], tally: Tally, key: Key[Array, ""],
+    episode: Callable[[Data, Key[Array, ""]], Data], read: Callable[[Data], Any], tally: Data, key: Key[Array, ""],
     stride: Int[Array, ""] | int, points: int,
-) -> tuple[Tally, Any]:  # fmt: skip
+) -> tuple[Data, Any]:  # fmt: skip
     """`points` times: `stride` more episodes, then what `read` sees; episode number i uses fold_in(key, i)."""
 
     def one(_, tally):
