@@ -74,6 +74,9 @@ LOOK = {
     "lsm-tail": Look("#4C5FA8", "D", "--"),
     "lsm-unrenormalised": Look("#8A8A8A", "X", "--"),
     "opd-channel": Look("#6B5B00", "8"),
+    "bc-r": Look("#6C7A89", "P"),
+    "opd-f-top-k": Look("#B07D2B", "<", "--"),
+    "opd-f-top-k-tail": Look("#D98880", ">", "--"),
 }
 
 _COLOURS = ("#0B7A75", "#B5179E", "#6A994E", "#7F5539", "#3A0CA3", "#C1121F")
