@@ -42,7 +42,8 @@ def check_loss(method: Method, estimator: str, n_actions: int) -> None:
         number = jax.tree.structure(result) == jax.tree.structure(0) and result.shape == ()
         require(number and jnp.issubdtype(result.dtype, jnp.floating), f"what the {name} gives", shape,
                 "a number float32[]")  # fmt: skip
-        require(not program.effects, name, f"one with {', '.join(map(str, program.effects))}", "a pure function")
+        effects = ", ".join(map(str, program.effects))
+        require(not effects, name, f"one with the effect {effects}", "a pure function")
         require(_content(program) == _content(again), name, "another one at its second call", "a pure function")
         jax.eval_shape(jax.grad(loss), *given)
     except BadInput:
