@@ -1,12 +1,14 @@
-"""Forward KL on the expert's K most likely tokens, one state in float64 (docs/post_training.md §1.2)."""
+"""Forward KL on the expert's K most likely tokens, one state in float64 (docs/post_training.md §1.7)."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import UNOPTIMISED, finished
 from test_local_support import LOGITS, NOISY, TOP, A, T, exactly, law, slope, within
 
 from nail.training import losses
+from nail.training.config import TrainConfig
 
 FORWARD = {
     "renormalised": losses.top_renormalised,
@@ -79,3 +81,15 @@ def test_the_tail_of_a_sure_expert_and_a_sure_student_is_finite():
         )
         assert np.isfinite(value)
         assert float(found[3]) == pytest.approx(0.7 * up, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "solved"), [("opd-f-top-k", 1.0), ("opd-f-top-k-tail", 0.0)])
+def test_sampled_rollouts_are_greedy_ones_without_a_tail_and_the_noisy_experts_with_it(method, solved):
+    """K = 1 on the poison chain, where a noisy chain is clean with probability 0.625^20 = 8e−5."""
+    config = TrainConfig(
+        task="poison-chain", H=20, A=4, eta=0.5, lr=0.05, warmup=0, batch=8, steps=300, eval_every=300, n_validation=1,
+        method=method, top_k_teacher=1,
+    )  # fmt: skip
+    rows = finished(config, TrainConfig(**{**vars(config), "seed": 1}), options=UNOPTIMISED)[1]
+    np.testing.assert_array_equal(rows[-1].evaluation.full_exact, solved)
