@@ -8,7 +8,6 @@ from typing import Any
 
 _DOORS = {
     "TrainConfig": "nail.training.config",
-    "Method": "nail.methods",
     "grid": "nail.sweep.grid",
     "run": "nail.sweep.run",
     "stages": "nail.sweep.stages",

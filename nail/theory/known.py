@@ -1,4 +1,4 @@
-"""Exact sample complexities n*(H, A, η, δ) of the poison chain and the hidden path, uniform noise (docs/theory.md §4.2).
+"""Exact n*(H, A, η, δ) of the poison chain and the hidden path, uniform noise (docs/theory.md §4.2).
 
 What a measured n* is drawn beside: LogLossBC on the chain, and greedy learners from the law of one level.
 """
