@@ -77,6 +77,9 @@ class How:
     def bring(self, out: Path, configs: tuple[TrainConfig, ...]) -> None:
         """Copy into `out` what `configs` start from, where that lies in another folder."""
 
+    def finish(self, out: Path) -> None:
+        """What is made of the rows of a folder at the end."""
+
     def _sweep(self, configs: tuple[TrainConfig, ...], index: int, count: int) -> None:
         from nail.sweep.cluster import own_share_first, place
         from nail.sweep.grid import shard
@@ -101,6 +104,7 @@ class How:
                 outcome = sweep(share, out, options, whole=configs)
                 # what failed here just now is not to be tried again with the rest
                 options = dataclasses.replace(options, retry_failed=False)
+        self.finish(out)
         if outcome.failures:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
@@ -133,7 +137,11 @@ class How:
         else:
             jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
             print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
-        print(f"nail sweep status {printable(out)} shows how far they are; the table will be rows.csv there")
+        folder = printable(out)
+        print(
+            f"nail sweep status {folder} shows how far they are; the table will be rows.csv there, and "
+            f"nail plot {folder} draws it"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +174,8 @@ class Grid(How):
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """an axis, as FIELD=VALUE,VALUE,… or FIELD=FROM:TO (integers below TO); may be given again"""
+    plot: bool = True
+    """draw DIR/plot.png, .pdf and .csv at the end, as `nail plot DIR` does"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.sweep.bring import chains_from
@@ -182,11 +192,18 @@ class Grid(How):
 
         bring(self.start, configs, out)
 
+    def finish(self, out: Path) -> None:
+        if self.plot:
+            from nail.figures.picture import picture_at_end
+
+            picture_at_end(out)
+
     def command(self) -> list[str]:
         kind = config_class(self.task)
         names = tuple(field.name for field in dataclasses.fields(kind))
         task = ["--task", self.task]
-        return ["grid", *task, *_given(self, kind, names), *(a for axis in self.vary for a in ("--vary", axis))]
+        axes = [argument for axis in self.vary for argument in ("--vary", axis)]
+        return ["grid", *task, *_given(self, kind, names), *axes, *_given(self, Grid, ("plot",))]
 
 
 @dataclass(frozen=True)
