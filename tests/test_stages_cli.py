@@ -18,13 +18,13 @@ from nail.sweep.store import open_folder, read_csv
 from nail.training.config import run_id
 
 SMALL = "--task poison-chain --A 3 --H 2 --batch 4 --n-validation 4 --lr 0.1 --warmup 0 --eval-every 2".split()
-FIRST = ["train", *SMALL, "--method=loglossbc", "--steps=4"]
-SECOND = ["train", *SMALL, "--method=dagger", "--steps=6"]
+FIRST = ["train", *SMALL, "--no-plot", "--method=loglossbc", "--steps=4"]
+SECOND = ["train", *SMALL, "--no-plot", "--method=dagger", "--steps=6"]
 STAGES = [
     dataclasses.replace(BASE, method=method, steps=steps, seed=seed)
     for seed in (0, 1) for method, steps in (("loglossbc", 4), ("dagger", 6))
 ]  # fmt: skip
-GRID = ["sweep", "grid", *SMALL, "--method=dagger", "--steps=6", "--vary=lr=0.1,0.2"]
+GRID = ["sweep", "grid", *SMALL, "--no-plot", "--method=dagger", "--steps=6", "--vary=lr=0.1,0.2"]
 
 
 @pytest.fixture(scope="module", autouse=True)

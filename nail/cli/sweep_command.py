@@ -73,7 +73,11 @@ class Shares:
         else:
             jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
             print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
-        print(f"nail sweep status {printable(out)} shows how far they are; the table will be rows.csv there")
+        folder = printable(out)
+        print(
+            f"nail sweep status {folder} shows how far they are; the table will be rows.csv there, and "
+            f"nail plot {folder} draws it"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,9 @@ class How(Shares):
     def bring(self, out: Path, configs: tuple[TrainConfig, ...]) -> None:
         """Copy into `out` what `configs` start from, where that lies in another folder."""
 
+    def finish(self, out: Path) -> None:
+        """What is made of the rows of a folder at the end."""
+
     def _sweep(self, configs: tuple[TrainConfig, ...], index: int, count: int) -> None:
         from nail.sweep.cluster import own_share_first, place
         from nail.sweep.grid import shard
@@ -142,6 +149,7 @@ class How(Shares):
                 outcome = sweep(share, out, options, whole=configs)
                 # what failed here just now is not to be tried again with the rest
                 options = dataclasses.replace(options, retry_failed=False)
+        self.finish(out)
         if outcome.failures:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
@@ -185,6 +193,8 @@ class Grid(How):
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """an axis, as FIELD=VALUE,VALUE,… or FIELD=FROM:TO (integers below TO); may be given again"""
+    plot: bool = True
+    """draw DIR/plot.png, .pdf and .csv at the end, as `nail plot DIR` does"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.sweep.bring import chains_from
@@ -201,11 +211,19 @@ class Grid(How):
 
         bring(self.start, configs, out)
 
+    def finish(self, out: Path) -> None:
+        if self.plot:
+            from nail.figures.picture import picture_at_end
+
+            picture_at_end(out)
+
     def command(self) -> list[str]:
         kind = config_class(self.task)
         names = tuple(field.name for field in dataclasses.fields(kind))
         task = ["--task", self.task]
-        return ["grid", *task, *given_options(self, kind, names), *(a for axis in self.vary for a in ("--vary", axis))]
+        axes = [argument for axis in self.vary for argument in ("--vary", axis)]
+        own = [*given_options(self, kind, names), *axes, *given_options(self, Grid, ("plot",))]
+        return ["grid", *task, *own]
 
 
 @dataclass(frozen=True)
