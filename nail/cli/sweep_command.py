@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from nail.checks import BadInput, printable, require, require_known, say
+from nail.cli.figure_command import own_grid
 from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain, run_id
@@ -171,9 +172,16 @@ class FigureSweep(How):
     """figure that is computed from training runs: see `nail list`"""
     preset: str = "cpu"
     """smoke, cpu, laptop or paper"""
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """an axis or setting of the figure in place of the preset's, as nail figure takes it; may be given again"""
+    seeds: int | None = None
+    """number of seeds (0, 1, …) in place of the preset's"""
+    steps: int | None = None
+    """updates of a run in place of the preset's, with as many evaluations"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.figures import experiment
+        from nail.figures.own import Own
         from nail.sweep.stages import flat
 
         require_known("figure", self.name, experiment.names())
@@ -181,10 +189,12 @@ class FigureSweep(How):
         if found.runs is None:
             raise BadInput(f"{self.name} is not computed from training runs: nail figure {self.name} computes it")
         experiment.require_preset(found, self.preset)
-        return flat(found.runs(self.preset))
+        own = own_grid(self.name, self.preset, self.vary, self.seeds, self.steps)
+        return flat(found.runs(experiment.size_of(found, self.preset, Own(**own)) if own else self.preset))
 
     def command(self) -> list[str]:
-        return [self.name, "--preset", self.preset]
+        vary = [word for axis in self.vary for word in ("--vary", axis)]
+        return [self.name, "--preset", self.preset, *vary, *_given(self, FigureSweep, ("seeds", "steps"))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,8 @@ def sweep(
         there.warn_of_other_sources(out, ids, hint=hint)
     again = set(there.failed) if options.retry_failed else there.lost
     done |= set(there.failed) - again
-    mine = tuple(config for config, run in zip(configs, ids, strict=True) if run not in done)
+    # seed by seed, so that the first lots are of all programs and an unfinished sweep compares what it varies
+    mine = tuple(sorted((c for c, run in zip(configs, ids, strict=True) if run not in done), key=lambda c: c.seed))
     known, kept = by_id(configs), set(ids if options.keep_params else ())
     if any(config.start for config in mine):
         known |= known_runs(there, read_requests(out)[0])
