@@ -12,7 +12,7 @@ from nail.checks import require
 from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
 from nail.counting.rows import check_counted
 from nail.methods import METHOD, Method
-from nail.noise import Huber, sample
+from nail.noise import Huber, by_state, sample
 from nail.policies.softmax_table import frequencies
 
 FLOOR = 1e-10
@@ -47,7 +47,7 @@ def clean_estimate(noisy: Float[Array, "*level A"], channel: Huber) -> Float[Arr
     leave of the mass, λ_j = Σ_{those} f / (1 − Σ_{others} ην); λ_j grows with j as long as the next action gets more
     than its floor and falls from there on, so λ = max_j λ_j. Source: docs/theory.md §2 (channel-aware), §4.9.
     """
-    floor = channel.eta * jnp.broadcast_to(channel.kernel, noisy.shape)
+    floor = by_state(channel.eta, noisy) * jnp.broadcast_to(channel.kernel, noisy.shape)
     mass, others = jnp.zeros_like(noisy), jnp.zeros_like(noisy)
     for b in range(noisy.shape[-1]):  # unrolled: on a CPU much faster than pairs of actions on a last axis
         f, v = noisy[..., b, None], floor[..., b, None]
@@ -81,8 +81,9 @@ def channel_score(tally: Tally, world: World) -> Float[Array, "*level A"]:
     The Bayes rule of a learner that knows (or is wrong about) the channel. ην is floored at 1e−10. For uniform ν any
     told η gives the plurality.
     """
-    floor = jnp.maximum(world.told.eta * world.told.kernel, FLOOR)
-    weight = jnp.log1p((1.0 - world.told.eta) / floor)
+    eta = by_state(world.told.eta, world.noisy)
+    floor = jnp.maximum(eta * world.told.kernel, FLOOR)
+    weight = jnp.log1p((1.0 - eta) / floor)
     return tally.labels * weight.reshape((1,) * (tally.labels.ndim - weight.ndim) + weight.shape)
 
 

@@ -15,6 +15,7 @@ from scipy.stats import beta
 
 from nail.checks import require, require_known
 from nail.counting import INSTANCES, levels, paths
+from nail.counting.channels import by_level, check_channel, with_noise
 from nail.counting.crossing import NStar, Octaves, Watch, crossing
 from nail.counting.drivers import EXPERT, Setting, complete, is_number
 from nail.counting.layered import exact_regret, greedy, simulation
@@ -23,6 +24,7 @@ from nail.envs.instances import Instance
 from nail.envs.play import check_once
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD
+from nail.noise import Channel
 
 POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
@@ -67,6 +69,8 @@ def level_octaves(
     """Whether a learner that decides level by level fails, from n = 0 on, in parts of an octave."""
     row, setting = learner(method, by_level=True), complete(setting, n_actions)
     state = levels.begin(horizon, n_actions, replicates, seed)
+    setting = by_level(setting, horizon, levels.padded(horizon))
+    check_channel(setting.noise, method, np.eye(n_actions)[np.arange(levels.padded(horizon)) % n_actions])
     yield np.array([0]), ~np.asarray(levels.advance(row, state, setting, 0, AHEAD)[1][:, :1])
     for octave, stride in _strides(POINTS):
         for before in range(octave, octave + POINTS * stride, AHEAD * stride):
@@ -165,7 +169,7 @@ def n_star(
     instance: str | Instance | Factory, method: str, horizon: int | None = None, n_actions: int | None = None,
     eta: float | None = None, delta: float = 0.1, replicates: int = 2000, seed: int = 0, max_episodes: int = 100_000,
     setting: Setting | None = None, instances: int = 20, candidates: Float[np.ndarray, "N H S A"] | None = None,
-    watch: Watch = lambda episodes, loss: None,
+    watch: Watch = lambda episodes, loss: None, noise: Channel | None = None,
 ) -> NStar:  # fmt: skip
     """Smallest number of episodes after which the learner's regret J(π*) − J(π̂) is <= δ in mean over replicates.
 
@@ -187,14 +191,17 @@ def n_star(
     31
 
     `setting` holds the other numbers (kernel, what a learner is told, β, decay). η is `eta` or the setting's, 0.5 if
-    neither is given. `candidates` is the finite class of nail-class, and `watch` hears how far the search is. Raises
-    `BadInput` for an unknown instance or method, a method that counts cannot stand for, H or A where the instance has
-    its own, laws that are no laws, two different η, η outside [0, 1), δ <= 0 (or >= 1 on the two names), replicates,
-    instances or max_episodes < 1, what is no number where one is asked for. Source: docs/theory.md §4.1, §4.2, §5.
+    neither is given. `noise` is another channel of labels (docs/noise.md): `nail.noise.Huber` with rates by level (H,)
+    on the two names, or by state (`ByState`) what broadcasts to (H, S) on others; `Bursts`; or one of your own, a named
+    tuple of numbers with a function `probs` from laws to laws. `candidates` is the finite class of nail-class, and
+    `watch` hears how far the search is. Raises `BadInput` for an unknown instance or method, a method that counts
+    cannot stand for, H or A where the instance has its own, laws that are no laws, two different η, η outside [0, 1), ρ
+    as `check_burst`, rates of another shape, δ <= 0 (or >= 1 on the two names), replicates, instances or max_episodes
+    < 1, what is no number where one is asked for. Source: docs/theory.md §4.1, §4.2, §5.
     """
     counts = {"horizon": horizon, "n_actions": n_actions, "replicates": replicates, "seed": seed,
               "max_episodes": max_episodes, "instances": instances}  # fmt: skip
-    setting, budget = _said(eta, delta, setting, counts), max_episodes
+    setting, budget = with_noise(_said(eta, delta, setting, counts), noise), max_episodes
     require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
     require(replicates >= 1, "replicates", replicates, "at least 1")
     if instance in INSTANCES:
