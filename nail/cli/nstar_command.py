@@ -5,13 +5,14 @@ import math
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from nail.checks import require, require_known
 from nail.cli.parse import named, with_config
 from nail.cli.question import Question
+from nail.envs.noises import check_burst
 from nail.envs.tasks import TASKS
 
 MAX_CELLS = 2**28
@@ -35,6 +36,10 @@ class NStar(Question):
     """count-based learner: see `nail list`"""
     eta: Annotated[float, tyro.conf.arg(help="corruption rate η, 0 ≤ η ≤ 1 − 1e-9")]
     delta: Annotated[float, tyro.conf.arg(help="mean regret δ that is allowed, 1e-9 ≤ δ < 1")]
+    noise: Literal["huber", "bursts"] = "huber"
+    """how labels are corrupted: huber (each for itself), or bursts (docs/noise.md)"""
+    burst: float | None = None
+    """ρ of bursts: P(corrupted → corrupted) from step to step, max(0, 2 − 1/η) ≤ ρ < 1; ρ = η is huber's law"""
     instances: int = 20
     """instances of another task, drawn from seed, seed+1, …, which share the replicates, 1 ≤ instances ≤ replicates"""
     replicates: int = 2000
@@ -68,8 +73,22 @@ class NStar(Question):
         return f"min{{n : mean of J(π*) − J(π̂) over replicates ≤ δ}}; 95 % interval over {over} (Student's)"
 
     def inputs(self) -> dict[str, Any]:
-        """The options by name; the two instances simulated by level are not drawn."""
-        return {name: value for name, value in super().inputs().items() if name != "instances" or not self.by_level}
+        """The options by name; the two instances simulated by level are not drawn, and huber has no ρ."""
+        unread = {"instances"} if self.by_level else set()
+        unread |= {"noise", "burst"} if self.channel is None else set()
+        return {name: value for name, value in super().inputs().items() if name not in unread}
+
+    @property
+    def channel(self) -> Any:
+        """The channel of labels that comes in bursts, with the instance's own ν; None: Huber's. Raises `BadInput`."""
+        require((self.burst is None) == (self.noise == "huber"), "burst", self.burst,
+                "given with noise bursts, and left out with huber")  # fmt: skip
+        if self.noise == "huber":
+            return None
+        check_burst(self.eta, self.burst)
+        from nail.noise import Bursts
+
+        return Bursts(self.eta, self.burst)
 
     def answer(self) -> dict[str, Any]:
         if self.by_level:
@@ -101,7 +120,7 @@ class NStar(Question):
 
             found = n_star(
                 *where, eta=self.eta, delta=self.delta, replicates=self.replicates, seed=self.seed,
-                max_episodes=self.max_episodes, instances=self.instances, watch=show,
+                max_episodes=self.max_episodes, instances=self.instances, watch=show, noise=self.channel,
             )  # fmt: skip
         numbers = dataclasses.asdict(found)
         shown = ("value", "interval", "queries", "query_interval", "oracle", "censored", "budget", "resolution")

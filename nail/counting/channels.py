@@ -40,7 +40,7 @@ def with_noise(setting: Any, noise: Channel | None) -> Any:
     return setting._replace(eta=eta, kernel=kernel, burst=noise.rho if isinstance(noise, Bursts) else None)
 
 
-def check_rates(eta: Float[Array, "..."], states: tuple[int, ...]) -> None:
+def check_rates(eta: Float[Array, "..."] | Float[np.ndarray, "..."], states: tuple[int, ...]) -> None:
     """Raise `BadInput` unless rates by level (H,), or by state what broadcasts to `states` = (H, S), lie in [0, 1)."""
     shape, said = np.shape(eta), "a number, or (H,) with one a level"
     fits = len(shape) == 1

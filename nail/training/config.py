@@ -197,6 +197,8 @@ class TrainConfig(Derived):
             known["dpo_beta"] = self.preference_beta
         if self.teacher == "average":
             known["teacher_rate"] = self.average_rate
+        if "burst" in (NOISES[self.noise].reads or ()):
+            known["burst"] = self.burst
         if hasattr(self, "initial_std"):
             known["init_std"] = self.initial_std
         return {**self.stored, **known}
