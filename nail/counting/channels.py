@@ -20,7 +20,7 @@ CLOSE = 1e-5
 """by which float32 laws may miss a sum of 1"""
 
 
-def with_noise(setting: Any, noise: Channel | None) -> Any:
+def with_noise(setting: Any, noise: Any) -> Any:
     """The setting with the channel `noise` of labels: η, ν and ρ of a Huber mixture or of bursts, else the channel.
 
     Raises `BadInput` for what is no channel, and for an η or ν that the setting has too.
