@@ -27,6 +27,7 @@ from nail.theory import bursts, exact
 from nail.training.config import TrainConfig
 from nail.training.problem import make_channel, make_setup, numbers_of
 from nail.training.ranges import check
+from nail.training.train import make_train
 from nail.training.update import collect
 
 RUNS = 8000
@@ -288,8 +289,8 @@ def star(**fields):
         (lambda: check(TrainConfig(noise="bursts", eta=0.9, burst=0.5)), "burst must be in"),
         (lambda: check(TrainConfig(burst=0.7)), "burst must be left out: the noise uniform reads no burst"),
         (lambda: check(TrainConfig(noise="profile", profile="0 2")), r"profile must be numbers in \[0, 1\]"),
-        (lambda: make_channel(make_setup(TrainConfig(p=3, m=4, noise="profile", profile="1")), numbers_of(())),
-         "profile must be 4 numbers, one a position"),
+        (lambda: make_train(TrainConfig(p=3, m=4, noise="profile", profile="1 0")),
+         r"profile must be 4 numbers in \[0, 1\] with blanks between, one a position, got '1 0'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence(call, sentence):

@@ -24,8 +24,8 @@ class Noise(NamedTuple):
     reads: tuple[str, ...] | None = None
     """fields of a configuration that the channel depends on, of eta, expert_temperature and the task's own; None: it is
     not known, as of laws from outside the package"""
-    check: Callable[[Any], None] = lambda config: None
-    """raises `BadInput` for a configuration whose numbers make no channel"""
+    check: Callable[[Any, int | None], None] = lambda config, horizon: None
+    """(configuration, H or None where it is not known yet): raises `BadInput` for numbers that make no channel"""
 
     def allowed(self, task: str) -> bool:
         """Whether a task has this law."""
@@ -42,23 +42,22 @@ def check_burst(eta: Any, rho: Any) -> None:
     require(fits, "burst", rho, f"in [max(0, 2 − 1/η), 1) = [{least:.6g}, 1) at η = {float(eta):g}")
 
 
-def _bursts_fit(config: Any) -> None:
+def _bursts_fit(config: Any, horizon: int | None) -> None:
     check_burst(config.eta, config.burst)
 
 
-def _profile_fits(config: Any) -> None:
-    rates_of(config.profile)
-
-
-def rates_of(profile: str) -> list[float]:
-    """The weights that `profile` spells; raises `BadInput` for words that are no numbers in [0, 1], or none."""
+def _profile_fits(config: Any, horizon: int | None) -> None:
     try:
-        weights = [float(word) for word in profile.split()]
+        weights = _weights(config)
     except ValueError:
         weights = []
-    fits = weights and all(0 <= weight <= 1 for weight in weights)
-    require(fits, "profile", repr(profile), "numbers in [0, 1] with blanks between, one a position")
-    return weights
+    many = "numbers" if horizon is None else f"{horizon} numbers"
+    fits = weights and all(0 <= weight <= 1 for weight in weights) and len(weights) == (horizon or len(weights))
+    require(fits, "profile", repr(config.profile), f"{many} in [0, 1] with blanks between, one a position")
+
+
+def _weights(config: Any) -> list[float]:
+    return [float(word) for word in config.profile.split()]
 
 
 def _kernel(env: Any) -> Any:
@@ -81,9 +80,7 @@ def _profile(config: Any, env: Any, numbers: Any) -> Any:
 
     from nail.noise import Huber
 
-    weights = rates_of(config.profile)
-    require(len(weights) == env.horizon, "profile", repr(config.profile), f"{env.horizon} numbers, one a position")
-    return Huber(numbers.eta * jnp.asarray(weights, jnp.float32), _kernel(env))
+    return Huber(numbers.eta * jnp.asarray(_weights(config), jnp.float32), _kernel(env))
 
 
 def _bursts(config: Any, env: Any, numbers: Any) -> Any:
