@@ -174,8 +174,8 @@ def _moves_claim(offline: pd.DataFrame, greedy: pd.DataFrame) -> Claim:
     statement = "from the least to the largest ρ, n* of LogLossBC changes by a larger factor than that of NAIL-F"
     source = "docs/theory.md §1.1"
     refutes = (
-        "|log of the factor| of LogLossBC less that of NAIL-F is not above 0 by 1.96 standard deviations, or one of them "
-        "is beyond the budget at an end; ends are the least and the largest ρ that both have"
+        "|log of the factor| of LogLossBC less that of NAIL-F is not above 0 by 1.96 standard deviations, or one of "
+        "them is beyond the budget at an end; ends are the least and the largest ρ that both have"
     )
     both = sorted(set(offline.rho) & set(greedy.rho))
     ends = [part.set_index("rho").loc[[both[0], both[-1]]] for part in (offline, greedy)] if both else []
@@ -197,9 +197,11 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     wrong = of(table, method="nail-f")
     row, table = next(wrong.itertuples()), in_unit(table, unit)
     exact, mean, spread = (of(table, method=name) for name in (EXACT, MEAN, SPREAD))
-    left.plot(exact.rho, exact.episodes, label="LogLossBC, exact", zorder=1.5, **REFERENCE["exact"])
     for method in METHODS:
         measured(left, look(method), of(table, method=method), "rho", label=label(method))
+    left.plot(
+        exact.rho, exact.episodes, label="LogLossBC, exact", zorder=3, **{**REFERENCE["exact"], "color": "#cccccc"}
+    )
     memoryless = n_greedy(row.horizon, row.n_actions, row.eta, row.delta) * (row.horizon if unit == "queries" else 1)
     left.plot([row.eta], [memoryless], marker="o", color=look("nail-f").colour, markersize=9, markerfacecolor="none",
               linestyle="none", label="NAIL-F at ρ = η, known")  # fmt: skip
@@ -217,10 +219,10 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     for axes in (left, right):
         axes.axvline(row.eta, color="#bbbbbb", linewidth=0.8, zorder=0.5)
         axes.set_xlabel("ρ = P(corrupted → corrupted)")
-        axes.legend(loc="upper right" if axes is left else "center right", framealpha=1.0)
+        axes.legend(loc="upper right" if axes is left else "lower left")
     note(
         figure, f"poison chain, H = {row.horizon}, A = {row.n_actions}, η = {row.eta:g} at every ρ, δ = {row.delta}; "
-        f"{row.replicates} replicates a point, bands: 95 % intervals.\nGrey line: ρ = η, where labels are independent.",
+        f"{row.replicates} replicates a point, bands: 95 % intervals; grey: ρ = η.",
     )  # fmt: skip
     return figure
 
