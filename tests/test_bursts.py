@@ -249,6 +249,20 @@ def test_an_update_learns_from_labels_in_bursts(decode):
     np.testing.assert_allclose(seen.laws[:, 0], np.tile(first, (n, 1)), atol=1e-6)
 
 
+@pytest.mark.parametrize("decode", ["sequential", "parallel"])
+def test_an_update_looks_rates_up_at_the_states_it_visits(decode, tables):
+    eta = np.random.default_rng(0).uniform(0, 0.9, (3, 4))
+    nail.add_noise("by-state", "a table", lambda config, env, numbers: ByState(eta * numbers.eta, uniform_kernel(3)))
+    config = TrainConfig(task="garnet", S=4, A=3, H=3, method="loglossbc", noise="by-state", eta=0.5, batch=64,
+                         decode=decode)  # fmt: skip
+    seen = batch_of(config)
+    rate = 0.5 * eta[np.arange(3), seen.observations][..., None]
+    clean = np.asarray(make_setup(config).env.law_table)[np.arange(3), seen.observations]
+    np.testing.assert_allclose(seen.laws, (1 - rate) * clean + rate / 3, atol=1e-6)
+    np.testing.assert_array_equal(seen.actions, seen.labels)
+    assert len(np.unique(seen.observations)) > 1
+
+
 def test_a_profile_is_a_rate_by_position():
     config = check(TrainConfig(p=3, m=4, noise="profile", profile="0 0.5 1 0", eta=0.4))
     setup = make_setup(config)
