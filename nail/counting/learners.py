@@ -13,7 +13,7 @@ from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World,
 from nail.counting.own import Kept, driver_of, of_counts, policy_of, start
 from nail.counting.rows import check_counted
 from nail.methods import METHOD, Method
-from nail.noise import FLOOR, Huber, label_weight, sample
+from nail.noise import FLOOR, Huber, by_state, label_weight, sample
 from nail.policies.softmax_table import frequencies
 
 
@@ -45,7 +45,7 @@ def clean_estimate(noisy: Float[Array, "*level A"], channel: Huber) -> Float[Arr
     leave of the mass, λ_j = Σ_{those} f / (1 − Σ_{others} ην); λ_j grows with j as long as the next action gets more
     than its floor and falls from there on, so λ = max_j λ_j. Source: docs/theory.md §2 (channel-aware), §4.9.
     """
-    floor = channel.eta * jnp.broadcast_to(channel.kernel, noisy.shape)
+    floor = by_state(channel.eta, noisy) * jnp.broadcast_to(channel.kernel, noisy.shape)
     mass, others = jnp.zeros_like(noisy), jnp.zeros_like(noisy)
     for b in range(noisy.shape[-1]):  # unrolled: on a CPU much faster than pairs of actions on a last axis
         f, v = noisy[..., b, None], floor[..., b, None]

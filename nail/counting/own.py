@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from nail.checks import BadInput
+from nail.counting.channels import label_laws
 from nail.counting.crossing import NStar
 from nail.counting.drivers import Driver, Setting, Tally, World, channel
 from nail.counting.tracing import abstract, require_array, shown, traced
@@ -148,13 +149,16 @@ def _episode(
 def _on_chain(row: Functions, learner: Any, world: World, kept: Kept, key: Key[Array, ""]) -> Kept:
     """One episode of the poison chain."""
     horizon = kept.asked.shape[-1]
-    laws = jnp.stack([world.noisy[:horizon], world.off[:horizon]], 1)
+    uniform = jnp.full_like(world.noisy, 1.0 / world.noisy.shape[-1])
+    off = world._replace(expert=uniform, noisy=world.off.probs(uniform), noise=world.off)
+    noisy = jnp.stack([world.noisy[:horizon], off.noisy[:horizon]], 1)
+    laws = jnp.stack([label_laws(world, key)[:horizon], label_laws(off, key)[:horizon]], 1)
 
     def move(h, s, action, word):
         return jnp.where((s == 0) & (action == world.secret[h]), 0, 1).astype(jnp.int32)
 
     bits = words(jax.random.fold_in(key, 0), (horizon, 2))
-    return _episode(row, jnp.int32(0), (laws, laws), move, kept, key, bits)
+    return _episode(row, jnp.int32(0), (laws, noisy), move, kept, key, bits)
 
 
 def _in_mdp(row: Functions, learner: Any, mdp: TabularMDP, world: World, kept: Kept, key: Key[Array, ""]) -> Kept:
@@ -165,7 +169,7 @@ def _in_mdp(row: Functions, learner: Any, mdp: TabularMDP, world: World, kept: K
         return sample(mdp.P[h, s, action], word)
 
     first = sample(mdp.rho, bits[-1, 0])
-    return _episode(row, first, (world.noisy, world.noisy), move, kept, key, bits[:-1])
+    return _episode(row, first, (label_laws(world, key), world.noisy), move, kept, key, bits[:-1])
 
 
 @lru_cache
