@@ -10,6 +10,7 @@ from scipy.stats import norm
 from nail.figures.experiment import Claim
 from nail.stats import NORMAL_95
 from nail.theory.exact import right_probability
+from nail.theory.known import level_spread
 from nail.theory.online import episodes_per_level
 from nail.theory.scaling import LineFit, Scaling
 
@@ -22,7 +23,6 @@ from ._nstar import (
     episodes,
     fit_n_star,
     label,
-    level_spread,
     log_ratio,
     of,
     with_known,

@@ -21,7 +21,7 @@ from nail.methods import METHOD
 from nail.stats import REFUTED, coverage_chance
 from nail.theory.bounds import phased_nail
 from nail.theory.exact import n_bc, n_offline
-from nail.theory.online import Level, episodes_per_level, level_moments, level_table, n_star_online
+from nail.theory.known import n_greedy, n_levels
 from nail.theory.scaling import Scaling, fit_scaling
 
 from ._theory import Point
@@ -30,39 +30,10 @@ EXPONENTIAL = ("loglossbc", "opd-f", "opd-r")
 """learners whose episodes follow the noisy expert or are sampled from a law fitted to it"""
 POLYNOMIAL = ("dagger", "nail-f", "nail-r")
 """learners whose episodes are greedy in the end"""
-LEVELS = 20_000
-"""simulated levels behind the curve of the greedy learner for A > 2"""
-LABELS = 256
-"""labels of a level at first; a look is wrong after that many with probability below 2e-4 up to η = 0.8"""
 TREE = "hidden-path-tree"
 """the hidden path's own tree, run by the loop for any finite MDP"""
 LEANING = float(norm.isf(REFUTED / 2))
 """standard deviations by which all points together may lie to one side of a curve"""
-
-
-@lru_cache
-def _level(n_actions: int, eta: float, labels: int) -> Level:
-    return level_table(n_actions, eta, labels, ties="lowest", replicates=LEVELS)
-
-
-def n_greedy(horizon: int, n_actions: int, eta: float, delta: float) -> float:
-    """n* of NAIL-F (docs/theory.md §4.2, ties to the lowest action): exact for A = 2, else from `LEVELS` simulated
-    levels."""
-    labels, found = LABELS, np.inf
-    while not np.isfinite(found):
-        found = n_star_online(_level(n_actions, eta, labels), horizon, delta)
-        labels *= 2
-    return found
-
-
-def level_spread(n_actions: int, eta: float) -> float:
-    """σ of one level's cost, episodes (docs/theory.md §4.2): n* = μH + z_{1−δ}·σ√H + O(1) for greedy learners."""
-    return level_moments(_level(n_actions, eta, LABELS))[1]
-
-
-def n_levels(horizon: int, n_actions: int, eta: float, delta: float) -> float:
-    """μH, the mean number of episodes that H levels cost a greedy learner one after the other, exact."""
-    return horizon * episodes_per_level(n_actions, eta)
 
 
 KNOWN = {

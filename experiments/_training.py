@@ -16,10 +16,9 @@ from nail.methods import METHOD
 from nail.stats import Median, median_interval
 from nail.sweep.run import rows_of
 from nail.sweep.stages import Runs
+from nail.sweep.table import SOLVED, solved_at
 from nail.training.config import TrainConfig
 
-SOLVED = 0.95
-"""full-chain accuracy from which on a run counts as having solved its task"""
 UNSOLVED = 0.5
 """full-chain accuracy below which a run counts as not having solved it"""
 LEVEL = 0.01
@@ -78,10 +77,8 @@ def late(rows: pd.DataFrame, metric: str, quarter: int = 4) -> Float[np.ndarray,
 
 
 def times_to_solve(rows: pd.DataFrame) -> Float[np.ndarray, " seeds"]:
-    """Per seed, episodes at the first evaluation with full-chain accuracy ≥ `SOLVED`; infinite if there is none in the
-    budget. A run solved between this evaluation and the one before: times are late by at most one such interval."""
-    solved = over_seeds(rows, "full_exact") >= SOLVED
-    return np.array([float(hit.idxmax()) if hit.any() else np.inf for _, hit in solved.items()])
+    """Per seed, episodes until it is solved (`nail.sweep.table.solved_at`). The rows are one setting's."""
+    return solved_at(rows, "seed").to_numpy()
 
 
 def times_by(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, Float[np.ndarray, "seeds settings"]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -20,27 +21,13 @@ MIN_MINUTES, MAX_MINUTES = 5, 365 * 24 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
-    """How a sweep is run; none of it changes a number."""
+class Shares:
+    """Work that can be cut in shares, and sent to a cluster."""
 
-    out: Out = Path("sweep")
     shard: str = "1/1"
     """run share i of n, as i/n with 1 ≤ i ≤ n (into a folder of its own or a shared one)"""
-    retry_failed: bool = False
-    """run those again that failed"""
-    any_revision: bool = False
-    """take finished runs that another revision of the source computed"""
-    runs_per_lot: int | None = None
-    """runs that are computed together ≥ 1; default: what memory allows, on a CPU 4 a core"""
-    distributed: bool = False
-    """this is one of several processes that share the folder; each takes all devices that it sees, and one of them
-    where a launcher (srun, mpirun) says its index"""
-    processes: int | None = None
-    """number of processes, 1 ≤ processes ≤ 10,000; default: what the launcher says, and so for the next"""
-    process: int | None = None
-    """index of this one, 0 ≤ process < processes"""
     slurm: bool = False
-    """submit the sweep to Slurm: shards as an array job, then a merge"""
+    """submit the work to Slurm: shards as an array job, then a merge"""
     cluster: str = "slurm"
     """slurm, or local to try --slurm on this machine"""
     shards: int = 4
@@ -53,6 +40,62 @@ class How:
     slurm_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """further option of sbatch as NAME=VALUE, for example gres=gpu:1, or cpus-per-task=8 (4 without it; without a GPU a
     job has as many devices); may be given again"""
+
+    def submit(
+        self, out: Path, runs: dict[str, dict[str, Any]], command: list[str], merge: list[str], what: str
+    ) -> None:  # fmt: skip
+        """Submit shards of `command`, without its folder, and their merge with the options `merge`; `runs` are the ids
+        and fields of all `what`."""
+        from nail.sweep import cluster
+        from nail.sweep.plan import ask
+        from nail.sweep.store import open_folder
+
+        require_known("cluster", self.cluster, ("slurm", "local"))
+        require(MIN_MINUTES <= self.time <= MAX_MINUTES, "time", self.time, f"minutes in {MIN_MINUTES}..{MAX_MINUTES}")
+        options, local = dict(_pair(option) for option in self.slurm_option), self.cluster == "local"
+        most = cluster.MOST_PROCESSES if local else cluster.most_shards()
+        require(1 <= self.shards <= most, "shards", self.shards, f"an integer in 1..{most} (Slurm's MaxArraySize)")
+        cluster.require_same_source(imported)
+        out = open_folder(out).resolve()
+        for i in range(self.shards):
+            # also of a shard that never begins there is a folder to merge
+            open_folder(out / "shards" / f"{i + 1}-of-{self.shards}")
+        logs = out / "jobs"
+        logs.mkdir(exist_ok=True)
+        modules = [part for module in imported for part in ("--import", module)]
+        joined = [*modules, "sweep", "merge", *merge, "--out", str(out)]
+        scripts = cluster.scripts(out, self.shards, [*modules, *command], joined)
+        ask(out, runs)
+        said = f"{len(runs)} {what} in {self.shards} shards, logs of the jobs in {printable(logs)}"
+        if local:
+            print(said)
+            cluster.run_here(scripts, self.shards, logs)
+        else:
+            jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
+            print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
+        print(f"nail sweep status {printable(out)} shows how far they are; the table will be rows.csv there")
+
+
+@dataclass(frozen=True, kw_only=True)
+class How(Shares):
+    """How a sweep is run; none of it changes a number."""
+
+    out: Out = Path("sweep")
+    retry_failed: bool = False
+    """run those again that failed"""
+    any_revision: bool = False
+    """take finished runs that another revision of the source computed"""
+    keep_params: bool = False
+    """keep the final parameters of each run, for `nail.load`"""
+    runs_per_lot: int | None = None
+    """runs that are computed together ≥ 1; default: what memory allows, on a CPU 4 a core"""
+    distributed: bool = False
+    """this is one of several processes that share the folder; each takes all devices that it sees, and one of them
+    where a launcher (srun, mpirun) says its index"""
+    processes: int | None = None
+    """number of processes, 1 ≤ processes ≤ 10,000; default: what the launcher says, and so for the next"""
+    process: int | None = None
+    """index of this one, 0 ≤ process < processes"""
 
     def run(self) -> None:
         from nail.sweep.grid import parse_shard
@@ -91,8 +134,9 @@ class How:
         from nail.sweep.finished import table_written
 
         options = Options(
-            retry_failed=self.retry_failed, any_revision=self.any_revision, runs_per_lot=self.runs_per_lot
-        )
+            keep_params=self.keep_params, retry_failed=self.retry_failed, any_revision=self.any_revision,
+            runs_per_lot=self.runs_per_lot,
+        )  # fmt: skip
         with table_written(out, self.any_revision, said=True):
             for share in shares:
                 outcome = sweep(share, out, options, whole=configs)
@@ -102,35 +146,13 @@ class How:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
     def _submit(self, configs: tuple[TrainConfig, ...]) -> None:
-        from nail.sweep import cluster
-        from nail.sweep.plan import ask
-        from nail.sweep.store import open_folder
-
-        require_known("cluster", self.cluster, ("slurm", "local"))
-        require(MIN_MINUTES <= self.time <= MAX_MINUTES, "time", self.time, f"minutes in {MIN_MINUTES}..{MAX_MINUTES}")
-        options, local = dict(_pair(option) for option in self.slurm_option), self.cluster == "local"
-        most = cluster.MOST_PROCESSES if local else cluster.most_shards()
-        require(1 <= self.shards <= most, "shards", self.shards, f"an integer in 1..{most} (Slurm's MaxArraySize)")
-        cluster.require_same_source(imported)
-        out = open_folder(self.out).resolve()
-        for i in range(self.shards):
-            # also of a shard that never begins there is a folder to merge
-            open_folder(out / "shards" / f"{i + 1}-of-{self.shards}")
-        logs = out / "jobs"
-        logs.mkdir(exist_ok=True)
-        modules = [part for module in imported for part in ("--import", module)]
-        how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "runs_per_lot"))]
-        merge = [*modules, "sweep", "merge", *(["--any-revision"] if self.any_revision else []), "--out", str(out)]
-        scripts = cluster.scripts(out, self.shards, [*modules, "sweep", *how], merge)
-        ask(out, {run_id(config): config.stored for config in configs})
-        said = f"{len(configs)} runs in {self.shards} shards, logs of the jobs in {printable(logs)}"
-        if local:
-            print(said)
-            cluster.run_here(scripts, self.shards, logs)
-        else:
-            jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
-            print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
-        print(f"nail sweep status {printable(out)} shows how far they are; the table will be rows.csv there")
+        how = [
+            *self.command(),
+            *given_options(self, How, ("retry_failed", "any_revision", "keep_params", "runs_per_lot")),
+        ]
+        runs = {run_id(config): config.stored for config in configs}
+        merge = ["--any-revision"] if self.any_revision else []
+        self.submit(self.out, runs, ["sweep", *how], merge, "runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +205,7 @@ class Grid(How):
         kind = config_class(self.task)
         names = tuple(field.name for field in dataclasses.fields(kind))
         task = ["--task", self.task]
-        return ["grid", *task, *_given(self, kind, names), *(a for axis in self.vary for a in ("--vary", axis))]
+        return ["grid", *task, *given_options(self, kind, names), *(a for axis in self.vary for a in ("--vary", axis))]
 
 
 @dataclass(frozen=True)
@@ -269,14 +291,19 @@ def with_figure(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _given(command: Any, kind: type, names: tuple[str, ...]) -> list[str]:
+def given_options(command: Any, kind: type, names: Iterable[str]) -> list[str]:
     """Those of a command's options that are not at their default, as arguments."""
     found: list[str] = []
     for field in dataclasses.fields(kind):
         value = getattr(command, field.name)
-        if field.name in names and value != field.default:
-            option = field.name.replace("_", "-")
-            found += [f"--{'' if value else 'no-'}{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
+        if field.name not in names or value == field.default:
+            continue
+        option = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{'' if value else 'no-'}{option}")
+        else:
+            for part in value if isinstance(value, tuple) else (value,):
+                found += [f"--{option}", str(part)]
     return found
 
 

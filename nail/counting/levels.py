@@ -81,7 +81,7 @@ def advance(
     """`points`·`stride` more episodes; whether the policy is right at all H levels, after each `stride` of them."""
 
     def one(replicate: State) -> tuple[State, Bool[Array, " points"]]:
-        here = world(row.told, setting, deterministic(replicate.secret, setting.kernel.shape[0]))
+        here = world(row.told, setting, deterministic(replicate.secret, replicate.tally.labels.shape[-1]))
         counts = jnp.arange(replicate.secret.shape[0]) < replicate.levels
 
         def success(tally):

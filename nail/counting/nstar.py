@@ -78,6 +78,13 @@ def level_octaves(
             yield before + stride * np.arange(1, AHEAD + 1), ~np.asarray(success)
 
 
+def path_budget(horizon: int, replicates: int, max_episodes: int) -> int:
+    """Episodes that the best-path search can hold; raises `BadInput` if these are fewer than it draws together."""
+    require(replicates * horizon * PATHS_DRAW <= PATHS_BYTES, "replicates × H", replicates * horizon,
+            f"at most {PATHS_BYTES // PATHS_DRAW} where whole trajectories are kept")  # fmt: skip
+    return max(1, min(max_episodes, PATHS_BYTES // (replicates * horizon)))
+
+
 def path_octaves(
     horizon: int, n_actions: int, setting: Setting, replicates: int, seed: int, budget: int, target: float
 ) -> Octaves:
@@ -231,9 +238,7 @@ def n_star(
         require(horizon is not None and n_actions is not None, "horizon, n_actions", (horizon, n_actions), "given")
         if instance == "hidden-path" and learner(method, by_level=True).driver is EXPERT:
             levels.begin(horizon, n_actions, 1, 0)
-            require(replicates * horizon * PATHS_DRAW <= PATHS_BYTES, "replicates × H", replicates * horizon,
-                    f"at most {PATHS_BYTES // PATHS_DRAW} where whole trajectories are kept")  # fmt: skip
-            budget = max(1, min(max_episodes, PATHS_BYTES // (replicates * horizon)))
+            setting, budget = paths.as_uniform(setting, n_actions), path_budget(horizon, replicates, max_episodes)
             octaves = path_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
         else:
             octaves = level_octaves(method, horizon, n_actions, setting, replicates, seed, budget)
