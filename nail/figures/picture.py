@@ -172,7 +172,7 @@ def _logs(table: pd.DataFrame, what: Shown, log: str | None) -> str:
 
     def spans(column: pd.Series) -> bool:
         found = column[np.isfinite(column)]
-        return len(found) > 0 and found.min() > 0 and found.max() >= DECADE * found.min()
+        return bool(len(found) and found.min() > 0 and found.max() >= DECADE * found.min())
 
     x = what.x != "episodes" and is_number(points[what.x]) and spans(points[what.x])
     y = what.y not in SHARES and spans(points.value)
