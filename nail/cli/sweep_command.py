@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from nail.checks import BadInput, printable, require, require_known, say
+from nail.cli.figure_command import own_grid
 from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain, run_id
@@ -73,7 +74,11 @@ class Shares:
         else:
             jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
             print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
-        print(f"nail sweep status {printable(out)} shows how far they are; the table will be rows.csv there")
+        folder = printable(out)
+        print(
+            f"nail sweep status {folder} shows how far they are; the table will be rows.csv there, and "
+            f"nail plot {folder} draws it"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +123,9 @@ class How(Shares):
     def bring(self, out: Path, configs: tuple[TrainConfig, ...]) -> None:
         """Copy into `out` what `configs` start from, where that lies in another folder."""
 
+    def finish(self, out: Path) -> None:
+        """What is made of the rows of a folder at the end."""
+
     def _sweep(self, configs: tuple[TrainConfig, ...], index: int, count: int) -> None:
         from nail.sweep.cluster import own_share_first, place
         from nail.sweep.grid import shard
@@ -142,6 +150,7 @@ class How(Shares):
                 outcome = sweep(share, out, options, whole=configs)
                 # what failed here just now is not to be tried again with the rest
                 options = dataclasses.replace(options, retry_failed=False)
+        self.finish(out)
         if outcome.failures:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
@@ -163,9 +172,16 @@ class FigureSweep(How):
     """figure that is computed from training runs: see `nail list`"""
     preset: str = "cpu"
     """smoke, cpu, laptop or paper"""
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """an axis or setting of the figure in place of the preset's, as nail figure takes it; may be given again"""
+    seeds: int | None = None
+    """number of seeds (0, 1, …) in place of the preset's"""
+    steps: int | None = None
+    """updates of a run in place of the preset's, with as many evaluations"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.figures import experiment
+        from nail.figures.own import Own
         from nail.sweep.stages import flat
 
         require_known("figure", self.name, experiment.names())
@@ -173,10 +189,12 @@ class FigureSweep(How):
         if found.runs is None:
             raise BadInput(f"{self.name} is not computed from training runs: nail figure {self.name} computes it")
         experiment.require_preset(found, self.preset)
-        return flat(found.runs(self.preset))
+        own = own_grid(self.name, self.preset, self.vary, self.seeds, self.steps)
+        return flat(found.runs(experiment.size_of(found, self.preset, Own(**own)) if own else self.preset))
 
     def command(self) -> list[str]:
-        return [self.name, "--preset", self.preset]
+        vary = [word for axis in self.vary for word in ("--vary", axis)]
+        return [self.name, "--preset", self.preset, *vary, *given_options(self, FigureSweep, ("seeds", "steps"))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +203,8 @@ class Grid(How):
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """an axis, as FIELD=VALUE,VALUE,… or FIELD=FROM:TO (integers below TO); may be given again"""
+    plot: bool = True
+    """draw DIR/plot.png, .pdf and .csv at the end, as `nail plot DIR` does"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.sweep.bring import chains_from
@@ -201,11 +221,19 @@ class Grid(How):
 
         bring(self.start, configs, out)
 
+    def finish(self, out: Path) -> None:
+        if self.plot:
+            from nail.figures.picture import picture_at_end
+
+            picture_at_end(out)
+
     def command(self) -> list[str]:
         kind = config_class(self.task)
         names = tuple(field.name for field in dataclasses.fields(kind))
         task = ["--task", self.task]
-        return ["grid", *task, *given_options(self, kind, names), *(a for axis in self.vary for a in ("--vary", axis))]
+        axes = [argument for axis in self.vary for argument in ("--vary", axis)]
+        own = [*given_options(self, kind, names), *axes, *given_options(self, Grid, ("plot",))]
+        return ["grid", *task, *own]
 
 
 @dataclass(frozen=True)
