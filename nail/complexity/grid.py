@@ -81,9 +81,9 @@ def n_star_grid(
     `instance` is the name of a tabular task (those of `nail.add_instance` too), an `Instance`, a function seed →
     `Instance`, or a sequence of them; `options` are those of the task (H, A, S, …), and H and A of an object are its
     own. `kernel` is ν: uniform, never-right, worst, or the A numbers of a law (nail/complexity/kernels.py); without it
-    the instance has its own. With `noise` bursts labels are wrong in bursts, ρ = `burst` (docs/noise.md). Each point is measured with a seed that is made from all its options and `seed`
-    (`point_seed` in its row), so points are independent. A series along H (else η, δ, ε) ends at its first point that
-    is beyond `max_episodes`, whose row stays.
+    the instance has its own. With `noise` bursts labels are wrong in bursts, ρ = `burst` (docs/noise.md). The seed of a
+    point (`point_seed` in its row) is made from all its options and `seed`, so points are independent. A series along H
+    (else η, δ, ε) ends at its first point that is beyond `max_episodes`, whose row stays.
 
     `bounds` are upper bounds on n* by name, `lower_bounds` lower ones: expressions or functions, in `bound_unit`
     episodes or labels (docs/bound.md). With `out` all is kept in that folder, as by `nail n-star --vary`: finished
@@ -92,8 +92,8 @@ def n_star_grid(
     """
     given = {
         "instance": instance, "method": method, **options, "eta": eta, "delta": delta, "criterion": criterion,
-        "epsilon": epsilon, "kernel": kernel, "noise": noise, "burst": burst, "replicates": replicates, "instances": instances, "seed": seed,
-        "max_episodes": max_episodes,
+        "epsilon": epsilon, "kernel": kernel, "noise": noise, "burst": burst, "replicates": replicates,
+        "instances": instances, "seed": seed, "max_episodes": max_episodes,
     }  # fmt: skip
     grid = plan({name: _values(name, value) for name, value in given.items()})
     from nail.complexity.bounds import Bound
