@@ -19,6 +19,8 @@ _DOORS = {
     "add_task": "nail.training.doors",
     "add_noise": "nail.training.doors",
     "add_method": "nail.training.doors",
+    "add_learner": "nail.training.doors",
+    "Method": "nail.methods",
     "add_instance": "nail.training.doors",
     "check_task": "nail.envs.play",
 }

@@ -10,10 +10,14 @@ import numpy as np
 from nail.checks import require
 from nail.complexity import kernels
 from nail.counting import INSTANCES
+from nail.envs.noises import check_burst
 from nail.envs.tasks import TASKS
+from nail.methods import METHOD
 from nail.training.config import content_hash
 
 Point = dict[str, Any]
+HUBER, BURSTS = "huber", "bursts"
+"""how labels are corrupted: each for itself, or in bursts"""
 NAME = "n-star"
 """under which points lie in a folder"""
 MAX_CELLS = 2**28
@@ -34,6 +38,20 @@ the noise kernel in words"""
 
 HIDDEN = ("definition", "point_seed")
 """of a point, what is no option"""
+
+
+def check_noise(noise: str, burst: float | None, eta: float) -> None:
+    """Raise `BadInput` for ρ = `burst` without bursts, for bursts without it, and for one that η does not allow."""
+    require((burst is None) == (noise == HUBER), "burst", burst, "given with noise bursts, and left out with huber")
+    if burst is not None:
+        check_burst(eta, burst)
+
+
+def channel_of(noise: str, burst: float | None, eta: float) -> Any:
+    """The channel of labels that come in bursts, with the instance's own ν; None: Huber's."""
+    from nail.noise import Bursts
+
+    return None if noise == HUBER else Bursts(eta, burst)
 
 
 def run_of(point: Point) -> str:
@@ -65,6 +83,7 @@ class Measure:
             point["instance"] if levels else self.instance(point), method, *where, point["eta"], point["delta"],
             point["replicates"], point["point_seed"], point["max_episodes"], setting, point.get("instances", 1),
             criterion=point["criterion"], epsilon=point.get("epsilon"), points=TOGETHER,
+            noise=channel_of(point.get("noise", HUBER), point.get("burst"), point["eta"]),
         )  # fmt: skip
         episodes, queries = (np.inf, np.inf) if found.censored else (found.value, found.queries)
         numbers = (
@@ -147,11 +166,14 @@ def check(point: Point, first: Any = None) -> None:
     from nail.counting import nstar, paths
     from nail.counting.drivers import EXPERT, Setting
     from nail.counting.learners import class_score, learner
+    from nail.counting.own import check_own
 
     method, n_actions, replicates = point["method"], point["A"], point["replicates"]
     row = learner(method)
     require(row.score is not class_score, "method", method, "one that is not given a finite class")
     kernels.check_kernel(point["kernel"], method, n_actions)
+    nstar.check_criterion(point["criterion"], point.get("epsilon"), point["delta"], first is None)
+    check_own(METHOD[method], (point["H"], n_actions) if first is None else first.mdp.r.shape)
     if first is not None:
         count, cells = point.get("instances", 1), replicates * first.mdp.r.size
         require(count <= replicates, "instances", count, f"in 1..replicates = {replicates}")
@@ -161,6 +183,8 @@ def check(point: Point, first: Any = None) -> None:
         return
     cells = replicates * point["H"] * n_actions
     require(cells <= MAX_CELLS, "replicates × H × A", cells, f"at most {MAX_CELLS}")
+    if point["instance"] == "hidden-path":
+        nstar.check_path(METHOD[method])
     if point["instance"] == "hidden-path" and row.driver is EXPERT:
         nstar.path_budget(point["H"], replicates, point["max_episodes"])
         require(point["kernel"] in ("uniform", "never-right"), "kernel", point["kernel"],

@@ -49,9 +49,10 @@ class NStar:
     interval: tuple[float, float]
     """over replicates, or over instances where there are several; its upper end is infinite where the budget, or `FAR`
     times as many episodes, did not bring it down, and where the runs are too few for any"""
-    queries: int | None
+    queries: int | float | None
     """expert queries: one a step, on policy and offline alike, so episodes × H; two where the oracle is "labels and
-    probabilities", a label and a probability each counting as one"""
+    probabilities", a label and a probability each counting as one. Of a learner with a state of its own: the mean over
+    replicates of its answers in the first `value` episodes, those off the path included"""
     query_interval: tuple[float, float]
     oracle: str
     """what the expert answers a query with: see `oracle`"""

@@ -71,7 +71,7 @@ def picture(out: Path, name: str, rows: pd.DataFrame, style: Path | str | None =
 
     Raises `BadInput` as `draw` does, and for a name that is none, or that a table of another kind has.
     """
-    plain = name.isprintable() and not name.startswith(".") and Path(name).name == name
+    plain = bool(name) and name.isprintable() and not name.startswith(".") and Path(name).name == name
     require(plain, "name", repr(name), "the name of a file, without its end")
     taken = (out / f"{name}.csv").exists() and not (out / f"{name}.png").exists()
     require(not taken, "name", name, f"one that is free: {name}.csv in {out} is no picture's table")
@@ -95,9 +95,11 @@ def _style(style: Path | str | None) -> Iterator[None]:
     """The house's settings, and those of a style file over them."""
     with figure_style():
         if style is not None:
+            known = str(style) in matplotlib.style.library or Path(style).is_file()
+            require(known, "style", style, "a matplotlib style file, or the name of a style")
             try:
                 matplotlib.style.use(style)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise BadInput(f"style must be a matplotlib style file, and {style} is none ({error})") from error
         yield
 
@@ -172,7 +174,7 @@ def _logs(table: pd.DataFrame, what: Shown, log: str | None) -> str:
 
     def spans(column: pd.Series) -> bool:
         found = column[np.isfinite(column)]
-        return len(found) > 0 and found.min() > 0 and found.max() >= DECADE * found.min()
+        return bool(len(found) and found.min() > 0 and found.max() >= DECADE * found.min())
 
     x = what.x != "episodes" and is_number(points[what.x]) and spans(points[what.x])
     y = what.y not in SHARES and spans(points.value)

@@ -23,6 +23,9 @@ METRICS = {
     "accuracy", "test_loss", *BY_POSITION,
 }  # fmt: skip
 """columns of a training run that are no option even where they do not change in a run"""
+POINTS = {"instance", "method", "n_star", "low", "high", "queries", "queries_low", "queries_high", "censored"}
+RUNS = {"run", "method", "seed", "step", "episodes"}
+"""columns of the two kinds of rows"""
 EFFORT = ("max_episodes", "replicates", "instances")
 """how much a point of n* was given: of several measurements of one point the one with most counts"""
 MOST_PANELS, MOST_LINES, LEAST_X = 20, 4, 3
@@ -54,10 +57,11 @@ def prepared(rows: pd.DataFrame) -> pd.DataFrame:
 
     Raises `BadInput` if they are rows of neither kind, or none.
     """
-    if "n_star" not in rows and not {"run", "method", "seed", "episodes"} <= set(rows):
+    measured, columns = "n_star" in rows, set(rows)
+    if not (POINTS if measured else RUNS) <= columns:
         raise BadInput("rows must be of training runs or of measured sample complexities, and these are of neither")
     require(len(rows), "rows", "none", "at least one row to draw")
-    if "n_star" not in rows:
+    if not measured:
         return rows.assign(method=chains_in(rows))
     effort = [name for name in EFFORT if name in rows]
     point = [name for name in options_of(rows) if name not in effort]
@@ -150,10 +154,12 @@ def shown(
 def _y(rows: pd.DataFrame, y: str | None, measured: bool, labels: bool) -> str:
     if y is None:
         usual = ["queries" if labels else "n_star"] if measured else ["full_exact", "accuracy", "train_loss"]
-        y = next(name for name in usual if name in rows)
+        y = next((name for name in usual if name in rows), usual[0])
     outside = {*options_of(rows), *PROVENANCE, "seed", "episodes", "step"}
     known = [name for name in rows if name not in outside and is_number(rows[name])]
-    require_known("y", y, known if measured else [*known, *(SOLVE if "full_exact" in rows else ())])
+    if y not in known:
+        names = [name for name in known if not name.startswith("position_")]
+        require_known("y", y, names if measured else [*names, *(SOLVE if "full_exact" in rows else ())])
     return y
 
 

@@ -20,7 +20,7 @@ BY_POSITION = (
 )  # fmt: skip
 """columns whose cells hold numbers by position, with blanks between"""
 TEXT = {
-    "run", "git_revision", "source_hash", "device", "preset", "instance", "part", *BY_POSITION,
+    "run", "git_revision", "source_hash", "device", "preset", "instance", "part", "kernel", "definition", *BY_POSITION,
 }  # fmt: skip
 """columns beside the fields of configurations that are text, whatever they look like (a hash of digits is no number)"""
 NUMBER = re.compile(r"[+-]?(nan|inf|(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]+)?)", re.ASCII | re.IGNORECASE)
@@ -84,7 +84,7 @@ def by_columns(table: pd.DataFrame) -> pd.DataFrame:
         return table
     at = table.columns.get_loc(POSITIONS)
     try:
-        wide = pd.DataFrame([cell.split() for cell in table[POSITIONS]], table.index).astype(float)
+        wide = table[POSITIONS].str.split(expand=True).astype(float)
     except ValueError as error:
         raise BadInput(f"{POSITIONS} must be numbers with blanks between ({error})") from error
     wide.columns = [f"position_{h}" for h in range(1, 1 + wide.shape[1])]
@@ -154,4 +154,4 @@ def solved_at(rows: pd.DataFrame, key: str = "run", count: str = "episodes") -> 
     A run solved between this evaluation and the one before: times are late by at most one such interval.
     """
     found = rows[rows.full_exact >= SOLVED].groupby(key)[count].min()
-    return found.reindex(sorted(rows[key].unique()), fill_value=float("inf")).astype(float)
+    return found.astype(float).reindex(sorted(rows[key].unique()), fill_value=float("inf"))

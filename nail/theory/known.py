@@ -1,4 +1,4 @@
-"""Exact sample complexities n*(H, A, η, δ) of the poison chain and the hidden path, uniform noise (docs/theory.md §4.2).
+"""Exact n*(H, A, η, δ) of learners of the poison chain and the hidden path under uniform noise (docs/theory.md §4.2).
 
 What a measured n* is drawn beside: LogLossBC on the chain, and greedy learners from the law of one level.
 """
@@ -21,7 +21,7 @@ def _level(n_actions: int, eta: float, labels: int) -> Level:
     return level_table(n_actions, eta, labels, ties="lowest", replicates=LEVELS)
 
 
-def n_greedy(horizon: int, n_actions: int, eta: float, delta: float) -> float:
+def n_greedy(horizon: int, n_actions: int, eta: float, delta: float) -> int | float:
     """n* of NAIL-F (docs/theory.md §4.2, ties to the lowest action): exact for A = 2, else from `LEVELS` simulated
     levels."""
     labels, found = LABELS, np.inf

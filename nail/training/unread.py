@@ -37,19 +37,20 @@ def _noise_reads(name: str) -> Condition:
     return Condition((name,), holds, f"the noise {{noise}} reads no {name}")
 
 
-EXPERT = ("noise", "eta", "expert_temperature", "expert", "recovery", "eta_new")
+EXPERT = ("noise", "eta", "expert_temperature", "expert", "recovery", "eta_new", "burst", "profile")
 """options of the noisy expert"""
 CONDITIONS: tuple[Condition, ...] = (
     Condition(EXPERT, lambda c, row: row.asks or c.own_teacher or c.diagnose, "{method} asks no expert"),
     Condition(EXPERT, lambda c, row: c.asks or not c.own_teacher, "no expert is asked for the teacher {teacher}"),
-    *map(_noise_reads, ("eta", "expert_temperature", "eta_new")),
+    *map(_noise_reads, ("eta", "expert_temperature", "eta_new", "burst", "profile")),
+    Condition(("beta",), lambda c, row: row.loss is None, "{method} has a loss of its own"),
     Condition(("beta",), lambda c, row: row.beta is None, "{method} has a β of its own"),
     Condition(("rule_number",), lambda c, row: row.rule is not None, "{method} has no rollout rule"),
     Condition(("temperature",), lambda c, row: row.rule is None, "{method} has the rollout rule {rule}"),
     Condition(("temperature", "rule_number"), _student_plays, "the expert plays the rollouts of {method}"),
     Condition(("top_k_teacher",), lambda c, row: row.support != "all", "{method} has no support of K tokens"),
     Condition(("estimator",), lambda c, row: row.signal != "reward", "{method} reads no law of the expert"),
-    Condition(("estimator",), lambda c, row: row.support in ("all", "tail"),
+    Condition(("estimator",), lambda c, row: row.samples_terms,
               "{method} is exact on its support and samples no token"),
     Condition(("reward", "group"), lambda c, row: row.signal == "reward", "{method} reads no reward"),
     Condition(("dpo_beta",), lambda c, row: row.reward == "pairs", "{method} compares no pairs"),

@@ -8,12 +8,13 @@ import optax
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from nail.methods import expert_share
-from nail.noise import Corruption, over, sample, words
+from nail.methods import Method, expert_share
+from nail.noise import Corruption, at_states, drawn, over, sample, words
 from nail.policies.policy import Policy
 from nail.rules import rollout_law
 from nail.training import losses, rewards
 from nail.training.config import TrainConfig
+from nail.training.own_loss import at_position
 from nail.training.privileged import follow, own_teacher
 from nail.training.problem import Numbers, Setup, make_channel
 from nail.training.rollout import draw, rollout
@@ -55,7 +56,7 @@ class Visited(NamedTuple):
     laws: Float[Array, "B H A"]
     """noisy expert's law at each prefix"""
     labels: Int[Array, "B H"]
-    """one draw from it"""
+    """one draw from it; where coins fall along an episode the laws are the marginals of the labels"""
     known: Any = None
     """what the student's rollout computed at these prefixes; None where another played or the batch is another"""
     rewards: Float[Array, " B"] | None = None
@@ -94,14 +95,18 @@ def collect(
         expert, channel = own_teacher(setup, channel, params if reference is None else reference, contexts, key)
     sampled = method.driver != "expert" and config.sampled
     draws = draw(key, config.batch, env, sampled, method.driver == "mixture")
+    labelling = drawn(channel, key, (config.batch, env.horizon))
     rolled = rollout(
         env, policy, params, contexts,
         driver=method.driver, draws=draws, temperature=numbers.temperature, rule=method.rule,
-        rule_number=numbers.rule_number, expert=expert, channel=channel, expert_share=dagger_share(config, step),
+        rule_number=numbers.rule_number, expert=expert, channel=labelling, expert_share=dagger_share(config, step),
         parallel=config.decode == "parallel", keep=method.driver != "expert" and not method.aggregate,
     )  # fmt: skip
-    laws = channel.probs(expert.laws(contexts, rolled.observations))
-    visited = Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label), rolled.known)
+    clean = expert.laws(contexts, rolled.observations)
+    laws = at_states(channel, rolled.observations).probs(clean)
+    labelled = laws if labelling is channel else labelling.probs(clean)
+    labels = sample(labelled, draws.label)
+    visited = Visited(contexts, rolled.observations, rolled.actions, laws, labels, rolled.known)
     if method.signal != "reward":
         return visited
     return _verified(setup, visited, params if reference is None else reference)
@@ -149,7 +154,7 @@ def aggregate(
     episode = pick + capacity * ((seen - 1 - pick) // capacity)
     contexts = jax.vmap(setup.env.train_context)(episode)
     observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
-    laws = over(channel, contexts).probs(setup.expert.laws(contexts, observations))
+    laws = at_states(over(channel, contexts), observations).probs(setup.expert.laws(contexts, observations))
     return buffer, Visited(contexts, observations, labels, laws, labels)
 
 
@@ -169,7 +174,7 @@ def objective(
         lifts = _chain(config, logp, visited.actions) - visited.reference
         return rewards.preference(lifts, visited.rewards, config.group_size, config.preference_beta)
     if config.channel_aware:
-        logp = losses.through_channel(logp, over(channel, visited.contexts))
+        logp = losses.through_channel(logp, at_states(over(channel, visited.contexts), visited.observations))
     values = _at_prefixes(setup, numbers, logits, logp, visited, key)
     if not config.mask_first:
         return values.mean()
@@ -188,6 +193,9 @@ def _at_prefixes(
     key: PRNGKeyArray,
 ) -> Float[Array, "B H"]:  # fmt: skip
     """The method's loss at each visited prefix, nats: of the student's law `logp`, whose rollout had `logits`."""
+    if setup.method.loss is not None:
+        own = at_position(setup.method.loss, setup.config.estimator == "full")
+        return _over_prefixes(own)(logp, visited.laws, visited.labels)
     config, method, played = setup.config, setup.method, logp
     if method.scores_rollout(config.estimator):
         played = rollout_law(method.rule, logits, numbers.temperature, numbers.rule_number)
@@ -202,21 +210,29 @@ def _at_prefixes(
     if method.action == "auxiliary" and method.beta != 0.0:
         actions = sample(stop_gradient(jnp.exp(logp)), words(key, actions.shape))
     if method.support != "all":
-        local = _on_support(method.support, config.support_size, full)
+        local = _on_support(method, config.support_size, full)
         return _over_prefixes(local)(logp, visited.laws, actions, played)
     mc = losses.mixed_mc if method.divergence == "kl" else losses.jsd_mc
     per_prefix = _over_prefixes(lambda lp, t, y, a, lq: mc(lp, t, y, a, lq, beta))
     return per_prefix(logp, visited.laws, visited.labels, actions, played)
 
 
-def _on_support(support: str, k: int, full: bool) -> Any:
-    """(log p, t, action, log q) → the loss on the expert's K most likely tokens; only the tail's reads the last two."""
-    if support == "tail" and not full:
+FORWARD = {
+    "renormalised": losses.top_renormalised, "unrenormalised": losses.top_unrenormalised, "tail": losses.top_tail,
+}  # fmt: skip
+REVERSE = {
+    "renormalised": losses.local_renormalised, "unrenormalised": losses.local_unrenormalised,
+    "tail": losses.local_tail_full,
+}  # fmt: skip
+"""support of a KL → its exact loss there"""
+
+
+def _on_support(method: Method, k: int, full: bool) -> Any:
+    """(log p, t, action, log q) → the loss on the expert's K most likely tokens; only a sampled tail reads the last two
+    (`Method.samples_terms`)."""
+    if method.samples_terms and not full:
         return lambda lp, t, a, lq: losses.local_tail_mc(lp, t, k, a, lq)
-    exact = {
-        "renormalised": losses.local_renormalised, "unrenormalised": losses.local_unrenormalised,
-        "tail": losses.local_tail_full,
-    }[support]  # fmt: skip
+    exact = (FORWARD if method.beta == 0 else REVERSE)[method.support]
     return lambda lp, t, *_: exact(lp, t, k)
 
 
