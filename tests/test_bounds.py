@@ -131,6 +131,8 @@ def test_more_points_need_wider_intervals():
         assert intervals.at_once(rows)[["low", "high"]].drop_duplicates().to_numpy().tolist() == [list(ends)]
     with pytest.raises(BadInput, match="at most 16"):
         intervals.at_once(given([4] * 17, wider=wider))
+    with pytest.raises(BadInput, match="at most 1"):
+        intervals.at_once(given([4, 4], wider=[wider, math.nan]))
 
 
 def test_labels():

@@ -91,6 +91,41 @@ def test_an_upper_end_that_does_not_come_down_is_infinite_and_does_not_take_the_
         assert last <= heard[-1] <= 2 * last
 
 
+def test_wider_intervals_are_read_to_their_end_and_change_nothing_else():
+    """100 runs, each wrong until a time of its own. A share of at most 0.1 is shown by at most 4 wrong ones at 95 %, 2
+    at 1 − 0.05/4, none at 1 − 0.05/128 (binomial): from 31, 70, 400 episodes on, and parts end at 64, 128, 512."""
+    until = np.concatenate([np.full(90, 20), [22, 24, 26, 28, 30, 31, 60, 70, 150, 400]])
+    wrong, last, first = until[:, None] > N, {}, None
+    for points, end, read in ((1, 31, 64), (3, 70, 128), (128, 400, 512)):
+        found = crossing(in_parts(wrong), 0.1, 1, 512, points=points, watch=lambda n, _: last.update(n=n))
+        at = (points - 1).bit_length()
+        ends = [found.interval, *found.wider]
+        tail = 0.025 / 2**at
+        low = N[np.flatnonzero(stats.binom.sf(wrong.sum(0) - 1, 100, 0.1) >= tail)[0]]
+        assert (ends[at], last["n"]) == ((low, end), read)
+        assert all(a[0] >= b[0] and a[1] <= b[1] for a, b in itertools.pairwise(ends))
+        first = first or found
+        assert (found.value, found.interval, found.mean_loss) == (first.value, first.interval, first.mean_loss)
+    assert first.wider[6] == (low, math.inf)
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_shares_of_instances_that_are_hard_or_not(each):
+    """Of instances 3 % are hard: right after 40 episodes, the others after 10; all their replicates (`each`), or half
+    of them at random. So the share of wrong ones is 0.03 or 0.015 in between, and n* at 0.025 is 40 or 10. Of 40
+    instances often none is hard, and where shares are 0 or 1 Student's interval is wrong in every fourth time."""
+    truth, hits, student = 40 if each else 10, 0, 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        hard = rng.random((40, 1, 1)) < 0.03
+        wrong = (N < 10) | ((N < 40) & hard & (each | (rng.random((40, 8, 1)) < 0.5)))
+        shares = np.broadcast_to(wrong, (40, 8, len(N))).mean(1)
+        hits += holds(crossing(in_parts(shares), 0.025, 1, 512, shares=True), truth)
+        student += holds(crossing(in_parts(shares), 0.025, 1, 512), truth)
+    assert stats.binom.cdf(hits, 300, 0.95) > SURE
+    assert not each or stats.binom.cdf(student, 300, 0.95) < SURE
+
+
 def test_units_of_loss_and_target_do_not_matter():
     """Rewards and δ in other units: the same n*, interval, optimal policy, on random curves and on random MDPs."""
     rng = np.random.default_rng(1)

@@ -12,6 +12,7 @@ from nail.checks import BadInput
 from nail.counting import levels, paths
 from nail.counting.crossing import crossing
 from nail.counting.drivers import Setting, complete
+from nail.counting.layered import learned_regret
 from nail.counting.learners import learner
 from nail.counting.nstar import instance_octaves, n_star, oracle
 from nail.envs.instances import garnet, hidden_path, poison_chain
@@ -181,8 +182,42 @@ def test_laws_that_are_no_laws_are_refused():
             n_star(bad, "nail-f")
 
 
+def test_with_probability_on_the_two_names_is_in_mean():
+    """Regret is 0 or 1 there, whatever ε."""
+    for point in (("poison-chain", "nail-f", 3, 3, 0.3, 0.1, 200), ("hidden-path", "loglossbc", 3, 3, 0.3, 0.1, 200)):
+        assert n_star(*point) == n_star(*point, criterion="pac", epsilon=0.4)
+
+
+def test_with_probability_on_a_random_mdp():
+    """Regrets of 10 replicates, counted here. Over instances: 40 with 10 replicates each have Chernoff's interval, 35
+    no upper end; with one replicate each they are right or wrong."""
+    few = {"eta": 0.3, "delta": 0.1, "criterion": "pac", "epsilon": 0.05}
+
+    def draw(seed):
+        return garnet(seed, 4, 6, 3, 2)
+
+    one = n_star(draw(0), "nail-f", replicates=10, **few)
+    beyond = (learned_regret(draw(0), "nail-f", Setting(0.3), 1, 64, 10, 0) > 0.05).mean(0)
+    assert one.value == 1 + np.flatnonzero(beyond <= 0.1)[0]
+    assert one.mean_loss == beyond[one.value - 1]
+    many = n_star(draw, "nail-f", replicates=400, instances=40, **few)
+    octaves = instance_octaves([draw(i) for i in range(40)], "nail-f", Setting(0.3), 400, 0, 256, pool=True)
+    shares = ((at, (loss > 0.05).reshape(40, 10, -1).mean(1)) for at, loss in octaves)
+    assert many.interval == crossing(shares, 0.1, 4, 256, shares=True).interval
+    assert n_star(draw, "nail-f", replicates=350, instances=35, **few).interval[1] == math.inf > many.interval[1]
+    (_, none), *_ = instance_octaves([draw(0), draw(1)], "nail-f", Setting(0.3), 2, 0, 64, epsilon=0.05)
+    assert (none.dtype, none.shape) == (bool, (2, 1))
+
+
 def test_bad_input():
     for call in (
+        lambda: n_star("poison-chain", "nail-f", 3, 2, criterion="probably"),
+        lambda: n_star("poison-chain", "nail-f", 3, 2, criterion="pac"),
+        lambda: n_star("poison-chain", "nail-f", 3, 2, epsilon=0.1),
+        lambda: n_star("poison-chain", "nail-f", 3, 2, criterion="pac", epsilon=1.0),
+        lambda: n_star(poison_chain(3, 2), "nail-f", criterion="pac", epsilon=0.0),
+        lambda: n_star(poison_chain(3, 2), "nail-f", criterion="pac", epsilon=2.0, delta=1.0),
+        lambda: n_star("poison-chain", "nail-f", 3, 2, points=0),
         lambda: n_star("poison", "nail-f", 3, 2, 0.5, 0.1),
         lambda: n_star("poison-chain", "nail-g", 3, 2, 0.5, 0.1),
         lambda: n_star("poison-chain", "nail-f", 3, 2, 0.5, 0.0),

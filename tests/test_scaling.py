@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from nail.checks import BadInput
-from nail.theory import scaling
+from nail.theory import plane, scaling
 
 H = np.array([4.0, 6, 8, 10, 12, 14, 16, 18])
 
@@ -51,6 +52,38 @@ def test_intervals_cover_the_true_slope_with_censored_points():
         hits += low <= 0.47 <= high
     assert hidden > 200
     assert hits >= 180
+
+
+def test_a_plane_over_one_axis_is_the_power_law():
+    """Slope, interval and AIC of one column are those of `fit_law`, also with censored points."""
+    rng = np.random.default_rng(2)
+    for budget in (1e9, 150.0):
+        n = 7 * H**1.2 * np.exp(rng.normal(0, 0.08, 8))
+        above = n > budget
+        for sd in (None, np.full(8, 0.05)):
+            line = scaling.fit_scaling(H, np.where(above, np.inf, n), sd, np.full(8, budget)).polynomial
+            fit = plane.fit_plane(np.log(H)[:, None], np.log(np.minimum(n, budget)), above, sd)
+            assert (fit.slopes[0], fit.aic) == pytest.approx((line.slope, line.aic), abs=1e-4)
+            assert (fit.low[0], fit.high[0]) == pytest.approx(line.interval, abs=1e-3)
+    assert above.any()
+
+
+def test_a_plane_finds_slopes_and_covers_them():
+    """Slopes 1 and 2 over two axes, 60 times, noise of sd 0.05 and half the times a scatter of 0.1 beyond it, points
+    above e^4.5 censored. Hits of 95 % so few have probability 1e-4 for a slope, at a fixed seed."""
+    true, rng = np.array([1.0, 2.0]), np.random.default_rng(3)
+    x = np.log([(h, 1 / (1 - eta)) for h in (4, 8, 16, 32) for eta in (0.1, 0.3, 0.6)])
+    hits, hidden = np.zeros(2), 0
+    for data in range(60):
+        y = 1 + x @ true + rng.normal(0, math.hypot(0.05, 0.1 * (data % 2)), len(x))
+        above = y > 4.5
+        hidden += above.sum()
+        fit = plane.fit_plane(x, np.minimum(y, 4.5), above, np.full(len(x), 0.05))
+        hits += (fit.low <= true) & (true <= fit.high)
+    assert hidden > 100
+    assert stats.binom.cdf(hits.min(), 60, 0.95) > 1e-4
+    assert fit.slopes == pytest.approx(true, abs=0.2)
+    assert fit.residuals[~above].std() == pytest.approx(0.11, abs=0.05)
 
 
 def test_a_censored_point_counts_as_above_its_budget():
@@ -107,6 +140,10 @@ def test_the_profile_is_the_largest_likelihood():
         lambda: scaling.fit_scaling(H, H, np.zeros(8)),
         lambda: scaling.fit_scaling(H, -H),
         lambda: scaling.fit_scaling(H, H, level=1.0),
+        lambda: plane.fit_plane(H[:2, None], H[:2], H[:2] < 0),
+        lambda: plane.fit_plane(H[:, None], H, H > 6),
+        lambda: plane.fit_plane(np.column_stack([H, 2 * H]), H, H < 0),
+        lambda: plane.fit_plane(H[:, None], H, H < 0, np.zeros(8)),
     ],
 )
 def test_bad_input(call):

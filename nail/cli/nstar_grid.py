@@ -12,7 +12,7 @@ import tyro
 
 from nail.checks import BadInput, printable, require, require_known
 from nail.cli.programs import set_up_jax
-from nail.cli.sweep_command import Shares, given_options
+from nail.cli.shares import Shares, given_options
 from nail.complexity.plan import Plan, plan
 from nail.complexity.points import NAME, run_of
 

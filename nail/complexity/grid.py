@@ -74,16 +74,16 @@ def n_star_grid(
 ) -> SampleComplexities:  # fmt: skip
     """n* (`nail.n_star`) at each point of the product of all options that are given as sequences.
 
-        >>> found = n_star_grid("poison-chain", ("nail-f", "loglossbc"), H=(2, 3), A=3, eta=0.3, replicates=100)
-        >>> found.rows[["method", "H", "n_star", "censored"]].to_dict("records")[0]
-        {'method': 'nail-f', 'H': 2, 'n_star': 7, 'censored': 0}
+        >>> found = n_star_grid("poison-chain", ("nail-f", "loglossbc"), H=(2, 3), A=3, eta=0, replicates=100)
+        >>> found.rows[["method", "H", "n_star"]].values.tolist()
+        [['nail-f', 2, 2], ['nail-f', 3, 3], ['loglossbc', 2, 1], ['loglossbc', 3, 1]]
 
     `instance` is the name of a tabular task (those of `nail.add_instance` too), an `Instance`, a function seed →
     `Instance`, or a sequence of them; `options` are those of the task (H, A, S, …), and H and A of an object are its
     own. `kernel` is ν: uniform, never-right, worst, or the A numbers of a law (nail/complexity/kernels.py); without it
-    the instance has its own. With `noise` bursts labels are wrong in bursts, ρ = `burst` (docs/noise.md). Each point is
-    measured with a seed that is made from all its options and `seed` (`point_seed` in its row), so points are
-    independent. A series along H (else η, δ, ε) ends at its first point that is beyond `max_episodes`, whose row stays.
+    the instance has its own. With `noise` bursts labels are wrong in bursts, ρ = `burst` (docs/noise.md). The seed of a
+    point (`point_seed` in its row) is made from all its options and `seed`, so points are independent. A series along H
+    (else η, δ, ε) ends at its first point that is beyond `max_episodes`, whose row stays.
 
     `bounds` are upper bounds on n* by name, `lower_bounds` lower ones: expressions or functions, in `bound_unit`
     episodes or labels (docs/bound.md). With `out` all is kept in that folder, as by `nail n-star --vary`: finished

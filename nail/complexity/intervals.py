@@ -5,6 +5,7 @@ A row has its 95 % interval in the columns `low` and `high` (episodes), and thos
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,8 @@ def write_wider(wider: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{low:.0f}:{high:.0f}" for low, high in wider)
 
 
-def _read_wider(text: str, points: int) -> tuple[float, float]:
-    ends = str(text).split()
+def _read_wider(text: Any, points: int) -> tuple[float, float]:
+    ends = text.split() if isinstance(text, str) else []
     at = (points - 1).bit_length() - 1
     require(at < len(ends), "points of one series", points, f"at most {2 ** len(ends)}")
     low, high = ends[at].split(":")

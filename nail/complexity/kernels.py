@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Float
 
 from nail.checks import require, require_known
-from nail.methods import METHOD
 
 OWN = "own"
 """the instance's own kernel, where none is asked for"""
@@ -49,10 +48,10 @@ def kernel_text(kernel: Any) -> str:
 def check_kernel(kernel: str, method: str, n_actions: int | None) -> None:
     """Raise `BadInput` for a law of another length, where A is known, and for a learner that would be told π* by the
     kernel that it knows."""
+    from nail.counting.kernels import refuse_told
+
     if kernel in FOLLOWS:
-        row = METHOD.find(method)
-        told = row.decides in ("channel", "class") and row.told != "kernel"
-        require(not told, f"kernel of {method}, which is told ν,", kernel, "one that does not follow π*")
+        refuse_told(method)
     elif n_actions is not None and (law := _numbers(kernel)) is not None:
         require(len(law) == n_actions, "kernel", kernel, f"a law of A = {n_actions} numbers")
 

@@ -12,6 +12,7 @@ from nail.complexity import kernels
 from nail.counting import INSTANCES
 from nail.envs.noises import check_burst
 from nail.envs.tasks import TASKS
+from nail.methods import METHOD
 from nail.training.config import content_hash
 
 Point = dict[str, Any]
@@ -165,11 +166,14 @@ def check(point: Point, first: Any = None) -> None:
     from nail.counting import nstar, paths
     from nail.counting.drivers import EXPERT, Setting
     from nail.counting.learners import class_score, learner
+    from nail.counting.own import check_own
 
     method, n_actions, replicates = point["method"], point["A"], point["replicates"]
     row = learner(method)
     require(row.score is not class_score, "method", method, "one that is not given a finite class")
     kernels.check_kernel(point["kernel"], method, n_actions)
+    nstar.check_criterion(point["criterion"], point.get("epsilon"), point["delta"], first is None)
+    check_own(METHOD[method], (point["H"], n_actions) if first is None else first.mdp.r.shape)
     if first is not None:
         count, cells = point.get("instances", 1), replicates * first.mdp.r.size
         require(count <= replicates, "instances", count, f"in 1..replicates = {replicates}")
@@ -179,6 +183,8 @@ def check(point: Point, first: Any = None) -> None:
         return
     cells = replicates * point["H"] * n_actions
     require(cells <= MAX_CELLS, "replicates × H × A", cells, f"at most {MAX_CELLS}")
+    if point["instance"] == "hidden-path":
+        nstar.check_path(METHOD[method])
     if point["instance"] == "hidden-path" and row.driver is EXPERT:
         nstar.path_budget(point["H"], replicates, point["max_episodes"])
         require(point["kernel"] in ("uniform", "never-right"), "kernel", point["kernel"],

@@ -6,6 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from nail.checks import require
+from nail.methods import METHOD
+
 
 class Wrong(NamedTuple):
     """ν(·|s) is 0 at the right action a* of a level, and `law`[k] at its k-th wrong action, in the order of actions.
@@ -22,3 +25,10 @@ class Wrong(NamedTuple):
         actions, right = jnp.arange(law.shape[0] + 1), right[..., None]
         wrong = jnp.minimum(actions - (actions > right), law.shape[0] - 1)
         return jnp.where(actions == right, 0.0, law[wrong])
+
+
+def refuse_told(method: str) -> None:
+    """Raise `BadInput` for a learner that is told ν: a kernel that follows π* would tell it π*."""
+    row = METHOD.find(method)
+    told = (row.decides in ("channel", "class") or row.own) and row.told != "kernel"
+    require(not told, "method", method, "one that is not told ν, where ν follows π*")

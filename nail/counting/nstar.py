@@ -18,6 +18,7 @@ from nail.counting import INSTANCES, levels, paths
 from nail.counting.channels import by_level, check_channel, with_noise
 from nail.counting.crossing import ROUNDING, NStar, Octaves, Watch, crossing
 from nail.counting.drivers import EXPERT, Setting, complete, is_number
+from nail.counting.kernels import Wrong, refuse_told
 from nail.counting.layered import exact_regret, greedy, greedy_and_asked, simulation
 from nail.counting.learners import Learner, learner
 from nail.counting.own import Answers, check_own
@@ -196,7 +197,7 @@ def _said(eta: Any, delta: Any, setting: Setting | None, counts: dict[str, Any])
     return setting._replace(eta=eta)
 
 
-def _check_criterion(criterion: str, epsilon: Any, delta: float, by_level: bool) -> None:
+def check_criterion(criterion: str, epsilon: Any, delta: float, by_level: bool) -> None:
     """Raise `BadInput` for an unknown criterion, an ε that it does not read or is missing, or δ that it cannot have."""
     require_known("criterion", criterion, CRITERIA)
     require(delta > 0.0, "delta", delta, "positive")
@@ -209,7 +210,7 @@ def _check_criterion(criterion: str, epsilon: Any, delta: float, by_level: bool)
     require(fine, "epsilon", epsilon, f"a number in (0, {most:g}) with criterion pac")
 
 
-def _check_path(row: Method) -> None:
+def check_path(row: Method) -> None:
     """Raise `BadInput` for a learner that the hidden path, of which informative states alone are simulated, would tell
     what it cannot know: which prefix is off the path, or, offline, which labels are on it."""
     other = (
@@ -269,11 +270,13 @@ def n_star(
     setting, budget = with_noise(_said(eta, delta, setting, counts), noise), max_episodes
     require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
     require(replicates >= 1, "replicates", replicates, "at least 1")
-    _check_criterion(criterion, epsilon, delta, instance in INSTANCES)
+    check_criterion(criterion, epsilon, delta, instance in INSTANCES)
     if instance == "hidden-path":
-        _check_path(METHOD.find(method))
+        check_path(METHOD.find(method))
     if instance in INSTANCES:
         require(horizon is not None and n_actions is not None, "horizon, n_actions", (horizon, n_actions), "given")
+        if isinstance(setting.kernel, Wrong):
+            refuse_told(method)
         if instance == "hidden-path" and learner(method, by_level=True).driver is EXPERT:
             levels.begin(horizon, n_actions, 1, 0)
             setting, budget = paths.as_uniform(setting, n_actions), path_budget(horizon, replicates, max_episodes)

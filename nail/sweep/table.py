@@ -20,7 +20,7 @@ BY_POSITION = (
 )  # fmt: skip
 """columns whose cells hold numbers by position, with blanks between"""
 TEXT = {
-    "run", "git_revision", "source_hash", "device", "preset", "instance", "part", *BY_POSITION,
+    "run", "git_revision", "source_hash", "device", "preset", "instance", "part", "kernel", "definition", *BY_POSITION,
 }  # fmt: skip
 """columns beside the fields of configurations that are text, whatever they look like (a hash of digits is no number)"""
 NUMBER = re.compile(r"[+-]?(nan|inf|(0|[1-9][0-9]*)(\.[0-9]*)?(e[+-]?[0-9]+)?)", re.ASCII | re.IGNORECASE)
