@@ -6,12 +6,13 @@ Tests share numbers of replicates, levels (up to padding) and actions where they
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nail.checks import BadInput
-from nail.counting import levels, paths
+from nail.counting import levels, nstar, paths
 from nail.counting.drivers import Play, Setting, Tally, World, complete
 from nail.counting.layered import greedy, learned_regret, simulation
 from nail.counting.learners import (
@@ -23,6 +24,7 @@ from nail.counting.learners import (
     queried_law,
 )
 from nail.counting.rows import level_methods
+from nail.counting.spare import lent
 from nail.envs.instances import garnet, hidden_path, poison_chain
 from nail.envs.mdp import value
 from nail.methods import METHOD, expert_share
@@ -290,3 +292,19 @@ def test_bad_input():
     ):
         with pytest.raises(BadInput):
             call()
+
+
+def test_replicates_in_parts_on_two_devices_are_the_same(monkeypatch):
+    """Bit for bit, from the second advance on, where both parts go through in blocks of the same size."""
+    monkeypatch.setattr(nstar, "LONG", 64)
+    found = []
+    for free in ([], jax.local_devices()[1:2]):
+        back = []
+        with lent(lambda free=free: free.pop() if free else None, back.append):
+            octaves = nstar.level_octaves("opd-f", 2, 3, Setting(0.5), 256, 0, 192)
+            found.append(np.concatenate([failed for _, failed in octaves], axis=1))
+    assert len(back) == 1
+    assert found[0].shape == (256, 193)
+    np.testing.assert_array_equal(*found)
+    whole = levels.begin(2, 3, 48, 0)
+    assert len(levels.shared([whole], lambda: pytest.fail("a block of 48 would become two of 24"))) == 1

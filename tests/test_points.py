@@ -7,11 +7,13 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from sweeping import Killed, dying, parts, rewrite, times
 
 from nail.checks import BadInput
 from nail.counting.nstar import n_star
+from nail.counting.spare import take
 from nail.sweep import identity, points
 from nail.sweep.failures import RunsFailed
 from nail.sweep.lot import Lot
@@ -242,3 +244,22 @@ def test_parts_are_joined(tmp_path):
     rewrite(changed, lambda rows: rows[0].update(y="9"))
     with pytest.raises(BadInput, match="different numbers"):
         merge([one, two], tmp_path / "other")
+
+
+def test_a_free_device_helps_and_is_given_back(out):
+    """Of two devices: a lone series is lent the other one, for each of its points anew; with two series none is."""
+    seen = []
+
+    def measure(point):
+        mine = jax.config.jax_default_device
+        taken = [take(), take()]
+        seen.append((mine, taken))
+        return [{**point}]
+
+    run_points("figure", out, SERIES[:1], measure)
+    assert len(seen) == 4
+    for mine, (first, second) in seen:
+        assert first in jax.local_devices()
+        assert first != mine
+        assert second is None
+    assert take() is None

@@ -9,6 +9,7 @@ a few programs, not one a point. Padded levels come after the real ones, and no 
 reads the first H alone.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -44,6 +45,20 @@ def blocks(replicates: int) -> int:
     the number has no divisor of a useful size."""
     best = max(size for size in range(1, BLOCK + 1) if replicates % size == 0)
     return best if best >= min(16, replicates) else replicates
+
+
+def shared(parts: list[State], device: Callable[[], Any]) -> list[State]:
+    """The replicates in more parts, one on each free device that `device` gives, and in their order.
+
+    Parts are halves; they stay whole where a half would go through in blocks of another size: rounding might differ.
+    """
+    (largest, size), *_ = sorted(enumerate(part.keys.shape[0] for part in parts), key=lambda part: (-part[1], part[0]))
+    if size % 2 or blocks(size // 2) != blocks(size) or (free := device()) is None:
+        return parts
+    first, second = (jax.tree.map(lambda leaf, side=side: leaf[side], parts[largest]) for side in (
+        slice(None, size // 2), slice(size // 2, None)
+    ))  # fmt: skip
+    return shared([*parts[:largest], first, jax.device_put(second, free), *parts[largest + 1 :]], device)
 
 
 @partial(jax.jit, static_argnames="replicates")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import beta
@@ -22,6 +23,7 @@ from nail.counting.kernels import Wrong, refuse_told
 from nail.counting.layered import exact_regret, greedy, greedy_and_asked, simulation
 from nail.counting.learners import Learner, learner
 from nail.counting.own import Answers, check_own
+from nail.counting.spare import take
 from nail.envs.instances import Instance
 from nail.envs.play import check_once
 from nail.envs.tasks import TASKS
@@ -32,6 +34,8 @@ POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
 AHEAD = 64
 """checkpoints that are simulated before the curve is looked at again, a divisor of POINTS"""
+LONG = 2048
+"""episodes from which on devices that are free help"""
 PATHS_POINTS, PATHS_AHEAD = 16, 4
 """the same two of the best-path search"""
 HOPELESS = 1e-9
@@ -80,13 +84,16 @@ def level_octaves(
     check_channel(setting.noise, method, np.eye(n_actions)[np.arange(levels.padded(horizon)) % n_actions])
     check_own(METHOD[method], (horizon, n_actions))
     kept = None if row.start is None else row.start((horizon, 2, n_actions), setting, replicates)
-    state = levels.begin(horizon, n_actions, replicates, seed, kept)
-    yield np.array([0]), *_failures(row, levels.advance(row, state, setting, 0, AHEAD)[1], 1)
+    parts = [levels.begin(horizon, n_actions, replicates, seed, kept)]
+    yield np.array([0]), *_failures(row, levels.advance(row, parts[0], setting, 0, AHEAD)[1], 1)
     for octave, stride in _strides(POINTS):
         for before in range(octave, octave + POINTS * stride, AHEAD * stride):
             if before >= budget:
                 return
-            state, seen = levels.advance(row, state, setting, stride, AHEAD)
+            parts = levels.shared(list(parts), take) if before >= LONG else parts
+            # all devices are at work before the first is waited for
+            parts, found = zip(*[levels.advance(row, part, setting, stride, AHEAD) for part in parts], strict=True)
+            seen = jax.tree.map(lambda *each: np.concatenate([np.asarray(part) for part in each]), *found)
             yield before + stride * np.arange(1, AHEAD + 1), *_failures(row, seen, AHEAD)
 
 

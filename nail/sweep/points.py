@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from filelock import Timeout
 from tqdm import tqdm
 
 from nail.checks import BadInput
+from nail.counting.spare import lent
 from nail.registry import fingerprint
 from nail.sources import file_of
 from nail.sweep.failures import SAME, Failure, RunsFailed, Teller
@@ -168,10 +169,18 @@ class _Worker:
                     found = lot.read_rows(0)
         return found
 
+    def _free(self) -> Any:
+        """A device that no series is at, or None."""
+        try:
+            return self.devices.get_nowait()
+        except Empty:
+            return None
+
     def _measure(self, lot: Lot, point: Point) -> None:
         """Bad input and a disk that fails end the figure; any other error ends the series."""
         try:
-            rows = [{**row, **self.origin} for row in self.measure(point)]
+            with lent(self._free, self.devices.put):
+                rows = [{**row, **self.origin} for row in self.measure(point)]
         except (OSError, BadInput):
             raise
         except Exception as error:
