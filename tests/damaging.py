@@ -15,17 +15,17 @@ from nail.sweep.points import run_points
 from nail.training.config import TrainConfig, run_id
 
 SHORT = [*OPTIONS, "--steps=6"]
-SWEEP = ["sweep", "grid", *SHORT, "--vary=seed=0:4", "--runs-per-lot=2"]
+SWEEP = ["sweep", "grid", *SHORT, "--vary=seed=0:4", "--runs-per-lot=2", "--no-plot"]
 CONFIGS = grid(dataclasses.replace(BASE, steps=6), seed=range(4))
 FIRST = dataclasses.replace(CONFIGS[0], method="loglossbc")
-BEFORE = {"staged": [["train", *SHORT, "--method=loglossbc"]]}
+BEFORE = {"staged": [["train", *SHORT, "--no-plot", "--method=loglossbc"]]}
 """what is done in a folder before its command"""
 COMMANDS = {
     "finished": SWEEP,
     "unfinished": SWEEP,
-    "failed": ["sweep", "grid", *SHORT, "--vary=seed=0:2", "--vary=lr=0.1,1e38", "--runs-per-lot=2"],
-    "trained": ["train", *SHORT, "--seeds=2"],
-    "staged": ["train", *SHORT, f"--start={run_id(FIRST)}"],
+    "failed": ["sweep", "grid", *SHORT, "--vary=seed=0:2", "--vary=lr=0.1,1e38", "--runs-per-lot=2", "--no-plot"],
+    "trained": ["train", *SHORT, "--no-plot", "--seeds=2"],
+    "staged": ["train", *SHORT, "--no-plot", f"--start={run_id(FIRST)}"],
     "points": ["figure", "toy", "--preset=smoke"],
 }
 EXPERT = "expert --task garnet --S 4 --A 2 --H 2 --batch 2 --steps 2 --warmup 0 --n-validation 5".split()

@@ -73,7 +73,11 @@ def test_train_writes_tidy_rows_and_resumes(tmp_path, capsys):
     columns = "method seed step episodes expert_queries full_exact answer_exact val_loss train_loss".split()
     assert set(columns) <= set(rows[0])
     before = (tmp_path / "out" / "rows.csv").read_bytes()
-    assert main(arguments) == 0
+    drawn = [tmp_path / "out" / f"plot.{kind}" for kind in ("png", "pdf", "csv")]
+    assert all(path.stat().st_size for path in drawn)
+    drawn[0].unlink()
+    assert main([*arguments, "--no-plot"]) == 0
+    assert not drawn[0].exists()
     assert (tmp_path / "out" / "rows.csv").read_bytes() == before
     capsys.readouterr()
     assert main([*arguments, "--lr", "2e-3"]) == 2

@@ -16,7 +16,7 @@ from nail.sweep.folder import Folder
 from nail.sweep.status import status
 from nail.sweep.store import open_folder, read_csv
 
-COMMAND = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4"]
+COMMAND = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4", "--no-plot"]
 LAUNCHED = [name for names in cluster.PLACES for name in names]
 
 

@@ -62,7 +62,7 @@ test_more_command_lines = pytest.mark.slow(property_of(600))
 def test_every_command_is_among_them():
     """All commands, all tasks, all quantities, and each option of the largest command."""
     first = {words[0] for words in KINDS}
-    assert first == {"list", "train", "expert", "figure", "sweep", "theory", "n-star", "bench", "report", "log", "lm"}
+    assert first == {*"list train expert figure sweep plot theory n-star bench report log lm".split()}
     assert {words[1] for words in KINDS if words[0] == "sweep"} == {"figure", "grid", "merge", "status"}
     names = {name for group in options_of(KINDS["sweep", "grid", "--task", "modadd"]) for name, *_ in group}
     assert {"vary", "width", "m", "eta", "shard", "process", "slurm-option", "out"} <= names

@@ -131,8 +131,8 @@ def test_parity_from_outside_is_modular_addition_at_2_bit_for_bit(tables, tmp_pa
         method="dagger", m=6, eta=0.4, width=16, heads=2, batch=8, steps=20, eval_every=10, lr=1e-2, warmup=2,
         n_validation=5,
     )  # fmt: skip
-    measured = ["method", "seed", "step", "full_exact", "answer_exact", "position_accuracy", "val_loss", "train_loss",
-                "episodes", "expert_queries"]  # fmt: skip
+    measured = ["method", "seed", "step", "full_exact", "answer_exact", "val_loss", "train_loss", "episodes",
+                "expert_queries", *(f"position_{h}" for h in range(1, 7))]  # fmt: skip
     tables_of = []
     for task in ("modadd", "parity"):
         base = TrainConfig(task=task, **common, **({"p": 2} if task == "modadd" else {}))

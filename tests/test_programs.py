@@ -29,7 +29,7 @@ def sweep_in_a_process(out, home, **settings):
     """Programs that a command read and kept, and what it said; its cache is below `home`."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     done = subprocess.run(
-        [sys.executable, "-c", COUNT, "sweep", "grid", *OPTIONS, "--vary=seed=0:4", f"--out={out}"],
+        [sys.executable, "-c", COUNT, "sweep", "grid", *OPTIONS, "--vary=seed=0:4", "--no-plot", f"--out={out}"],
         env={**environment, "XDG_CACHE_HOME": str(home), **settings}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

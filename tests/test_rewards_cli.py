@@ -10,8 +10,8 @@ from nail.sweep import memory, program
 from nail.sweep.store import read_csv
 
 SMALL = "--task poison-chain --A 3 --H 2 --batch 8 --n-validation 4 --lr 0.1 --warmup 0 --eval-every 2".split()
-LABELS = ["train", *SMALL, "--method=loglossbc", "--steps=4"]
-PAIRS = ["train", *SMALL, "--method=dpo", "--group=4", "--steps=6"]
+LABELS = ["train", *SMALL, "--no-plot", "--method=loglossbc", "--steps=4"]
+PAIRS = ["train", *SMALL, "--no-plot", "--method=dpo", "--group=4", "--steps=6"]
 
 
 @pytest.fixture(scope="module")

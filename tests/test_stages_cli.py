@@ -18,13 +18,13 @@ from nail.sweep.store import open_folder, read_csv
 from nail.training.config import run_id
 
 SMALL = "--task poison-chain --A 3 --H 2 --batch 4 --n-validation 4 --lr 0.1 --warmup 0 --eval-every 2".split()
-FIRST = ["train", *SMALL, "--method=loglossbc", "--steps=4"]
-SECOND = ["train", *SMALL, "--method=dagger", "--steps=6"]
+FIRST = ["train", *SMALL, "--no-plot", "--method=loglossbc", "--steps=4"]
+SECOND = ["train", *SMALL, "--no-plot", "--method=dagger", "--steps=6"]
 STAGES = [
     dataclasses.replace(BASE, method=method, steps=steps, seed=seed)
     for seed in (0, 1) for method, steps in (("loglossbc", 4), ("dagger", 6))
 ]  # fmt: skip
-GRID = ["sweep", "grid", *SMALL, "--method=dagger", "--steps=6", "--vary=lr=0.1,0.2"]
+GRID = ["sweep", "grid", *SMALL, "--no-plot", "--method=dagger", "--steps=6", "--vary=lr=0.1,0.2"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -228,9 +228,9 @@ def test_an_expert_and_a_figure_have_no_start(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_readme_s_stages(tmp_path):
-    """Its commands word by word, in processes of their own, the second one killed on its way and given again."""
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+def test_the_documented_stages(tmp_path):
+    """The commands of docs/commands.md word by word, in processes of their own, the second one killed on its way and given again."""
+    text = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
     commands = [line.split("#")[0].split() for line in text.splitlines() if line.startswith("nail train --task garnet")]
     chain = [command[1:] for command in commands if command[-2:] in (["--out", "A"], ["--out", "B"])]
     assert [command[-1] for command in chain] == ["A", "B"]

@@ -14,7 +14,7 @@ from nail.sweep import stop
 from nail.sweep.lot import Lot
 from nail.sweep.store import open_folder, read_csv
 
-COMMAND = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4", "--runs-per-lot", "2"]
+COMMAND = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4", "--runs-per-lot", "2", "--no-plot"]
 PROCESS = """
 import hashlib, sys, time
 from contextlib import nullcontext

@@ -217,7 +217,7 @@ def test_an_error_fails_its_lot_and_can_be_tried_again(out, unbroken, monkeypatc
     assert table(broken.rows) == "".join(unbroken.splitlines(keepends=True)[: 1 + 2 * SEGMENTS])
     assert (status(out).done, status(out).failed, status(out).missing) == (2, 2, 0)
     assert sweep(CONFIGS, out, QUICK).lots == []
-    command = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4", "--runs-per-lot", "2", "--out", str(out)]
+    command = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4", "--runs-per-lot", "2", "--no-plot", "--out", str(out)]
     assert main(command) == 1
     assert "2 of 4 runs failed" in capsys.readouterr().err
     assert main([*command, "--retry-failed"]) == 0
@@ -251,7 +251,7 @@ def test_a_run_is_tried_again_when_its_code_has_changed(out, revision, capsys, t
 
 def test_shards_are_merged_to_the_whole(tmp_path, unbroken, capsys):
     """By the commands: two shares, one of them joined alone first; then status of the join."""
-    command = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4", "--runs-per-lot", "2"]
+    command = ["sweep", "grid", *OPTIONS, "--vary", "seed=0:4", "--runs-per-lot", "2", "--no-plot"]
     one, two, joined = (str(tmp_path / name) for name in ("one", "two", "joined"))
     assert main([*command, "--shard", "1/2", "--out", one]) == 0
     assert main(["sweep", "merge", one, "--out", joined]) == 0

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from nail.checks import BadInput
 from nail.envs.tasks import TASKS
 from nail.lm.config import LmConfig
 from nail.sweep.store import parse_csv, to_csv
-from nail.sweep.table import typed
+from nail.sweep.table import read_rows, typed
 from nail.training.config import config_class
 from nail.training.kinds import kinds_of
 
@@ -49,3 +50,18 @@ def test_columns_of_nobody_are_numbers_where_they_look_like_numbers():
     assert back("mine", ["٣"]) == ["٣"]
     assert back("mine", ["1e-05", "-3", "nan", "INF", "2."])[:2] == [1e-05, -3.0]
     assert back("mine", ["12", "-0"]) == [12, 0]
+
+
+def test_accuracy_by_position_is_read_as_columns(tmp_path):
+    """In the place of the cell, NaN beyond the end of a shorter chain; the file keeps the cell."""
+    path = tmp_path / "rows.csv"
+    cells = {"a": "1 0.25 0", "b": "0.5"}
+    path.write_text(to_csv([{"run": run, "position_accuracy": cell, "eta": 0.5} for run, cell in cells.items()]))
+    found = read_rows(path)
+    assert list(found) == ["run", "position_1", "position_2", "position_3", "eta"]
+    assert found.iloc[0].tolist() == ["a", 1.0, 0.25, 0.0, 0.5]
+    assert found.position_1.tolist() == [1.0, 0.5]
+    assert found[["position_2", "position_3"]].iloc[1].isna().all()
+    path.write_text(to_csv([{"run": "a", "position_accuracy": "1 x"}]))
+    with pytest.raises(BadInput, match="position_accuracy must be numbers"):
+        read_rows(path)

@@ -19,6 +19,7 @@ from nail.cli.list_command import List
 from nail.cli.lm_command import Lm
 from nail.cli.nstar_command import n_star_for
 from nail.cli.parse import Out, load_plugins, named, parse, require_file, with_config
+from nail.cli.plot_command import Plot
 from nail.cli.programs import set_up_jax, use_all_cores
 from nail.cli.report_command import Log, Report
 from nail.cli.sweep_command import sweep_for, with_figure
@@ -40,6 +41,8 @@ class Train:
 
     seeds: int = 1
     """runs, with seeds seed, seed+1, …, 1 ≤ seeds ≤ 10,000"""
+    plot: bool = True
+    """draw DIR/plot.png, .pdf and .csv at the end, as `nail plot DIR` does"""
     out: Out = Path("out")
 
     def run(self) -> None:
@@ -66,6 +69,10 @@ class Train:
                 f"{row.method} seed {row.seed}: {row.episodes:,} episodes, full-chain accuracy {row.full_exact:.3f}, "
                 f"answer {row.answer_exact:.3f}, clean loss {row.val_loss:.4f} nats/token"
             )
+        if self.plot:
+            from nail.figures.picture import picture_at_end
+
+            picture_at_end(out)
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,7 @@ def commands(arguments: list[str]) -> dict[str, type]:
         "expert": with_config(Expert, config),
         "figure": FigureCommand,
         "sweep": sweep_for(config),
+        "plot": Plot,
         "theory": Theory,
         "n-star": n_star_for(arguments),
         "bench": Bench,

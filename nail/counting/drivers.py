@@ -27,6 +27,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from nail.checks import require
+from nail.counting.kernels import Wrong
 from nail.envs.mdp import check_laws
 from nail.methods import expert_share
 from nail.noise import Huber, Temperature, sample, uniform, uniform_kernel, words
@@ -44,7 +45,7 @@ class Setting(NamedTuple):
 
     eta: float | None = None
     """corruption rate η of the labels, in [0, 1); None: `ETA`"""
-    kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | None = None
+    kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | Wrong | None = None
     """noise kernel ν of the labels; None: uniform"""
     told_eta: float = 0.05
     """η that NAIL (wrong η) believes"""
@@ -86,6 +87,9 @@ def complete(
             require(is_number(value) and 0.0 <= value <= 1.0, name, value, "a number in [0, 1]")
 
     def filled(name, given, default):
+        if isinstance(given, Wrong):
+            check_laws(name, np.asarray(given.law), (n_actions - 1,))
+            return Wrong(jnp.asarray(given.law, jnp.float32))
         law = np.asarray(given if given is not None else uniform_kernel(n_actions) if default is None else default)
         check_laws(name, law, (n_actions,), (*states, n_actions))
         return jnp.asarray(law, jnp.float32)
@@ -117,7 +121,11 @@ def world(
     told: str, setting: Setting, expert: Float[Array, "*level A"], candidates: Float[Array, "N *level A"] | None = None
 ) -> World:
     """What a learner that is told `told` learns from where the clean expert's law is `expert`."""
-    noisy, off = (channel(setting).probs(law) for law in (expert, jnp.full_like(expert, 1.0 / expert.shape[-1])))
+    off = uniform_kernel(expert.shape[-1]) if isinstance(setting.kernel, Wrong) else setting.kernel
+    if isinstance(setting.kernel, Wrong):
+        setting = setting._replace(kernel=setting.kernel.at(plurality(expert)))
+    noisy = channel(setting).probs(expert)
+    off = channel(setting._replace(kernel=off)).probs(jnp.full_like(expert, 1.0 / expert.shape[-1]))
     return World(plurality(expert), noisy, channel(setting, told), setting.beta, setting.decay, candidates, off)
 
 

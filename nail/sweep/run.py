@@ -12,7 +12,7 @@ from nail.sweep.finished import table_written
 from nail.sweep.lot import Rows
 from nail.sweep.stages import Runs, flat
 from nail.sweep.store import open_folder
-from nail.sweep.table import typed
+from nail.sweep.table import by_columns, typed
 from nail.training.config import TrainConfig
 
 
@@ -57,7 +57,7 @@ def run(
     configs = (configs,) if isinstance(configs, TrainConfig) else configs
     options = Options(checkpoint_seconds, keep_params, retry_failed, any_revision, runs_per_lot)
     with table_written(out := open_folder(Path(out)), any_revision):
-        return typed(_rows(configs, out, options, SAME if retry_failed else PYTHON))
+        return by_columns(typed(_rows(configs, out, options, SAME if retry_failed else PYTHON)))
 
 
 def rows_of(configs: Runs, out: Path, *, retry_failed: bool = False, **options: Any) -> Rows:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from nail.checks import BadInput
 from nail.envs.tasks import TASKS
 from nail.lm.config import LmConfig
 from nail.sweep.store import read_csv
 from nail.training.config import TrainConfig, config_class
 from nail.training.kinds import kinds_of
 
+POSITIONS = "position_accuracy"
 BY_POSITION = (
-    "position_accuracy", "advantage_mean", "advantage_low", "advantage_negative", "off_support", "repeated",
+    POSITIONS, "advantage_mean", "advantage_low", "advantage_negative", "off_support", "repeated",
 )  # fmt: skip
 """columns whose cells hold numbers by position, with blanks between"""
 TEXT = {
@@ -35,11 +37,12 @@ def read_rows(path: Path | str) -> pd.DataFrame:
 
     Of a folder the rows of all finished runs count: its `rows.csv`, or where that lacks some of the present revision
     (a sweep is at work, or was killed) those that lie in the folder. Numbers are read back bit for bit; an empty cell
-    of a column of numbers is NaN, one of a column of text is "".
+    of a column of numbers is NaN, one of a column of text is "". Accuracy at positions 1..H of the chain is in the
+    columns `position_1`, …, `position_H`.
     Raises `FileNotFoundError` if there is no such file, `Damaged` if it is cut off or its rows are ragged.
     """
     path = Path(path)
-    return typed(_rows_in(path) if path.is_dir() else read_csv(path))
+    return by_columns(typed(_rows_in(path) if path.is_dir() else read_csv(path)))
 
 
 def _rows_in(folder: Path) -> list[dict[str, str]]:
@@ -68,6 +71,24 @@ def typed(rows: list[dict[str, str]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, dtype=str).fillna("")
     text = TEXT | text_fields(table.task.unique() if "task" in table else ())
     return table.apply(lambda column: column if _is_text(column, text) else _numbers(column))
+
+
+def by_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `position_accuracy`, numbers in one cell, as columns `position_1`, …, `position_H`, NaN beyond the
+    end of a chain that is shorter than another.
+
+        >>> by_columns(typed([{"run": "a", "position_accuracy": "1 0.5"}])).to_dict("records")
+        [{'run': 'a', 'position_1': 1.0, 'position_2': 0.5}]
+    """
+    if POSITIONS not in table:
+        return table
+    at = table.columns.get_loc(POSITIONS)
+    try:
+        wide = table[POSITIONS].str.split(expand=True).astype(float)
+    except ValueError as error:
+        raise BadInput(f"{POSITIONS} must be numbers with blanks between ({error})") from error
+    wide.columns = [f"position_{h}" for h in range(1, 1 + wide.shape[1])]
+    return pd.concat([table.iloc[:, :at], wide, table.iloc[:, at + 1 :]], axis=1)
 
 
 def text_fields(tasks: Iterable[str] = ()) -> set[str]:
@@ -120,3 +141,17 @@ def chains_in(rows: pd.DataFrame) -> pd.Series:
         return names[run]
 
     return rows.run.map(name)
+
+
+SOLVED = 0.95
+"""full-chain accuracy from which on a run counts as having solved its task"""
+
+
+def solved_at(rows: pd.DataFrame, key: str = "run", count: str = "episodes") -> pd.Series:
+    """By `key`, what a column that grows (`episodes`, `expert_queries`) holds at a run's first evaluation with
+    full-chain accuracy ≥ `SOLVED`; infinite if there is none in the budget.
+
+    A run solved between this evaluation and the one before: times are late by at most one such interval.
+    """
+    found = rows[rows.full_exact >= SOLVED].groupby(key)[count].min()
+    return found.astype(float).reindex(sorted(rows[key].unique()), fill_value=float("inf"))

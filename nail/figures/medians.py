@@ -1,0 +1,62 @@
+"""The table that a picture of rows is drawn from: a row for each seed of a setting, and one of their median."""
+
+import numpy as np
+import pandas as pd
+
+from nail.figures.shown import SOLVE, Shown
+from nail.stats import median_interval
+from nail.sweep.table import solved_at
+
+INTERVALS = {"n_star": ("low", "high"), "queries": ("queries_low", "queries_high")}
+"""of a measured n*: columns of its interval"""
+FEW = 5
+"""seeds up to which each is drawn; from there on the median has a band: 6 are the first whose range is a 95 % interval
+of it"""
+
+
+def measurements(rows: pd.DataFrame, shown: Shown) -> pd.DataFrame:
+    """One row a measurement: the columns of the picture, `seed`, `value` (infinite beyond the budget), `budget`, and
+    the interval `low`, `high` of a measured n*."""
+    kept = list(dict.fromkeys(name for name in (*shown.series, shown.x, "seed") if name in rows))
+    if shown.measured:
+        return _of_points(rows, shown, kept)
+    rows = rows.sort_values("step", kind="stable")
+    last = rows.groupby("run").tail(1).set_index("run")
+    if shown.y in SOLVE:
+        count = SOLVE[shown.y]
+        return last[kept].assign(value=solved_at(rows, count=count), budget=last[count]).reset_index(drop=True)
+    found = rows if shown.x == "episodes" else last
+    return found[kept].assign(value=found[shown.y], budget=np.nan).reset_index(drop=True)
+
+
+def _of_points(rows: pd.DataFrame, shown: Shown, kept: list[str]) -> pd.DataFrame:
+    found = rows[kept].assign(value=rows[shown.y], budget=np.nan)
+    if shown.y in INTERVALS:
+        low, high = (rows[name] for name in INTERVALS[shown.y])
+        beyond = rows.censored != 0
+        allowed = rows.max_episodes if shown.y == "n_star" and "max_episodes" in rows else low
+        found = found.assign(value=rows[shown.y].where(~beyond, np.inf), budget=allowed, low=low, high=high)
+    return found.reset_index(drop=True)
+
+
+def tabulate(found: pd.DataFrame, shown: Shown) -> pd.DataFrame:
+    """The table of a picture, in the order of its axes: of each setting a row of kind "point" (one measurement, with
+    its interval where it has one), or a row of kind "seed" each and one of kind "median" with the interval of order
+    statistics at its `level`. A `value` that is `censored` is the budget."""
+    keys = list(dict.fromkeys([*shown.series, shown.x]))
+    parts = []
+    for values, group in found.groupby(keys, dropna=False, sort=True):
+        setting = dict(zip(keys, values, strict=True))
+        single = len(group) == 1
+        parts.append(group.assign(kind="point" if single else "seed", n_seeds=1))
+        if not single:
+            middle = median_interval(group.value.dropna().to_numpy(float)) if group.value.notna().any() else None
+            numbers = middle._asdict() if middle else {"value": np.nan}
+            parts.append(pd.DataFrame(
+                [{**setting, "kind": "median", **numbers, "budget": group.budget.max(), "n_seeds": len(group)}]
+            ))  # fmt: skip
+    table = pd.concat(parts, ignore_index=True)
+    beyond = np.isinf(table.value) & table.budget.notna()
+    table = table.assign(y=shown.y, censored=beyond.astype(int), value=table.value.mask(beyond, table.budget))
+    columns = [*keys, "kind", "name", "y", "value", "low", "high", "level", "censored", "seed", "n_seeds"]
+    return table.reindex(columns=columns)
