@@ -24,7 +24,8 @@ class Problem(NamedTuple):
     n_actions: int
     """A"""
     channel: Any
-    """the channel of the labels as the learner believes it to be, with `eta` and `kernel` (`nail.noise.Huber`)"""
+    """the channel of the labels as it is believed to be, with `eta` and `kernel` (A,) (`nail.noise.Huber`); a ν that
+    differs from state to state is not told, but taken to be uniform (`nail.counting.drivers.channel`)"""
 
 
 class Episode(NamedTuple):

@@ -208,7 +208,10 @@ BAD = [
     ("--kernel 0.5,0.5", "kernel must be a law of A = 3 numbers, got 0.5,0.5"),
     ("--kernel 0.5,0.6,-0.1", "kernel must be a law: numbers of at least 0 with sum 1"),
     ("--kernel 0.5,0.6,0.1 --vary H=2,3", "kernel must be a law: numbers of at least 0 with sum 1"),
-    ("--kernel worst --vary method=nail-f,nail-channel", "kernel of nail-channel, which is told ν, must be one that does not follow π*"),
+    (
+        "--kernel worst --vary method=nail-f,nail-channel",
+        "kernel of nail-channel, which is told ν, must be one that does not follow π*",
+    ),
     ("--instance hidden-path --kernel worst --vary method=nail-f,loglossbc", "kernel must be uniform or never-right"),
     ("--instance hidden-path --kernel never-right --vary method=loglossbc --eta 0.7", "eta must be below (A−1)/A"),
     ("--instance garnet --S 65 --vary H=2,3", "S must be an integer in 1..64, got 65"),

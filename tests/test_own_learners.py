@@ -14,7 +14,8 @@ import pytest
 
 import nail
 from nail.checks import BadInput
-from nail.counting.drivers import Setting
+from nail.counting.drivers import UNREVEALING, Setting, channel, complete
+from nail.counting.kernels import Wrong
 from nail.counting.layered import greedy_and_asked, simulation
 from nail.counting.nstar import level_octaves, n_star
 from nail.envs.instances import hidden_path, poison_chain
@@ -64,6 +65,20 @@ def test_counts_hold_no_probability_that_was_not_asked_for(tables):
     _, (_, losses) = itertools.islice(level_octaves("peeps", 1, 2, Setting(0.3), 200, 0, 64), 2)
     assert (losses == losses[:, :1]).all()
     assert 0.35 < losses[:, 0].mean() < 0.65
+
+
+def test_a_kernel_that_follows_the_right_actions_is_not_told(tables):
+    """A method that plays the action that ν hits least, without a label, plays action 0 whatever the secret."""
+    nail.add_method(Method("peeps", "Peeps", "student", score=lambda c: 0 * c.labels - c.channel.kernel))
+    _, (_, losses) = itertools.islice(level_octaves("peeps", 1, 2, Setting(0.3, Wrong(np.ones(1))), 200, 0, 64), 2)
+    assert 0.35 < losses.mean() < 0.65
+    chain = poison_chain(1, 2, np.array([1]))._replace(kernel=1 - poison_chain(1, 2, np.array([1])).expert)
+    assert n_star(chain, "peeps", **FEW).mean_loss == 1.0
+    nail.add_learner("mine", **PARTS | {"init": lambda problem: table(problem) - problem.channel.kernel,
+                                        "update": lambda known, episode, key: known})  # fmt: skip
+    assert n_star(chain, "mine", **FEW).mean_loss == 1.0
+    told = channel(complete(Setting(0.3, Wrong(np.array([0.5, 0.5]))), 3), UNREVEALING)
+    np.testing.assert_allclose(told.probs(jnp.eye(3)), np.full((3, 3), 0.15) + 0.55 * np.eye(3), rtol=1e-6)
 
 
 def table(problem):

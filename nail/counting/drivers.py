@@ -36,6 +36,10 @@ from nail.registry import document_fields
 
 ETA = 0.5
 """corruption rate where none is given"""
+MOST = 1.0 - 1e-6
+"""largest η that a user's functions are told where ν follows the secret"""
+UNREVEALING = "unrevealing"
+"""what a user's functions are told of the channel, see `channel`"""
 Data = TypeVar("Data")
 """what a learner keeps: a `Tally`, or its own state (nail/counting/own.py)"""
 
@@ -58,7 +62,15 @@ class Setting(NamedTuple):
 
 
 def channel(setting: Setting, told: str = "truth") -> Huber:
-    """The channel of the labels, or what a learner takes it for: `told_eta` for its η, or `told_kernel` for its ν."""
+    """The channel of the labels, or what a learner takes it for: `told_eta` for its η, or `told_kernel` for its ν.
+
+    With `UNREVEALING` a ν that differs from state to state, and could say so where the right actions are, is taken to
+    be uniform; where it follows the secret, η is such that the chance of a right label stays what it is, 1 − η.
+    """
+    if told == UNREVEALING and ((follows := isinstance(setting.kernel, Wrong)) or jnp.ndim(setting.kernel) > 1):
+        n_actions = setting.told_kernel.shape[-1]
+        eta = jnp.minimum(jnp.asarray(setting.eta) * n_actions / (n_actions - 1), MOST) if follows else setting.eta
+        return Huber(eta, jnp.full(n_actions, 1.0 / n_actions))
     return Huber(
         setting.told_eta if told == "eta" else setting.eta,
         setting.told_kernel if told == "kernel" else setting.kernel,
@@ -121,12 +133,14 @@ def world(
     told: str, setting: Setting, expert: Float[Array, "*level A"], candidates: Float[Array, "N *level A"] | None = None
 ) -> World:
     """What a learner that is told `told` learns from where the clean expert's law is `expert`."""
+    given = setting
     off = uniform_kernel(expert.shape[-1]) if isinstance(setting.kernel, Wrong) else setting.kernel
     if isinstance(setting.kernel, Wrong):
         setting = setting._replace(kernel=setting.kernel.at(plurality(expert)))
     noisy = channel(setting).probs(expert)
     off = channel(setting._replace(kernel=off)).probs(jnp.full_like(expert, 1.0 / expert.shape[-1]))
-    return World(plurality(expert), noisy, channel(setting, told), setting.beta, setting.decay, candidates, off)
+    believed = channel(given if told == UNREVEALING else setting, told)
+    return World(plurality(expert), noisy, believed, setting.beta, setting.decay, candidates, off)
 
 
 class Tally(NamedTuple):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from nail.checks import require
-from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
+from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, UNREVEALING, Driver, Tally, World, sampled
 from nail.counting.own import Kept, driver_of, of_counts, policy_of, start
 from nail.counting.rows import check_counted
 from nail.methods import METHOD, Method
@@ -127,9 +127,10 @@ def learner_of(method: Method) -> Learner:
     them where the channel is known, queried probabilities for the reverse one. Raises `BadInput` as `check_counted`.
     """
     check_counted(method)
+    told = UNREVEALING if method.own and method.told == "truth" else method.told
     if (own := method.functions) is not None:
-        begins = partial(start, method.name, own, method.told)
-        return Learner(driver_of(own), label_law, policy_of(own), None, 0, method.told, begins)
+        begins = partial(start, method.name, own, told)
+        return Learner(driver_of(own), label_law, policy_of(own), None, 0, told, begins)
     samples, queries = method.temperature > 0, method.beta != 0
     fresh = method.action == "auxiliary"
     student = sampled(float(method.temperature)) if samples else GREEDY
@@ -146,7 +147,7 @@ def learner_of(method: Method) -> Learner:
         {"fit": fit, "plurality": label_counts, "channel": channel_score, "class": class_score}[method.decides],
         TOKEN[method.action] if queries else None,
         1 + (method.driver == "mixture" or (method.driver == "student" and samples)) + (queries and fresh),
-        method.told,
+        told,
     )
 
 

@@ -84,7 +84,7 @@ def advance(
     (R, points); and, of a learner with a state of its own, the answers so far (R, points)."""
 
     def one(replicate: State) -> tuple[State, Any]:
-        here = world(row.told, setting, deterministic(replicate.secret, replicate.tally.labels.shape[-1]))
+        here = world(row.told, setting, deterministic(replicate.secret, setting.told_kernel.shape[-1]))
         counts = jnp.arange(replicate.secret.shape[0]) < replicate.levels
 
         def success(tally):
