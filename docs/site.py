@@ -1,7 +1,7 @@
 """Writes the pages of the documentation site to build/docs, for `make docs`.
 
-Pages of docs/, the README and the change log, with their links mended; and pages that are made of the code: the table of
-methods, the gallery of figures with their claims, the reference.
+Pages of docs/, the README and the change log, with their links mended; and pages that are made of the code: the table
+of methods, the gallery of figures with their claims, the reference.
 """
 
 import csv

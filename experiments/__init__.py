@@ -13,8 +13,8 @@ from nail.figures.experiment import Experiment, add_figure
 
 ORDER = (
     "fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "theory_horizon", "theory_online_exact", "theory_offline_best",
-    "theory_sampling", "theory_noise", "theory_unknown_noise", "theory_compounding", "theory_rare_action",
-    "theory_drivers", "theory_general_bound", "theory_garnet", "estimator_variance",
+    "theory_sampling", "theory_noise", "theory_bursts", "theory_unknown_noise", "theory_compounding",
+    "theory_rare_action", "theory_drivers", "theory_general_bound", "theory_garnet", "estimator_variance",
     "opd_fixes", "s5", "stages", "routing", "self_distillation",
 )  # fmt: skip
 """in which the figures are read; others come after them"""

@@ -85,12 +85,17 @@ def measure_n_star(point: Point) -> list[Row]:
         point["instance"], point["method"], point["horizon"], point["n_actions"], point["eta"], point["delta"],
         point["replicates"], point["seed"], point["budget"], setting,
     )  # fmt: skip
+    return [{**point, **columns_of(found)}]
+
+
+def columns_of(found: NStar) -> Row:
+    """A measured n* as `COLUMNS`."""
     episodes, queries = (np.inf, np.inf) if found.censored else (found.value, found.queries)
     numbers = (
         episodes, *found.interval, queries, *found.query_interval, int(found.censored), found.budget, found.resolution,
         found.mean_loss, found.oracle,
     )  # fmt: skip
-    return [{**point, **dict(zip(COLUMNS, numbers, strict=True))}]
+    return dict(zip(COLUMNS, numbers, strict=True))
 
 
 def label(method: str) -> str:
@@ -179,7 +184,7 @@ def log_ratio(above: pd.DataFrame, below: pd.DataFrame) -> tuple[Float[np.ndarra
     )
 
 
-NAMES = {"horizon": "H", "eta": "η"}
+NAMES = {"horizon": "H", "eta": "η", "rho": "ρ"}
 
 
 def at_each(on: str | tuple[str, ...], points: pd.DataFrame, values: Iterable[float]) -> str:

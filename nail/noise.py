@@ -3,7 +3,9 @@
 A channel is a map from a clean law to a noisy law. `probs` is its only definition; labels are drawn from that
 very law by `sample`, so samples and exact probabilities cannot disagree. Parameters are traced numbers: a grid of
 them is one `vmap`. A corruption rate may differ from position to position, and a channel from prompt to prompt
-(docs/token_tasks.md §1): a loop binds it to its prompts by `over`, and to a position by `at`.
+(docs/token_tasks.md §1): a loop binds it to its prompts by `over`, to a position by `at`, to the states that an episode
+visits by `at_states`. Labels that depend on each other along an episode (`Bursts`) pass the channel that `drawn` gives:
+that of these very episodes, once their coins have fallen.
 """
 
 from collections.abc import Callable
@@ -12,13 +14,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from nail.checks import require
 from nail.registry import document_fields
 
 FLOOR = 1e-10
 """floor of probabilities inside logarithms"""
+COINS = 2**32 - 3
+"""stream of the coins of `drawn`, among what an episode's key is folded with"""
 
 
 @runtime_checkable
@@ -43,7 +47,7 @@ class Huber(NamedTuple):
         """The noisy law (1−η)π + ην."""
         kernel = jnp.asarray(self.kernel, clean.dtype)
         kernel = kernel.reshape((1,) * (clean.ndim - kernel.ndim) + kernel.shape)
-        eta = _by_state(self.eta, clean)
+        eta = by_state(self.eta, clean)
         return (1.0 - eta) * clean + eta * kernel
 
     def at(self, step: Int[Array, ""] | int) -> "Huber":
@@ -55,8 +59,76 @@ class Huber(NamedTuple):
 def label_weight(channel: Huber, clean: Float[Array, "*level A"]) -> Float[Array, "... A"]:
     """log(1 + (1−η)/(η ν(a))): what a label a adds to the log likelihood of a being the clean action, over that of any
     other. η broadcasts against laws of the shape of `clean` without their actions; ην is floored at 1e−10."""
-    eta = _by_state(channel.eta, clean)
+    eta = by_state(channel.eta, clean)
     return jnp.log1p((1.0 - eta) / jnp.maximum(eta * channel.kernel, FLOOR))
+
+
+class ByState(NamedTuple):
+    """The Huber mixture with η or ν by state, (S,) and (S, A) or, with the steps first, (H, S) and (H, S, A).
+
+    As a channel it maps laws (H, S, A). In the loop of updates `at_states` looks its tables up at the states that an
+    episode visits: there a state is what is observed, the state of a tabular task, of a token task the last token.
+    """
+
+    eta: Float[Array, "..."] | float
+    kernel: Float[Array, "... A"]
+
+    def probs(self, clean: Float[Array, "... A"]) -> Float[Array, "... A"]:
+        """The noisy laws of all states."""
+        return Huber(self.eta, self.kernel).probs(clean)
+
+    def at(self, step: Int[Array, ""] | int) -> "ByState":
+        """The channel of step `step`."""
+        tables = zip((jnp.asarray(self.eta), jnp.asarray(self.kernel)), (1, 2), strict=True)
+        return ByState(*(table if table.ndim <= axes else table[step] for table, axes in tables))
+
+    def at_states(self, observations: Int[Array, "*B"]) -> Huber:
+        """The channel at the states (B, H) of whole episodes, or of one step (B,)."""
+        tables = zip((jnp.asarray(self.eta), jnp.asarray(self.kernel)), (1, 2), strict=True)
+        steps = jnp.arange(observations.shape[-1])
+        return Huber(*(
+            table if table.ndim < axes else table[observations] if table.ndim == axes else table[steps, observations]
+            for table, axes in tables
+        ))  # fmt: skip
+
+
+class Bursts(NamedTuple):
+    """Huber's mixture with one coin a step of the episode, which says whether the step is corrupted.
+
+    The coins are a stationary Markov chain along the steps, whoever plays: P(corrupted) = η, P(corrupted → corrupted)
+    = ρ and P(clean → corrupted) = η(1−ρ)/(1−η). A corrupted step's label is drawn from ν, a clean one's from π.
+    max(0, 2 − 1/η) ≤ ρ < 1 (`nail.envs.noises.check_burst`); ρ = η is Huber's law of labels. What a learner reads as
+    probabilities, and is told of the channel, are the marginals: `probs`. Source: docs/theory.md §1.1.
+    """
+
+    eta: Float[Array, ""] | float
+    rho: Float[Array, ""] | float
+    kernel: Float[Array, "... A"] | None = None
+    """ν, as of `Huber`; None for a count-based learner alone: that of its setting or instance"""
+
+    def probs(self, clean: Float[Array, "... A"]) -> Float[Array, "... A"]:
+        """The marginal noisy law (1−η)π + ην."""
+        return Huber(self.eta, self.kernel).probs(clean)
+
+    def coins(self, bits: UInt32[Array, "*B H"]) -> Bool[Array, "*B H"]:
+        """Which steps of episodes are corrupted, by a random word a step, the steps on the last axis."""
+        u = uniform(bits)
+        after = jnp.stack([u < self.enter, u < self.rho], -1)  # the coin after a clean step, after a corrupted one
+        after = after.at[..., 0, :].set(u[..., :1] < self.eta)
+
+        def compose(first, second):
+            return jnp.where(first, second[..., 1:], second[..., :1])
+
+        return jax.lax.associative_scan(compose, after, axis=bits.ndim - 1)[..., 0]
+
+    @property
+    def enter(self) -> Float[Array, ""] | float:
+        """P(clean → corrupted) = η(1−ρ)/(1−η)."""
+        return self.eta * (1.0 - self.rho) / (1.0 - self.eta)
+
+    def drawn(self, bits: UInt32[Array, "*B H"]) -> Huber:
+        """The channel of episodes given their coins: ν where a coin fell on corrupted, π elsewhere."""
+        return Huber(self.coins(bits).astype(jnp.float32), self.kernel)
 
 
 class Within(NamedTuple):
@@ -116,7 +188,20 @@ def at(channel: Channel, step: Int[Array, ""] | int) -> Channel:
     return channel.at(step) if hasattr(channel, "at") else channel
 
 
-def _by_state(eta: Any, clean: Float[Array, "... A"]) -> Any:
+def at_states(channel: Channel, observations: Int[Array, "*B"]) -> Channel:
+    """The channel at the states that were observed, (B, H) or those of one step (B,)."""
+    return channel.at_states(observations) if hasattr(channel, "at_states") else channel
+
+
+def drawn(channel: Channel, key: PRNGKeyArray, shape: tuple[int, ...]) -> Channel:
+    """The channel that labels of these very episodes pass, steps on the last axis of `shape`: `channel`, or where coins
+    fall along an episode (made of `key`) what they leave of it. Over all coins a label has the law of `channel`."""
+    if not hasattr(channel, "drawn"):
+        return channel
+    return channel.drawn(words(jax.random.fold_in(key, jnp.uint32(COINS)), shape))
+
+
+def by_state(eta: Any, clean: Float[Array, "... A"]) -> Any:
     """η against a law: a number as it is, an array with the axes of the law."""
     if jnp.ndim(eta) == 0:
         return eta

@@ -167,7 +167,7 @@ train --task s5 --m 0 | m must be an integer of at least 1, got 0
 train --task s5 --recovery echo | unknown recovery 'echo'
 train --task s5 --p 7 | unknown option or command --p
 train --task s5 --m 2 --noise canonical | noise must be one that the task s5 has (uniform, temperature, distributional
-train --noise semantic-key | noise must be one that the task modadd has (uniform, temperature, distributional), got sem
+train --noise semantic-key | noise must be one that the task modadd has (uniform, temperature, distributional, profile
 train --task garnet --noise canonical | noise must be one that the task garnet has
 train --task defclass --epsilon 2 | epsilon must be in [0, 1], got 2.0
 train --task defclass --eta-new 1 | eta_new must be in [0, 1), got 1.0

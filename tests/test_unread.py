@@ -42,7 +42,7 @@ CHANGED = {
     "lr": 0.2, "warmup": 3, "weight_decay": 0.1, "clip": 2.0, "decode": "parallel", "eval_every": 4, "n_validation": 30,
     "diagnose": True, "old_task": "A=4", "steer": True, "bank_seed": 1, "seed": 1, "start": "0123456789ab",
     "A": 5, "H": 3, "S": 4, "branching": 1, "p": 5, "m": 2, "recovery": "none", "epsilon": 1.0, "eta_new": 0.5,
-    "negated": 1.0, "slots": "answer", "shown": 0.5,
+    "burst": 0.75, "profile": "1 0.5", "negated": 1.0, "slots": "answer", "shown": 0.5,
     "width": 8, "heads": 1, "layers": 2, "init_std": 0.25, "precision": "bfloat16", "reuse": "off",
 }  # fmt: skip
 """option → another value"""
@@ -72,6 +72,8 @@ CASES = [
 """(task, what else is set, options that are changed); students are tables, which see no prompt"""
 OF_A_LAW = [
     ("poison-chain", {"noise": "distributional"}, ["eta", "expert_temperature"]),
+    ("poison-chain", {"noise": "bursts"}, ["eta", "burst", "profile"]),
+    ("poison-chain", {"noise": "profile", "profile": "0 1"}, ["eta", "profile", "burst"]),
     ("s5", {"noise": "semantic-key"}, ["eta", "expert_temperature"]),
     ("defclass", {"noise": "canonical"}, ["eta", "eta_new", "expert_temperature"]),
     ("defclass", {"noise": "misread"}, ["eta", "eta_new", "expert_temperature"]),

@@ -14,11 +14,13 @@ from nail.cli.nstar_grid import InGrid, axes_in
 from nail.cli.parse import named, with_config
 from nail.cli.question import Question
 from nail.complexity import kernels
-from nail.complexity.points import MAX_CELLS
+from nail.complexity.points import HUBER, MAX_CELLS, channel_of, check_noise
 from nail.envs.tasks import TASKS
 
 CRITERION = ("criterion", "epsilon")
 """options that say when a learner is good enough; the default is not printed"""
+NOISE = ("noise", "burst")
+"""options of bursts"""
 SILENT = 2.0
 """seconds until the progress of a search is shown"""
 
@@ -46,6 +48,10 @@ class NStar(Question, InGrid):
     kernel: str | None = None
     """noise kernel ν: uniform, never-right (uniform over the actions that π* does not play), worst (all on the action
     of least Q*), or the A numbers of a law, as 0.1,0.6,0.2,0.1; default: the instance's own"""
+    noise: Literal["huber", "bursts"] = HUBER
+    """how labels are corrupted: huber (each for itself), or bursts (docs/noise.md)"""
+    burst: float | None = None
+    """ρ of bursts: P(corrupted → corrupted) from step to step, max(0, 2 − 1/η) ≤ ρ < 1; ρ = η is huber's law"""
     instances: int = 20
     """instances of another task, drawn from seed, seed+1, …, which share the replicates, 1 ≤ instances ≤ replicates"""
     replicates: int = 2000
@@ -92,14 +98,15 @@ class NStar(Question, InGrid):
         return f"min{{n : mean of J(π*) − J(π̂) over replicates ≤ δ}}; 95 % interval over {over} (Student's)"
 
     def inputs(self) -> dict[str, Any]:
-        """The options by name; the two instances simulated by level are not drawn, and `mean` has no ε."""
+        """The options by name; the two instances simulated by level are not drawn, `mean` has no ε, huber no ρ."""
         unused = [*(["instances"] if self.by_level else []), *(CRITERION if self.criterion == "mean" else [])]
-        unused += ["kernel"] if self.kernel is None else []
+        unused += [*(["kernel"] if self.kernel is None else []), *(NOISE if self.noise == HUBER else [])]
         return {name: value for name, value in self.measurement().items() if name not in unused}
 
     def answer(self) -> dict[str, Any]:
         kernel = kernels.kernel_text(self.kernel)
         kernels.check_kernel(kernel, self.method, getattr(self, "A", None))
+        check_noise(self.noise, self.burst, self.eta)
         if self.by_level:
             cells = self.replicates * self.H * self.A
             require(cells <= MAX_CELLS, "replicates × H × A", cells, f"at most {MAX_CELLS}")
@@ -134,7 +141,7 @@ class NStar(Question, InGrid):
             found = n_star(
                 *where, setting=setting, eta=self.eta, delta=self.delta, replicates=self.replicates, seed=self.seed,
                 max_episodes=self.max_episodes, instances=self.instances, watch=show,
-                criterion=self.criterion, epsilon=self.epsilon,
+                criterion=self.criterion, epsilon=self.epsilon, noise=channel_of(self.noise, self.burst, self.eta),
             )  # fmt: skip
         numbers = dataclasses.asdict(found)
         shown = ("value", "interval", "queries", "query_interval", "oracle", "censored", "budget", "resolution")

@@ -194,7 +194,7 @@ class FigureSweep(How):
 
     def command(self) -> list[str]:
         vary = [word for axis in self.vary for word in ("--vary", axis)]
-        return [self.name, "--preset", self.preset, *vary, *_given(self, FigureSweep, ("seeds", "steps"))]
+        return [self.name, "--preset", self.preset, *vary, *given_options(self, FigureSweep, ("seeds", "steps"))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,8 @@ class SampleComplexities:
 
 def n_star_grid(
     instance: Any, method: str | Sequence[str], *, eta: float | Sequence[float] = 0.5,
-    delta: float | Sequence[float] = 0.1, kernel: Any = None, criterion: str | Sequence[str] = "mean",
+    delta: float | Sequence[float] = 0.1, kernel: Any = None, noise: str = "huber",
+    burst: float | Sequence[float] | None = None, criterion: str | Sequence[str] = "mean",
     epsilon: float | Sequence[float] | None = None, replicates: int | Sequence[int] = 2000,
     instances: int | Sequence[int] = 20, seed: int | Sequence[int] = 0, max_episodes: int | Sequence[int] = 100_000,
     bounds: Mapping[str, str | Callable[..., Any]] | None = None,
@@ -80,9 +81,9 @@ def n_star_grid(
     `instance` is the name of a tabular task (those of `nail.add_instance` too), an `Instance`, a function seed →
     `Instance`, or a sequence of them; `options` are those of the task (H, A, S, …), and H and A of an object are its
     own. `kernel` is ν: uniform, never-right, worst, or the A numbers of a law (nail/complexity/kernels.py); without it
-    the instance has its own. Each point is measured with a seed that is made from all its options and `seed`
-    (`point_seed` in its row), so points are independent. A series along H (else η, δ, ε) ends at its first point that
-    is beyond `max_episodes`, whose row stays.
+    the instance has its own. With `noise` bursts labels are wrong in bursts, ρ = `burst` (docs/noise.md). Each point is
+    measured with a seed that is made from all its options and `seed` (`point_seed` in its row), so points are
+    independent. A series along H (else η, δ, ε) ends at its first point that is beyond `max_episodes`, whose row stays.
 
     `bounds` are upper bounds on n* by name, `lower_bounds` lower ones: expressions or functions, in `bound_unit`
     episodes or labels (docs/bound.md). With `out` all is kept in that folder, as by `nail n-star --vary`: finished
@@ -91,8 +92,8 @@ def n_star_grid(
     """
     given = {
         "instance": instance, "method": method, **options, "eta": eta, "delta": delta, "criterion": criterion,
-        "epsilon": epsilon, "kernel": kernel, "replicates": replicates, "instances": instances, "seed": seed,
-        "max_episodes": max_episodes,
+        "epsilon": epsilon, "kernel": kernel, "noise": noise, "burst": burst, "replicates": replicates,
+        "instances": instances, "seed": seed, "max_episodes": max_episodes,
     }  # fmt: skip
     grid = plan({name: _values(name, value) for name, value in given.items()})
     from nail.complexity.bounds import Bound

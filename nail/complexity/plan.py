@@ -9,7 +9,18 @@ from typing import Any
 
 from nail.checks import BadInput, require, require_known
 from nail.complexity import kernels
-from nail.complexity.points import Measure, Point, by_level, check, definitions, options_of, run_of
+from nail.complexity.points import (
+    BURSTS,
+    HUBER,
+    Measure,
+    Point,
+    by_level,
+    check,
+    check_noise,
+    definitions,
+    options_of,
+    run_of,
+)
 from nail.complexity.ranges import require_ranges
 from nail.counting import INSTANCES
 from nail.envs.tasks import TASKS
@@ -20,8 +31,8 @@ from nail.training.kinds import as_declared
 
 MAX_POINTS = 100_000
 """of a grid"""
-COUNTS, RATES = ("replicates", "instances", "seed", "max_episodes"), ("eta", "delta", "epsilon")
-COMMON = ("instance", "method", "kernel", "criterion", *COUNTS, *RATES)
+COUNTS, RATES = ("replicates", "instances", "seed", "max_episodes"), ("eta", "delta", "epsilon", "burst")
+COMMON = ("instance", "method", "kernel", "criterion", "noise", *COUNTS, *RATES)
 """options that every instance has, but for `instances`, which those that are drawn from a seed have"""
 COSTLIER = {"H": 1, "eta": 1, "delta": -1, "epsilon": -1}
 """axes along which n* grows, the first one that is varied first; −1: towards small values"""
@@ -128,11 +139,14 @@ class _Maker:
             field = TASKS[instance].options.__dataclass_fields__[name]
             point[name] = as_declared(field, values.get(name, default))
         point |= {name: _number(name, values[name]) for name in RATES if values.get(name) is not None}
-        point["criterion"] = values.get("criterion", "mean")
+        point["criterion"], noise = values.get("criterion", "mean"), values.get("noise", HUBER)
+        require_known("noise", noise, (HUBER, BURSTS))
+        point |= {} if noise == HUBER else {"noise": noise}
         point["kernel"] = "uniform" if kernel == kernels.OWN and instance in TASKS.own else kernel
         counted = [name for name in COUNTS if name != "instances" or instance in self.drawn]
         point |= {name: _number(name, values[name]) for name in counted}
         require_ranges(point)
+        check_noise(noise, point.get("burst"), point["eta"])
         first = None if by_level(point) else self.first(point)
         if first is not None:
             point |= dict(zip("HSA", first.mdp.r.shape, strict=True))

@@ -10,10 +10,13 @@ import numpy as np
 from nail.checks import require
 from nail.complexity import kernels
 from nail.counting import INSTANCES
+from nail.envs.noises import check_burst
 from nail.envs.tasks import TASKS
 from nail.training.config import content_hash
 
 Point = dict[str, Any]
+HUBER, BURSTS = "huber", "bursts"
+"""how labels are corrupted: each for itself, or in bursts"""
 NAME = "n-star"
 """under which points lie in a folder"""
 MAX_CELLS = 2**28
@@ -34,6 +37,20 @@ the noise kernel in words"""
 
 HIDDEN = ("definition", "point_seed")
 """of a point, what is no option"""
+
+
+def check_noise(noise: str, burst: float | None, eta: float) -> None:
+    """Raise `BadInput` for ρ = `burst` without bursts, for bursts without it, and for one that η does not allow."""
+    require((burst is None) == (noise == HUBER), "burst", burst, "given with noise bursts, and left out with huber")
+    if burst is not None:
+        check_burst(eta, burst)
+
+
+def channel_of(noise: str, burst: float | None, eta: float) -> Any:
+    """The channel of labels that come in bursts, with the instance's own ν; None: Huber's."""
+    from nail.noise import Bursts
+
+    return None if noise == HUBER else Bursts(eta, burst)
 
 
 def run_of(point: Point) -> str:
@@ -65,6 +82,7 @@ class Measure:
             point["instance"] if levels else self.instance(point), method, *where, point["eta"], point["delta"],
             point["replicates"], point["point_seed"], point["max_episodes"], setting, point.get("instances", 1),
             criterion=point["criterion"], epsilon=point.get("epsilon"), points=TOGETHER,
+            noise=channel_of(point.get("noise", HUBER), point.get("burst"), point["eta"]),
         )  # fmt: skip
         episodes, queries = (np.inf, np.inf) if found.censored else (found.value, found.queries)
         numbers = (

@@ -27,10 +27,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from nail.checks import require
+from nail.counting.channels import check_rates, exits_of_bursts, label_laws
 from nail.counting.kernels import Wrong
 from nail.envs.mdp import check_laws
+from nail.envs.noises import check_burst
 from nail.methods import expert_share
-from nail.noise import Huber, Temperature, sample, uniform, uniform_kernel, words
+from nail.noise import Bursts, Channel, Huber, Temperature, sample, uniform, uniform_kernel, words
 from nail.policies.softmax_table import add_labels, plurality
 from nail.registry import document_fields
 
@@ -47,8 +49,9 @@ Data = TypeVar("Data")
 class Setting(NamedTuple):
     """The numbers of a simulation; all traced, so a grid of them compiles once."""
 
-    eta: float | None = None
-    """corruption rate η of the labels, in [0, 1); None: `ETA`"""
+    eta: float | Float[Array, "*level"] | Float[np.ndarray, "*level"] | None = None
+    """corruption rate η of the labels, in [0, 1); None: `ETA`. Numbers by level (H,), or by state what broadcasts to
+    (H, S), come in by `nail.counting.channels.with_noise`"""
     kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | Wrong | None = None
     """noise kernel ν of the labels; None: uniform"""
     told_eta: float = 0.05
@@ -59,14 +62,28 @@ class Setting(NamedTuple):
     """weight of the reverse part of NAIL-β"""
     decay: float = 0.9
     """decay of DAgger's β_i (`nail.methods.expert_share`), in rounds of one episode"""
+    burst: float | None = None
+    """ρ of labels that are wrong in bursts (`nail.noise.Bursts`, with this η and ν); None: each for itself"""
+    noise: Channel | None = None
+    """another channel of the labels; None: Huber's, or that of bursts"""
 
 
-def channel(setting: Setting, told: str = "truth") -> Huber:
+def labelling(setting: Setting) -> Channel:
+    """The channel that labels come from."""
+    if setting.noise is not None:
+        return setting.noise
+    return channel(setting) if setting.burst is None else Bursts(setting.eta, setting.burst, setting.kernel)
+
+
+def channel(setting: Setting, told: str = "truth") -> Channel:
     """The channel of the labels, or what a learner takes it for: `told_eta` for its η, or `told_kernel` for its ν.
 
     With `UNREVEALING` a ν that differs from state to state, and could say so where the right actions are, is taken to
-    be uniform; where it follows the secret, η is such that the chance of a right label stays what it is, 1 − η.
+    be uniform; where it follows the secret, η is such that the chance of a right label stays what it is, 1 − η. A
+    channel of the user's own is told as it is: it is a map of laws.
     """
+    if told == UNREVEALING and setting.noise is not None:
+        return setting.noise
     if told == UNREVEALING and ((follows := isinstance(setting.kernel, Wrong)) or jnp.ndim(setting.kernel) > 1):
         n_actions = setting.told_kernel.shape[-1]
         eta = jnp.minimum(jnp.asarray(setting.eta) * n_actions / (n_actions - 1), MOST) if follows else setting.eta
@@ -87,22 +104,29 @@ def complete(
 ) -> Setting:
     """The setting with η filled in, and its kernels (ν by `kernel`, else uniform) as float32 laws (A,) or (*states, A).
 
-    Raises `BadInput` for A < 2, η or the told η that is no number in [0, 1), β or decay that is none in [0, 1], or a
-    kernel that is not made of probability vectors of length A.
+    Raises `BadInput` for A < 2, η or the told η that is no number in [0, 1) (η also as `check_rates`), β or decay that
+    is none in [0, 1], ρ as `check_burst`, or a kernel that is not made of probability vectors of length A.
     """
     require(n_actions >= 2, "n_actions", n_actions, "at least 2")
     setting = setting._replace(eta=ETA if setting.eta is None else setting.eta)
     for name, value in setting._asdict().items():
-        if name in ("eta", "told_eta"):
+        if name == "eta" and np.ndim(value):
+            check_rates(value, states)
+        elif name in ("eta", "told_eta"):
             require(is_number(value) and 0.0 <= value < 1.0, name, value, "a number in [0, 1)")
         elif name in ("beta", "decay"):
             require(is_number(value) and 0.0 <= value <= 1.0, name, value, "a number in [0, 1]")
+
+    if setting.burst is not None:
+        check_burst(setting.eta, setting.burst)
 
     def filled(name, given, default):
         if isinstance(given, Wrong):
             check_laws(name, np.asarray(given.law), (n_actions - 1,))
             return Wrong(jnp.asarray(given.law, jnp.float32))
         law = np.asarray(given if given is not None else uniform_kernel(n_actions) if default is None else default)
+        if states and law.shape == (states[-1], n_actions):
+            law = np.broadcast_to(law, (*states, n_actions))
         check_laws(name, law, (n_actions,), (*states, n_actions))
         return jnp.asarray(law, jnp.float32)
 
@@ -119,28 +143,33 @@ class World(NamedTuple):
     """the clean expert's most probable action"""
     noisy: Float[Array, "*level A"]
     """law of a label"""
-    told: Huber
+    told: Channel
     """the channel that a channel-aware learner believes in"""
     beta: Float[Array, ""] | float
     decay: Float[Array, ""] | float
     candidates: Float[Array, "N *level A"] | None = None
     """clean laws of a finite class Π, for `class_score`"""
-    off: Float[Array, "*level A"] | None = None
-    """law of a label where the clean expert is uniform, as it is off the path of the chain"""
+    noise: Channel | None = None
+    """the channel that labels come from; None: they are drawn from `noisy`"""
+    expert: Float[Array, "*level A"] | None = None
+    """the clean expert's law"""
+    off: Channel | None = None
+    """the channel of labels where the clean expert is uniform, as it is off the path of the chain"""
 
 
 def world(
     told: str, setting: Setting, expert: Float[Array, "*level A"], candidates: Float[Array, "N *level A"] | None = None
 ) -> World:
     """What a learner that is told `told` learns from where the clean expert's law is `expert`."""
-    given = setting
-    off = uniform_kernel(expert.shape[-1]) if isinstance(setting.kernel, Wrong) else setting.kernel
-    if isinstance(setting.kernel, Wrong):
+    off = given = setting
+    if isinstance(setting.kernel, Wrong):  # where all actions are alike no action is wrong
+        off = setting._replace(kernel=jnp.asarray(uniform_kernel(expert.shape[-1]), jnp.float32))
         setting = setting._replace(kernel=setting.kernel.at(plurality(expert)))
-    noisy = channel(setting).probs(expert)
-    off = channel(setting._replace(kernel=off)).probs(jnp.full_like(expert, 1.0 / expert.shape[-1]))
-    believed = channel(given if told == UNREVEALING else setting, told)
-    return World(plurality(expert), noisy, believed, setting.beta, setting.decay, candidates, off)
+    noise, believed = labelling(setting), channel(given if told == UNREVEALING else setting, told)
+    return World(
+        plurality(expert), noise.probs(expert), believed, setting.beta, setting.decay, candidates, noise, expert,
+        labelling(off),
+    )  # fmt: skip
 
 
 class Tally(NamedTuple):
@@ -189,7 +218,7 @@ def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
         horizon = tally.labels.shape[0]
         bits = words(key, (row.draws, horizon))
         law = row.law(tally, world)
-        label = sample(world.noisy, bits[0])
+        label = sample(label_laws(world, key), bits[0])
         share = expert_share(world.decay, tally.episodes, 1)
         action = plays(Play(plurality(row.score(tally, world)), law, label, share, bits[row.draws // 2]))
         wrong = jnp.append(action != world.secret, True)
@@ -220,8 +249,11 @@ def exit_laws(world: World) -> tuple[Float[Array, " levels_and_none"], Float[Arr
     right = world.secret[:, None] == jnp.arange(world.noisy.shape[1])
     wrong = jnp.where(right, 0.0, world.noisy)
     mass = wrong.sum(1)
+    wrong = wrong / jnp.where(mass > 0, mass, 1.0)[:, None]
+    if isinstance(world.noise, Bursts):
+        return exits_of_bursts(world), wrong
     survival = jnp.append(1.0, jnp.cumprod(jnp.sum(world.noisy, axis=1, where=right)))
-    return jnp.append(survival[:-1] * mass, survival[-1]), wrong / jnp.where(mass > 0, mass, 1.0)[:, None]
+    return jnp.append(survival[:-1] * mass, survival[-1]), wrong
 
 
 def _read_exits(tally: Tally, world: World) -> Tally:

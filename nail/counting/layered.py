@@ -15,10 +15,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from nail.checks import require
+from nail.counting.channels import check_channel, label_laws
 from nail.counting.drivers import Play, Setting, Tally, World, complete, no_data, repeat, world
 from nail.counting.learners import Learner, class_score, clean_estimate, clean_law, learner
 from nail.counting.levels import blocks, replicate_keys
-from nail.counting.own import Kept, asked, check_own
+from nail.counting.own import Kept, asked, begin_own
 from nail.envs.instances import Instance, check_instance
 from nail.envs.mdp import TabularMDP, check_laws, regret
 from nail.methods import METHOD, expert_share
@@ -36,10 +37,11 @@ def _episode(row: Learner, mdp: TabularMDP, world: World, tally: Tally, key: Key
     law, greedy = row.law(tally, world), plurality(row.score(tally, world))
     share = expert_share(world.decay, tally.episodes, 1)
     bits = words(key, (horizon + 1, 1 + row.draws))
+    noisy = label_laws(world, key)
 
     def layer(state, at):
         h, word = at
-        label = sample(world.noisy[h, state], word[1])
+        label = sample(noisy[h, state], word[1])
         play = Play(greedy[h, state], law[h, state], label, share, word[1 + row.draws // 2])
         action = row.driver.plays(play)
         return sample(mdp.P[h, state, action], word[0]), (state, action, label)
@@ -86,12 +88,12 @@ def simulation(
         require(candidates is not None, "candidates", candidates, f"a table (N, H, S, A) for {method}")
         check_laws("candidates", np.asarray(candidates), (len(candidates), *shape))
     setting = complete(setting, shape[-1], instance.kernel, shape[:-1])
+    check_channel(setting.noise, method, instance.expert)
     mdp, expert, chosen = jax.tree.map(
         lambda table: jnp.asarray(table, jnp.float32), (instance.mdp, instance.expert, candidates)
     )
-    check_own(METHOD[method], shape)
     keys = replicate_keys(replicates, seed, first)
-    tally = no_data(shape, replicates) if row.start is None else row.start(shape, setting, replicates)
+    tally = begin_own(METHOD[method], row.told, shape, setting, replicates) or no_data(shape, replicates)
 
     def advance(stride, points):
         nonlocal tally

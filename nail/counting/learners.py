@@ -1,7 +1,7 @@
 """Count-based learners: what a row of nail/methods.py estimates from all its data, and how it decides."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from nail.checks import require
 from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, UNREVEALING, Driver, Tally, World, sampled
-from nail.counting.own import Kept, driver_of, of_counts, policy_of, start
+from nail.counting.own import driver_of, of_counts, policy_of
 from nail.counting.rows import check_counted
 from nail.methods import METHOD, Method
-from nail.noise import FLOOR, Huber, label_weight, sample
+from nail.noise import FLOOR, Huber, by_state, label_weight, sample
 from nail.policies.softmax_table import frequencies
 
 
@@ -45,7 +45,7 @@ def clean_estimate(noisy: Float[Array, "*level A"], channel: Huber) -> Float[Arr
     leave of the mass, λ_j = Σ_{those} f / (1 − Σ_{others} ην); λ_j grows with j as long as the next action gets more
     than its floor and falls from there on, so λ = max_j λ_j. Source: docs/theory.md §2 (channel-aware), §4.9.
     """
-    floor = channel.eta * jnp.broadcast_to(channel.kernel, noisy.shape)
+    floor = by_state(channel.eta, noisy) * jnp.broadcast_to(channel.kernel, noisy.shape)
     mass, others = jnp.zeros_like(noisy), jnp.zeros_like(noisy)
     for b in range(noisy.shape[-1]):  # unrolled: on a CPU much faster than pairs of actions on a last axis
         f, v = noisy[..., b, None], floor[..., b, None]
@@ -114,9 +114,9 @@ class Learner(NamedTuple):
     random"""
     told: str
     """which channel `channel_score` and `class_score` believe in"""
-    start: Callable[..., Kept] | None = None
-    """what replicates of a learner with a state of its own begin with, given the shape (H, S, A), the setting and the
-    number of replicates; None: a tally of nothing"""
+    counts_answers: bool = False
+    """whether the learner has a state of its own (`nail.counting.own.Kept`), with the answers that it asked for, in the
+    place of a tally"""
 
 
 @lru_cache
@@ -129,8 +129,7 @@ def learner_of(method: Method) -> Learner:
     check_counted(method)
     told = UNREVEALING if method.own and method.told == "truth" else method.told
     if (own := method.functions) is not None:
-        begins = partial(start, method.name, own, told)
-        return Learner(driver_of(own), label_law, policy_of(own), None, 0, told, begins)
+        return Learner(driver_of(own), label_law, policy_of(own), None, 0, told, counts_answers=True)
     samples, queries = method.temperature > 0, method.beta != 0
     fresh = method.action == "auxiliary"
     student = sampled(float(method.temperature)) if samples else GREEDY

@@ -15,15 +15,17 @@ from scipy.stats import beta
 
 from nail.checks import require, require_known
 from nail.counting import INSTANCES, levels, paths
+from nail.counting.channels import by_level, check_channel, with_noise
 from nail.counting.crossing import ROUNDING, NStar, Octaves, Watch, crossing
 from nail.counting.drivers import EXPERT, Setting, complete, is_number
 from nail.counting.layered import exact_regret, greedy, greedy_and_asked, simulation
 from nail.counting.learners import Learner, learner
-from nail.counting.own import Answers, check_own
+from nail.counting.own import Answers, begin_own
 from nail.envs.instances import Instance
 from nail.envs.play import check_once
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, Method
+from nail.noise import Channel
 
 POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
@@ -73,8 +75,9 @@ def level_octaves(
 ) -> Octaves:
     """Whether a learner that decides level by level fails, from n = 0 on, in parts of an octave."""
     row, setting = learner(method, by_level=True), complete(setting, n_actions)
-    check_own(METHOD[method], (horizon, n_actions))
-    kept = None if row.start is None else row.start((horizon, 2, n_actions), setting, replicates)
+    setting = by_level(setting, horizon, levels.padded(horizon))
+    check_channel(setting.noise, method, np.eye(n_actions)[np.arange(levels.padded(horizon)) % n_actions])
+    kept = begin_own(METHOD[method], row.told, (horizon, n_actions), setting, replicates)
     state = levels.begin(horizon, n_actions, replicates, seed, kept)
     yield np.array([0]), *_failures(row, levels.advance(row, state, setting, 0, AHEAD)[1], 1)
     for octave, stride in _strides(POINTS):
@@ -88,7 +91,7 @@ def level_octaves(
 def _failures(row: Learner, seen: Any, points: int) -> tuple[np.ndarray, ...]:
     """Of what `levels.advance` has seen at its first checkpoints: who fails (R, points), and of a learner with a state
     of its own the mean number of answers until then (points,)."""
-    success, *answers = (seen,) if row.start is None else seen
+    success, *answers = seen if row.counts_answers else (seen,)
     return ~np.asarray(success)[:, :points], *(np.asarray(each, float).mean(0)[:points] for each in answers)
 
 
@@ -133,7 +136,7 @@ def instance_octaves(
     instances; with `pool`, of all replicates of all instances alike. With `epsilon`, whether regret is above it: of
     each replicate of one instance, or where each instance has one, else the share of each instance's replicates. Of a
     learner with a state of its own also the mean number of answers."""
-    each, counts = replicates // len(drawn), learner(method).start is None
+    each, counts = replicates // len(drawn), not learner(method).counts_answers
     read = greedy if counts else greedy_and_asked
     runs = [simulation(read, one, method, setting, each, seed, candidates, i * each) for i, one in enumerate(drawn)]
     alike = len(drawn) == 1 or pool or (each == 1 and epsilon is not None)
@@ -220,6 +223,7 @@ def n_star(
     eta: float | None = None, delta: float = 0.1, replicates: int = 2000, seed: int = 0, max_episodes: int = 100_000,
     setting: Setting | None = None, instances: int = 20, candidates: Float[np.ndarray, "N H S A"] | None = None,
     watch: Watch = lambda episodes, loss: None, criterion: str = "mean", epsilon: float | None = None, points: int = 1,
+    noise: Channel | None = None,
 ) -> NStar:  # fmt: skip
     """Smallest number of episodes after which the learner's regret J(π*) − J(π̂) is <= δ in mean over replicates, or
     with the criterion "pac" <= ε = `epsilon` with probability >= 1 − δ over replicates.
@@ -250,15 +254,18 @@ def n_star(
     many points at once (`NStar.wider`) has settled.
 
     `setting` holds the other numbers (kernel, what a learner is told, β, decay). η is `eta` or the setting's, 0.5 if
-    neither is given. `candidates` is the finite class of nail-class, and `watch` hears how far the search is. Raises
-    `BadInput` for an unknown instance or method, a method that counts cannot stand for, H or A where the instance has
-    its own, laws that are no laws, two different η, η outside [0, 1), δ <= 0 (or >= 1 on the two names, or with "pac"),
-    an unknown criterion, ε <= 0 (or >= 1 on the two names) or none with "pac", any with "mean", replicates, instances,
-    max_episodes or points < 1, what is no number where one is asked for. Source: docs/theory.md §4.1, §4.2, §5.
+    neither is given. `noise` is another channel of labels (docs/noise.md): `nail.noise.Huber` with rates by level (H,)
+    on the two names, or by state (`ByState`) what broadcasts to (H, S) on others; `Bursts`; or one of your own, a named
+    tuple of numbers with a function `probs` from laws to laws. `candidates` is the finite class of nail-class, and
+    `watch` hears how far the search is. Raises `BadInput` for an unknown instance or method, a method that counts
+    cannot stand for, H or A where the instance has its own, laws that are no laws, two different η, η outside [0, 1), ρ
+    as `check_burst`, rates of another shape, δ <= 0 (or >= 1 on the two names, or with "pac"), an unknown criterion, ε
+    <= 0 (or >= 1 on the two names) or none with "pac", any with "mean", replicates, instances, max_episodes or points <
+    1, what is no number where one is asked for. Source: docs/theory.md §4.1, §4.2, §5.
     """
     counts = {"horizon": horizon, "n_actions": n_actions, "replicates": replicates, "seed": seed,
               "max_episodes": max_episodes, "instances": instances}  # fmt: skip
-    setting, budget = _said(eta, delta, setting, counts), max_episodes
+    setting, budget = with_noise(_said(eta, delta, setting, counts), noise), max_episodes
     require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
     require(replicates >= 1, "replicates", replicates, "at least 1")
     _check_criterion(criterion, epsilon, delta, instance in INSTANCES)

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from nail.checks import require
-from nail.counting.drivers import Setting, complete
+from nail.counting.drivers import Setting, complete, is_number
 from nail.counting.kernels import Wrong
 from nail.counting.levels import replicate_keys, secrets
+from nail.theory.bursts import burst_survival
 from nail.theory.exact import check_setting, right_probability
 
 
@@ -45,12 +46,15 @@ def expert_paths(
     nail/counting/levels.py for the same seed).
 
     An episode follows the secret for a geometric number of steps (each is right with probability q), then takes one of
-    the wrong actions, then any: uniform noise only, under which the noisy expert stays uniform off path. Random numbers
-    are drawn for a call's episodes together, from a generator of (seed, first): a data set that grows by the same calls
-    keeps its episodes. Raises `BadInput` for another kernel, A > 256.
+    the wrong actions, then any: uniform noise only, under which the noisy expert stays uniform off path. In bursts the
+    number of right steps has the law of `burst_survival`. Random numbers are drawn for a call's episodes together, from
+    a generator of (seed, first): a data set that grows by the same calls keeps its episodes. Raises `BadInput` for
+    another kernel, rates that differ, a channel of one's own, A > 256.
     """
     require(n_actions <= 256, "n_actions", n_actions, "at most 256")
     setting = complete(setting, n_actions)
+    one = setting.noise is None and is_number(setting.eta)
+    require(one, "noise", "another one", "Huber's with one η, or bursts, for LogLossBC on the hidden path")
     uniform = bool(np.allclose(np.asarray(setting.kernel), 1.0 / n_actions))
     require(uniform, "kernel", "another one", "uniform on the hidden path")
     right = np.asarray(secrets(replicate_keys(replicates, seed), horizon, n_actions))
@@ -58,7 +62,10 @@ def expert_paths(
     actions = rng.integers(n_actions, size=(replicates, count, horizon), dtype=np.uint8)
     q = right_probability(n_actions, float(setting.eta))
     steps = np.full((replicates, count), horizon, np.uint8 if horizon < 256 else np.int64)
-    if q < 1.0:
+    if setting.burst is not None:
+        alive = burst_survival(horizon, n_actions, float(setting.eta), float(setting.burst))
+        steps[:] = np.searchsorted(1.0 - alive, rng.random(steps.shape), side="right")
+    elif q < 1.0:
         steps[:] = np.minimum(rng.geometric(1.0 - q, steps.shape) - 1, horizon)
     secret = right.astype(np.uint8)[:, None, :]
     np.copyto(actions, secret, where=np.arange(horizon, dtype=steps.dtype) < steps[..., None])

@@ -7,6 +7,7 @@ Nothing here loads JAX before a channel is made: the command line lists these ro
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nail.checks import require
 from nail.registry import Table
 
 
@@ -23,10 +24,40 @@ class Noise(NamedTuple):
     reads: tuple[str, ...] | None = None
     """fields of a configuration that the channel depends on, of eta, expert_temperature and the task's own; None: it is
     not known, as of laws from outside the package"""
+    check: Callable[[Any, int | None], None] = lambda config, horizon: None
+    """(configuration, H or None where it is not known yet): raises `BadInput` for numbers that make no channel"""
 
     def allowed(self, task: str) -> bool:
         """Whether a task has this law."""
         return not self.tasks or task in self.tasks
+
+
+def check_burst(eta: Any, rho: Any) -> None:
+    """Raise `BadInput` unless η and ρ are numbers with max(0, 2 − 1/η) ≤ ρ < 1: P(clean → corrupted) =
+    η(1−ρ)/(1−η) is then a probability (docs/theory.md §1.1)."""
+    number = not getattr(eta, "shape", ())
+    require(number, "eta", f"an array {getattr(eta, 'shape', ())}", "one number where noise comes in bursts")
+    least = max(0.0, 2.0 - 1.0 / max(float(eta), 0.5))
+    fits = not getattr(rho, "shape", ()) and least <= float(rho) < 1.0
+    require(fits, "burst", rho, f"in [max(0, 2 − 1/η), 1) = [{least:.6g}, 1) at η = {float(eta):g}")
+
+
+def _bursts_fit(config: Any, horizon: int | None) -> None:
+    check_burst(config.eta, config.burst)
+
+
+def _profile_fits(config: Any, horizon: int | None) -> None:
+    try:
+        weights = _weights(config)
+    except ValueError:
+        weights = []
+    many = "numbers" if horizon is None else f"{horizon} numbers"
+    fits = weights and all(0 <= weight <= 1 for weight in weights) and len(weights) == (horizon or len(weights))
+    require(fits, "profile", repr(config.profile), f"{many} in [0, 1] with blanks between, one a position")
+
+
+def _weights(config: Any) -> list[float]:
+    return [float(word) for word in config.profile.split()]
 
 
 def _kernel(env: Any) -> Any:
@@ -42,6 +73,20 @@ def _uniform(config: Any, env: Any, numbers: Any) -> Any:
 
     profile = getattr(env, "noise_profile", None)
     return Huber(numbers.eta if profile is None else numbers.eta * profile, _kernel(env))
+
+
+def _profile(config: Any, env: Any, numbers: Any) -> Any:
+    import jax.numpy as jnp
+
+    from nail.noise import Huber
+
+    return Huber(numbers.eta * jnp.asarray(_weights(config), jnp.float32), _kernel(env))
+
+
+def _bursts(config: Any, env: Any, numbers: Any) -> Any:
+    from nail.noise import Bursts
+
+    return Bursts(numbers.eta, numbers.burst, _kernel(env))
 
 
 def _distributional(config: Any, env: Any, numbers: Any) -> Any:
@@ -82,6 +127,14 @@ NOISES = Table(
         Noise(
             "distributional", "the law's mass on the noise's tokens is mixed among them", _distributional,
             reads=("eta",),
+        ),
+        Noise(
+            "profile", "Huber mixture with the uniform kernel and the rate eta × profile by position", _profile,
+            reads=("eta", "profile"), check=_profile_fits,
+        ),
+        Noise(
+            "bursts", "Huber mixture with the uniform kernel, corrupted steps in bursts of ρ = burst", _bursts,
+            reads=("eta", "burst"), check=_bursts_fit,
         ),
         Noise("semantic-key", "s5: uniform digits at one digit of each permutation", _semantic_key, ("s5",), ("eta",)),
         Noise(

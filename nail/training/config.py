@@ -20,13 +20,13 @@ from nail.registry import Options
 from nail.training.derived import Derived
 from nail.training.kinds import as_declared
 
-TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr")
+TRACED = ("seed", "eta", "beta", "temperature", "rule_number", "expert_temperature", "lr", "burst")
 """fields that are numbers to the compiled program: runs that differ in these alone share one compilation"""
 _OUTSIDE_RUN_IDENTITY = ("allow_imperfect_expert",)
 _LATER = {
     "top_k_teacher": None, "mask_first": "", "diagnose": False, "start": "", "reward": None, "group": None,
     "dpo_beta": None, "steer": False, "negated": 0.0, "slots": "none", "shown": 0.0, "teacher": "expert",
-    "teacher_sees": "prompt", "teacher_rate": None, "old_task": "",
+    "teacher_sees": "prompt", "teacher_rate": None, "old_task": "", "burst": 0.5, "profile": "",
 }  # fmt: skip
 """fields that came after runs had been stored, and the values at which they are no part of a run's identity"""
 
@@ -55,6 +55,11 @@ class TrainConfig(Derived):
     """corruption rate η of the noise, 0 ≤ η < 1"""
     expert_temperature: float = 1.0
     """temperature t of the noisy expert's law π^(1/t) when noise is temperature, 1e-30 ≤ t ≤ 1e30"""
+    burst: float = 0.5
+    """ρ = P(corrupted → corrupted) from one step to the next when noise is bursts, max(0, 2 − 1/η) ≤ ρ < 1; at ρ = η
+    the steps are independent"""
+    profile: str = ""
+    """weights w_h in [0, 1] when noise is profile, as "0 0 1 1" with one a position: the rate at position h is η·w_h"""
     expert: str = "oracle"
     """clean expert: oracle, or the folder of a trained expert (see `nail expert`)"""
     allow_imperfect_expert: bool = False
@@ -192,6 +197,8 @@ class TrainConfig(Derived):
             known["dpo_beta"] = self.preference_beta
         if self.teacher == "average":
             known["teacher_rate"] = self.average_rate
+        if "burst" in (NOISES[self.noise].reads or ()):
+            known["burst"] = self.burst
         if hasattr(self, "initial_std"):
             known["init_std"] = self.initial_std
         return {**self.stored, **known}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nail.noise import over
+from nail.noise import at_states, over
 from nail.training import losses
 from nail.training.evaluate import BATCH
 from nail.training.problem import Numbers, Setup, make_channel
@@ -45,7 +45,8 @@ def diagnose(setup: Setup, numbers: Numbers, params: object) -> Diagnosis:
         temperature=numbers.temperature, rule=method.rule, rule_number=numbers.rule_number,
         parallel=config.decode == "parallel",
     )  # fmt: skip
-    q = over(make_channel(setup, numbers), contexts).probs(expert.laws(contexts, rolled.observations))
+    channel = at_states(over(make_channel(setup, numbers), contexts), rolled.observations)
+    q = channel.probs(expert.laws(contexts, rolled.observations))
     logp = jax.nn.log_softmax(policy.forward(params, contexts, rolled.observations)[0], axis=-1)
     played = rolled.actions[..., None] == jnp.arange(env.n_actions)
     r = jnp.sum(jnp.where(played, jnp.log(jnp.maximum(q, losses.FLOOR)) - logp, 0.0), axis=-1)

@@ -61,9 +61,9 @@ def add_instance(name: str, summary: str, instance: Callable[[Any, int], Any], o
 def add_noise(name: str, summary: str, channel: Callable[[Any, Any, Any], Any]) -> None:
     """`TrainConfig(noise=name)` then corrupts the expert by `channel(configuration, environment, numbers)`.
 
-    The channel is anything with `probs` (nail/noise.py), made of the traced numbers of a run (`numbers.eta`, …), so
-    that a grid of them stays one program. Which of them it reads is not known: none is refused as unread, as numbers of
-    the package's own laws are (`Noise.reads`). Raises `BadInput` if the package uses the name.
+    The channel is anything with `probs` (nail/noise.py; docs/noise.md), made of the traced numbers of a run
+    (`numbers.eta`, …), so that a grid of them stays one program. Which of them it reads is not known: none is refused
+    as unread, as numbers of the package's own laws are (`Noise.reads`). Raises `BadInput` if the package uses the name.
 
         >>> import jax.numpy as jnp
         >>> from nail.noise import Huber

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nail.envs.environment import Environment
-from nail.noise import Channel
+from nail.noise import Channel, drawn
 from nail.policies.policy import Policy
 from nail.training.config import TrainConfig
 from nail.training.experts import Expert
@@ -74,10 +74,11 @@ def privileged(setup: Setup, channel: Channel, contexts: Any, key: PRNGKeyArray)
     if config.teacher_sees == "answer":
         chains = jax.vmap(env.clean_actions)(contexts)
     else:
-        draws = draw(jax.random.fold_in(key, jnp.uint32(STREAM)), config.batch, env, False, False)
+        key = jax.random.fold_in(key, jnp.uint32(STREAM))
+        draws = draw(key, config.batch, env, False, False)
         chains = rollout(
-            env, setup.policy, None, contexts, driver="expert", draws=draws, expert=setup.expert, channel=channel,
-            parallel=config.decode == "parallel",
+            env, setup.policy, None, contexts, driver="expert", draws=draws, expert=setup.expert,
+            channel=drawn(channel, key, (config.batch, env.horizon)), parallel=config.decode == "parallel",
         ).actions  # fmt: skip
     return jax.vmap(env.filled)(contexts, chains)
 

@@ -30,6 +30,7 @@ class Numbers(NamedTuple):
     rule_number: Float[Array, "*runs"]
     expert_temperature: Float[Array, "*runs"]
     lr: Float[Array, "*runs"]
+    burst: Float[Array, "*runs"]
 
 
 class Setup(NamedTuple):

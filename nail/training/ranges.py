@@ -49,6 +49,7 @@ def check(config: TrainConfig) -> TrainConfig:
     require(evaluations < MAX_PARTS, "steps / eval_every", evaluations, f"below {MAX_PARTS}: each evaluation is a file")
     require(0 <= config.eta < 1, "eta", config.eta, "in [0, 1)")
     require(np.float32(config.eta) < 1, "eta", config.eta, "below 1 when it is rounded to 32 bits")
+    NOISES[config.noise].check(config, None)
     require(0 <= config.beta <= 1, "beta", config.beta, "in [0, 1]")
     require(0 <= config.dagger_decay <= 1, "dagger_decay", config.dagger_decay, "in [0, 1]")
     if config.temperature is not None:

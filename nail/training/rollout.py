@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from nail.envs.environment import Environment
-from nail.noise import Channel, at, gumbel, sample, uniform, words
+from nail.noise import Channel, at, at_states, gumbel, sample, uniform, words
 from nail.policies.policy import Policy
 from nail.rules import Rule
 from nail.training.experts import Expert
@@ -86,7 +86,7 @@ def rollout(
     `draws` is None or holds no Gumbel noise), "expert" the noisy expert, "mixture" the noisy expert with probability
     `expert_share` (β_i of DAgger) at each step and else the student. `parallel` decodes by passes over the whole chain,
     which changes rounding at most. `keep`: the rollout says what the student computed. `channel` is bound to the
-    contexts.
+    contexts, and where coins fall along the episodes to those (`nail.noise.drawn`).
     """
     players = Players(
         policy, params, driver, draws, temperature, rule, rule_number, expert, channel, expert_share
@@ -136,7 +136,8 @@ def fixed_point(
             logits, cache = policy.forward(params, contexts, observations)
             own, known = players.own(logits, None if draws is None else draws.gumbel), cache if keep else None
         if players.driver != "student":
-            played = sample(players.channel.probs(expert.laws(contexts, observations)), draws.label)
+            channel = at_states(players.channel, observations)
+            played = sample(channel.probs(expert.laws(contexts, observations)), draws.label)
         return _pick(players, own, played, draws), known
 
     def unfinished(carry):
@@ -180,7 +181,7 @@ def _token_by_token(env: Environment, players: Players, contexts: Any, keep: boo
             own = players.own(logits, None if now is None else now.gumbel)
         if players.driver != "student":
             law, noisy = expert.step(noisy, h, states)
-            played = sample(at(players.channel, h).probs(law), now.label)
+            played = sample(at_states(at(players.channel, h), seen).probs(law), now.label)
         action = _pick(players, own, played, now)
         return (jax.vmap(env.advance)(states, action), student, noisy), (seen, action)
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nail.envs.noises import NOISES
 from nail.policies.policy import Policy
 from nail.training.config import TrainConfig
 from nail.training.devices import over_runs, place
@@ -66,6 +67,7 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     setup = make_setup(config, expert_params)
     env, policy = setup.env, setup.policy
     check_tokens(config, env.n_actions)
+    NOISES[config.noise].check(config, env.horizon)
     old = old_environment(config, policy) if config.old_task else None
     decode_parallel = config.decode == "parallel"
 

@@ -37,12 +37,12 @@ def _noise_reads(name: str) -> Condition:
     return Condition((name,), holds, f"the noise {{noise}} reads no {name}")
 
 
-EXPERT = ("noise", "eta", "expert_temperature", "expert", "recovery", "eta_new")
+EXPERT = ("noise", "eta", "expert_temperature", "expert", "recovery", "eta_new", "burst", "profile")
 """options of the noisy expert"""
 CONDITIONS: tuple[Condition, ...] = (
     Condition(EXPERT, lambda c, row: row.asks or c.own_teacher or c.diagnose, "{method} asks no expert"),
     Condition(EXPERT, lambda c, row: c.asks or not c.own_teacher, "no expert is asked for the teacher {teacher}"),
-    *map(_noise_reads, ("eta", "expert_temperature", "eta_new")),
+    *map(_noise_reads, ("eta", "expert_temperature", "eta_new", "burst", "profile")),
     Condition(("beta",), lambda c, row: row.loss is None, "{method} has a loss of its own"),
     Condition(("beta",), lambda c, row: row.beta is None, "{method} has a β of its own"),
     Condition(("rule_number",), lambda c, row: row.rule is not None, "{method} has no rollout rule"),

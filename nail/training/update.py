@@ -9,7 +9,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nail.methods import Method, expert_share
-from nail.noise import Corruption, over, sample, words
+from nail.noise import Corruption, at_states, drawn, over, sample, words
 from nail.policies.policy import Policy
 from nail.rules import rollout_law
 from nail.training import losses, rewards
@@ -56,7 +56,7 @@ class Visited(NamedTuple):
     laws: Float[Array, "B H A"]
     """noisy expert's law at each prefix"""
     labels: Int[Array, "B H"]
-    """one draw from it"""
+    """one draw from it; where coins fall along an episode the laws are the marginals of the labels"""
     known: Any = None
     """what the student's rollout computed at these prefixes; None where another played or the batch is another"""
     rewards: Float[Array, " B"] | None = None
@@ -95,14 +95,18 @@ def collect(
         expert, channel = own_teacher(setup, channel, params if reference is None else reference, contexts, key)
     sampled = method.driver != "expert" and config.sampled
     draws = draw(key, config.batch, env, sampled, method.driver == "mixture")
+    labelling = drawn(channel, key, (config.batch, env.horizon))
     rolled = rollout(
         env, policy, params, contexts,
         driver=method.driver, draws=draws, temperature=numbers.temperature, rule=method.rule,
-        rule_number=numbers.rule_number, expert=expert, channel=channel, expert_share=dagger_share(config, step),
+        rule_number=numbers.rule_number, expert=expert, channel=labelling, expert_share=dagger_share(config, step),
         parallel=config.decode == "parallel", keep=method.driver != "expert" and not method.aggregate,
     )  # fmt: skip
-    laws = channel.probs(expert.laws(contexts, rolled.observations))
-    visited = Visited(contexts, rolled.observations, rolled.actions, laws, sample(laws, draws.label), rolled.known)
+    clean = expert.laws(contexts, rolled.observations)
+    laws = at_states(channel, rolled.observations).probs(clean)
+    labelled = laws if labelling is channel else labelling.probs(clean)
+    labels = sample(labelled, draws.label)
+    visited = Visited(contexts, rolled.observations, rolled.actions, laws, labels, rolled.known)
     if method.signal != "reward":
         return visited
     return _verified(setup, visited, params if reference is None else reference)
@@ -150,7 +154,7 @@ def aggregate(
     episode = pick + capacity * ((seen - 1 - pick) // capacity)
     contexts = jax.vmap(setup.env.train_context)(episode)
     observations, labels = buffer.observations[pick].astype(jnp.int32), buffer.labels[pick].astype(jnp.int32)
-    laws = over(channel, contexts).probs(setup.expert.laws(contexts, observations))
+    laws = at_states(over(channel, contexts), observations).probs(setup.expert.laws(contexts, observations))
     return buffer, Visited(contexts, observations, labels, laws, labels)
 
 
@@ -170,7 +174,7 @@ def objective(
         lifts = _chain(config, logp, visited.actions) - visited.reference
         return rewards.preference(lifts, visited.rewards, config.group_size, config.preference_beta)
     if config.channel_aware:
-        logp = losses.through_channel(logp, over(channel, visited.contexts))
+        logp = losses.through_channel(logp, at_states(over(channel, visited.contexts), visited.observations))
     values = _at_prefixes(setup, numbers, logits, logp, visited, key)
     if not config.mask_first:
         return values.mean()
