@@ -24,7 +24,8 @@ class Problem(NamedTuple):
     n_actions: int
     """A"""
     channel: Any
-    """the channel of the labels as the learner believes it to be, with `eta` and `kernel` (`nail.noise.Huber`)"""
+    """the channel of the labels as it is believed to be, with `eta` and `kernel` (A,) (`nail.noise.Huber`); one of the
+    user's own has `probs` alone. A ν that differs from state to state is not told, but taken to be uniform"""
 
 
 class Episode(NamedTuple):
@@ -185,8 +186,10 @@ def _scores(problem: Problem) -> dict[str, Any]:
     """Log likelihoods (H, S, A) of the actions before any label, up to a constant, and what a label of each adds."""
     import jax.numpy as jnp
 
-    from nail.noise import label_weight
+    from nail.noise import Huber, label_weight
 
+    known = isinstance(problem.channel, Huber)
+    require(known, "noise", problem.channel, "Huber's or bursts for a learner that is told η and ν")
     score = jnp.zeros(_shape(problem), jnp.float32)
     return {"score": score, "weight": jnp.broadcast_to(label_weight(problem.channel, score), score.shape)}
 

@@ -14,12 +14,15 @@ import pytest
 
 import nail
 from nail.checks import BadInput
-from nail.counting.drivers import Setting
+from nail.counting.drivers import UNREVEALING, Setting, channel, complete
+from nail.counting.kernels import Wrong
 from nail.counting.layered import greedy_and_asked, simulation
 from nail.counting.nstar import level_octaves, n_star
+from nail.counting.own import begin_own
 from nail.envs.instances import hidden_path, poison_chain
 from nail.learners import halving, selective
 from nail.methods import METHOD, Method
+from nail.noise import Within, label_weight
 from nail.policies.softmax_table import frequencies
 from nail.theory import exact
 
@@ -64,6 +67,20 @@ def test_counts_hold_no_probability_that_was_not_asked_for(tables):
     _, (_, losses) = itertools.islice(level_octaves("peeps", 1, 2, Setting(0.3), 200, 0, 64), 2)
     assert (losses == losses[:, :1]).all()
     assert 0.35 < losses[:, 0].mean() < 0.65
+
+
+def test_a_kernel_that_follows_the_right_actions_is_not_told(tables):
+    """A method that plays the action that ν hits least, without a label, plays action 0 whatever the secret."""
+    nail.add_method(Method("peeps", "Peeps", "student", score=lambda c: 0 * c.labels - c.channel.kernel))
+    _, (_, losses) = itertools.islice(level_octaves("peeps", 1, 2, Setting(0.3, Wrong(np.ones(1))), 200, 0, 64), 2)
+    assert 0.35 < losses.mean() < 0.65
+    chain = poison_chain(1, 2, np.array([1]))._replace(kernel=1 - poison_chain(1, 2, np.array([1])).expert)
+    assert n_star(chain, "peeps", **FEW).mean_loss == 1.0
+    nail.add_learner("mine", **PARTS | {"init": lambda problem: table(problem) - problem.channel.kernel,
+                                        "update": lambda known, episode, key: known})  # fmt: skip
+    assert n_star(chain, "mine", **FEW).mean_loss == 1.0
+    told = channel(complete(Setting(0.3, Wrong(np.array([0.5, 0.5]))), 3), UNREVEALING)
+    np.testing.assert_allclose(told.probs(jnp.eye(3)), np.full((3, 3), 0.15) + 0.55 * np.eye(3), rtol=1e-6)
 
 
 def table(problem):
@@ -304,3 +321,28 @@ def test_another_definition_is_another_method(tables):
         prints.append(METHOD.fingerprint("mine"))
     assert prints[-1] != prints[-2]
     assert METHOD.fingerprint("halving") is None
+
+
+def test_rates_by_level_and_channels_of_ones_own_are_told(tables):
+    """At level h a label is worth log(1 + (1−η_h)A/η_h), two levels being no two states; a map of laws is told."""
+
+    def init(problem):
+        laws = table(problem).astype(float)
+        return jnp.round(jnp.exp(jnp.broadcast_to(label_weight(problem.channel, laws), laws.shape)))
+
+    nail.add_learner("mine", **PARTS | {"init": init, "update": lambda known, episode, key: known})
+    for horizon in (2, 3):
+        rates = jnp.array([0.5, 0.8, 0.2])[:horizon]
+        begun = begin_own(METHOD["mine"], UNREVEALING, (horizon, 4), complete(Setting(), 4)._replace(eta=rates), 1)
+        expected = np.array([5, 2, 17])[:horizon, None, None] * np.ones((2, 4))
+        np.testing.assert_array_equal(begun.state[0], expected)
+    own = Within(0.3, np.ones(2))
+    nail.add_method(
+        Method("weighs", "Weighs", "student", score=lambda c: c.labels @ jnp.log(c.channel.probs(jnp.eye(2))))
+    )
+    few = {name: value for name, value in FEW.items() if name != "eta"}
+    assert n_star("poison-chain", "weighs", 3, 2, noise=own, **few) == n_star(
+        "poison-chain", "nail-f", 3, 2, 0.3, **few
+    )
+    with pytest.raises(BadInput, match="noise must be Huber's or bursts for a learner that is told"):
+        n_star("poison-chain", "halving", 3, 2, noise=own, **few)

@@ -38,6 +38,10 @@ from nail.registry import document_fields
 
 ETA = 0.5
 """corruption rate where none is given"""
+MOST = 1.0 - 1e-6
+"""largest η that a user's functions are told where ν follows the secret"""
+UNREVEALING = "unrevealing"
+"""what a user's functions are told of the channel, see `channel`"""
 Data = TypeVar("Data")
 """what a learner keeps: a `Tally`, or its own state (nail/counting/own.py)"""
 
@@ -71,8 +75,19 @@ def labelling(setting: Setting) -> Channel:
     return channel(setting) if setting.burst is None else Bursts(setting.eta, setting.burst, setting.kernel)
 
 
-def channel(setting: Setting, told: str = "truth") -> Huber:
-    """The channel of the labels, or what a learner takes it for: `told_eta` for its η, or `told_kernel` for its ν."""
+def channel(setting: Setting, told: str = "truth") -> Channel:
+    """The channel of the labels, or what a learner takes it for: `told_eta` for its η, or `told_kernel` for its ν.
+
+    With `UNREVEALING` a ν that differs from state to state, and could say so where the right actions are, is taken to
+    be uniform; where it follows the secret, η is such that the chance of a right label stays what it is, 1 − η. A
+    channel of the user's own is told as it is: it is a map of laws.
+    """
+    if told == UNREVEALING and setting.noise is not None:
+        return setting.noise
+    if told == UNREVEALING and ((follows := isinstance(setting.kernel, Wrong)) or jnp.ndim(setting.kernel) > 1):
+        n_actions = setting.told_kernel.shape[-1]
+        eta = jnp.minimum(jnp.asarray(setting.eta) * n_actions / (n_actions - 1), MOST) if follows else setting.eta
+        return Huber(eta, jnp.full(n_actions, 1.0 / n_actions))
     return Huber(
         setting.told_eta if told == "eta" else setting.eta,
         setting.told_kernel if told == "kernel" else setting.kernel,
@@ -128,7 +143,7 @@ class World(NamedTuple):
     """the clean expert's most probable action"""
     noisy: Float[Array, "*level A"]
     """law of a label"""
-    told: Huber
+    told: Channel
     """the channel that a channel-aware learner believes in"""
     beta: Float[Array, ""] | float
     decay: Float[Array, ""] | float
@@ -146,11 +161,11 @@ def world(
     told: str, setting: Setting, expert: Float[Array, "*level A"], candidates: Float[Array, "N *level A"] | None = None
 ) -> World:
     """What a learner that is told `told` learns from where the clean expert's law is `expert`."""
-    off = setting
+    off = given = setting
     if isinstance(setting.kernel, Wrong):  # where all actions are alike no action is wrong
         off = setting._replace(kernel=jnp.asarray(uniform_kernel(expert.shape[-1]), jnp.float32))
         setting = setting._replace(kernel=setting.kernel.at(plurality(expert)))
-    noise, believed = labelling(setting), channel(setting, told)
+    noise, believed = labelling(setting), channel(given if told == UNREVEALING else setting, told)
     return World(
         plurality(expert), noise.probs(expert), believed, setting.beta, setting.decay, candidates, noise, expert,
         labelling(off),

@@ -19,7 +19,7 @@ from nail.counting.channels import check_channel, label_laws
 from nail.counting.drivers import Play, Setting, Tally, World, complete, no_data, repeat, world
 from nail.counting.learners import Learner, class_score, clean_estimate, clean_law, learner
 from nail.counting.levels import blocks, replicate_keys
-from nail.counting.own import Kept, asked, check_own
+from nail.counting.own import Kept, asked, begin_own
 from nail.envs.instances import Instance, check_instance
 from nail.envs.mdp import TabularMDP, check_laws, regret
 from nail.methods import METHOD, expert_share
@@ -92,9 +92,8 @@ def simulation(
     mdp, expert, chosen = jax.tree.map(
         lambda table: jnp.asarray(table, jnp.float32), (instance.mdp, instance.expert, candidates)
     )
-    check_own(METHOD[method], shape)
     keys = replicate_keys(replicates, seed, first)
-    tally = no_data(shape, replicates) if row.start is None else row.start(shape, setting, replicates)
+    tally = begin_own(METHOD[method], row.told, shape, setting, replicates) or no_data(shape, replicates)
 
     def advance(stride, points):
         nonlocal tally

@@ -1,7 +1,7 @@
 """Count-based learners: what a row of nail/methods.py estimates from all its data, and how it decides."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from nail.checks import require
-from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
-from nail.counting.own import Kept, driver_of, of_counts, policy_of, start
+from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, UNREVEALING, Driver, Tally, World, sampled
+from nail.counting.own import driver_of, of_counts, policy_of
 from nail.counting.rows import check_counted
 from nail.methods import METHOD, Method
 from nail.noise import FLOOR, Huber, by_state, label_weight, sample
@@ -114,9 +114,9 @@ class Learner(NamedTuple):
     random"""
     told: str
     """which channel `channel_score` and `class_score` believe in"""
-    start: Callable[..., Kept] | None = None
-    """what replicates of a learner with a state of its own begin with, given the shape (H, S, A), the setting and the
-    number of replicates; None: a tally of nothing"""
+    counts_answers: bool = False
+    """whether the learner has a state of its own (`nail.counting.own.Kept`), with the answers that it asked for, in the
+    place of a tally"""
 
 
 @lru_cache
@@ -127,9 +127,9 @@ def learner_of(method: Method) -> Learner:
     them where the channel is known, queried probabilities for the reverse one. Raises `BadInput` as `check_counted`.
     """
     check_counted(method)
+    told = UNREVEALING if method.own and method.told == "truth" else method.told
     if (own := method.functions) is not None:
-        begins = partial(start, method.name, own, method.told)
-        return Learner(driver_of(own), label_law, policy_of(own), None, 0, method.told, begins)
+        return Learner(driver_of(own), label_law, policy_of(own), None, 0, told, counts_answers=True)
     samples, queries = method.temperature > 0, method.beta != 0
     fresh = method.action == "auxiliary"
     student = sampled(float(method.temperature)) if samples else GREEDY
@@ -146,7 +146,7 @@ def learner_of(method: Method) -> Learner:
         {"fit": fit, "plurality": label_counts, "channel": channel_score, "class": class_score}[method.decides],
         TOKEN[method.action] if queries else None,
         1 + (method.driver == "mixture" or (method.driver == "student" and samples)) + (queries and fresh),
-        method.told,
+        told,
     )
 
 

@@ -105,7 +105,7 @@ def advance(
         def success(tally):
             found = plurality(row.score(row.driver.read(tally, here), here))
             right = jnp.all((found == here.secret) | ~counts)
-            return right if row.start is None else (right, asked(tally))
+            return (right, asked(tally)) if row.counts_answers else right
 
         episode = partial(row.driver.episode, row, here)
         tally, seen = repeat(episode, success, replicate.tally, replicate.keys, stride, points)

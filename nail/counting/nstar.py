@@ -22,7 +22,7 @@ from nail.counting.drivers import EXPERT, Setting, complete, is_number
 from nail.counting.kernels import Wrong, refuse_told
 from nail.counting.layered import exact_regret, greedy, greedy_and_asked, simulation
 from nail.counting.learners import Learner, learner
-from nail.counting.own import Answers, check_own
+from nail.counting.own import Answers, begin_own
 from nail.counting.spare import take
 from nail.envs.instances import Instance
 from nail.envs.play import check_once
@@ -82,8 +82,7 @@ def level_octaves(
     row, setting = learner(method, by_level=True), complete(setting, n_actions)
     setting = by_level(setting, horizon, levels.padded(horizon))
     check_channel(setting.noise, method, np.eye(n_actions)[np.arange(levels.padded(horizon)) % n_actions])
-    check_own(METHOD[method], (horizon, n_actions))
-    kept = None if row.start is None else row.start((horizon, 2, n_actions), setting, replicates)
+    kept = begin_own(METHOD[method], row.told, (horizon, n_actions), setting, replicates)
     parts = [levels.begin(horizon, n_actions, replicates, seed, kept)]
     yield np.array([0]), *_failures(row, levels.advance(row, parts[0], setting, 0, AHEAD)[1], 1)
     for octave, stride in _strides(POINTS):
@@ -100,7 +99,7 @@ def level_octaves(
 def _failures(row: Learner, seen: Any, points: int) -> tuple[np.ndarray, ...]:
     """Of what `levels.advance` has seen at its first checkpoints: who fails (R, points), and of a learner with a state
     of its own the mean number of answers until then (points,)."""
-    success, *answers = (seen,) if row.start is None else seen
+    success, *answers = seen if row.counts_answers else (seen,)
     return ~np.asarray(success)[:, :points], *(np.asarray(each, float).mean(0)[:points] for each in answers)
 
 
@@ -145,7 +144,7 @@ def instance_octaves(
     instances; with `pool`, of all replicates of all instances alike. With `epsilon`, whether regret is above it: of
     each replicate of one instance, or where each instance has one, else the share of each instance's replicates. Of a
     learner with a state of its own also the mean number of answers."""
-    each, counts = replicates // len(drawn), learner(method).start is None
+    each, counts = replicates // len(drawn), not learner(method).counts_answers
     read = greedy if counts else greedy_and_asked
     runs = [simulation(read, one, method, setting, each, seed, candidates, i * each) for i, one in enumerate(drawn)]
     alike = len(drawn) == 1 or pool or (each == 1 and epsilon is not None)

@@ -25,7 +25,7 @@ from nail.counting.tracing import abstract, require_array, shown, traced
 from nail.envs.mdp import TabularMDP
 from nail.learners import Episode, Functions, Problem
 from nail.methods import Method
-from nail.noise import Huber, sample, words
+from nail.noise import Channel, Huber, sample, words
 from nail.policies.softmax_table import deterministic
 from nail.registry import document_fields
 
@@ -44,8 +44,8 @@ class Counts(NamedTuple):
     """those probabilities, exact; 0 elsewhere"""
     episodes: Int[Array, ""]
     """episodes so far"""
-    channel: Huber
-    """the channel of the labels as the learner believes it to be: η and ν"""
+    channel: Channel
+    """the channel of the labels as it is believed to be, as of `nail.learners.Problem`"""
 
 
 @lru_cache
@@ -100,24 +100,35 @@ class Answers:
         return dataclasses.replace(found, queries=queries, query_interval=(until(low), until(high)))
 
 
-def start(name: str, row: Functions, told: str, shape: tuple[int, ...], setting: Setting, replicates: int) -> Kept:
-    """Replicates before their first episode, where an episode has `shape` (H, S, A); the setting is complete.
+def begin_own(method: Method, told: str, shape: tuple[int, ...], setting: Setting, replicates: int) -> Kept | None:
+    """What replicates of a learner with a state of its own begin with, where counts have `shape`: (H, A) on the poison
+    chain and the hidden path, else (H, S, A). None for learners of counts. The setting is complete, and `told` says
+    what of it is believed.
 
-    Raises `BadInput` as `check_own`.
+    Raises `BadInput` naming the first function of the method that is not what it must be. Each is traced by JAX, twice,
+    before anything is computed: another shape or type of what it returns, and what is not a pure function of its
+    arguments, is found so.
     """
-    believed = Huber(*map(jnp.asarray, channel(setting, told)))
-    if jnp.ndim(believed.eta) == 1 and len(believed.eta) != shape[1]:
-        # by level of the chain, whose states are alike
-        believed = believed._replace(eta=believed.eta[: shape[0], None])
-    _check_functions(name, row, shape, believed.eta.shape, believed.kernel.shape)
-    begun = row.init(Problem(*shape, believed))
+    believed = jax.tree.map(jnp.asarray, channel(setting, told))
+    by_level = len(shape) == 2 and isinstance(believed, Huber) and believed.eta.ndim == 1
+    if by_level:
+        believed = believed._replace(eta=believed.eta[: shape[0]])
+    for part in ("score", "law"):
+        if (function := getattr(method, part)) is not None:
+            _check_counts(f"{part} of the method {method.name}", function, shape, *_key_of(believed))
+    if (row := method.functions) is None:
+        return None
+    if by_level:
+        believed = believed._replace(eta=believed.eta[:, None])
+    shape = shape if len(shape) == 3 else (shape[0], 2, shape[1])
+    _check_functions(method.name, row, shape, *_key_of(believed))
 
     def repeated(leaf):
         leaf = jnp.asarray(leaf)
         return jnp.broadcast_to(leaf, (replicates, *leaf.shape))
 
     none = jnp.zeros((replicates, shape[0]), jnp.int32)
-    return Kept(jax.tree.map(repeated, begun), none, none[:, 0])
+    return Kept(jax.tree.map(repeated, row.init(Problem(*shape, believed))), none, none[:, 0])
 
 
 def _episode(
@@ -192,21 +203,15 @@ def policy_of(row: Functions) -> Callable[[Kept, World], Float[Array, "*level A"
     return score
 
 
-def check_own(method: Method, shape: tuple[int, ...]) -> None:
-    """Raise `BadInput` naming the first function of the method that is not what it must be where counts have this
-    shape: (H, A) on the poison chain and the hidden path, else (H, S, A). Each is traced by JAX, twice, and nothing is
-    computed: another shape or type of what it returns, and what is not a pure function of its arguments, is found here.
-    """
-    if method.functions is not None:
-        _check_functions(method.name, method.functions, shape if len(shape) == 3 else (shape[0], 2, shape[1]))
-    for part in ("score", "law"):
-        if (function := getattr(method, part)) is not None:
-            _check_counts(f"{part} of the method {method.name}", function, shape)
+def _key_of(tree: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A tree of arrays as what a cache can keep: its structure, and abstract leaves."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 @lru_cache
-def _check_counts(what: str, function: Callable[[Counts], Any], shape: tuple[int, ...]) -> None:
-    believed = Huber(abstract((), jnp.float32), abstract(shape[-1:], jnp.float32))
+def _check_counts(what: str, function: Callable[[Counts], Any], shape: tuple[int, ...], kind: Any, leaves: Any) -> None:
+    believed = jax.tree.unflatten(kind, [abstract(*leaf) for leaf in leaves])
     counts = Counts(
         *(abstract(shape, kind) for kind in (jnp.int32, jnp.bool_, jnp.float32)), abstract((), jnp.int32), believed
     )
@@ -216,11 +221,9 @@ def _check_counts(what: str, function: Callable[[Counts], Any], shape: tuple[int
 
 
 @lru_cache
-def _check_functions(
-    name: str, row: Functions, shape: tuple[int, ...], eta: tuple[int, ...] = (), kernel: tuple[int, ...] = ()
-) -> None:
-    horizon, n_states, n_actions = shape
-    believed = Huber(abstract(eta, jnp.float32), abstract(kernel or (n_actions,), jnp.float32))
+def _check_functions(name: str, row: Functions, shape: tuple[int, ...], kind: Any, leaves: Any) -> None:
+    horizon, n_states, _ = shape
+    believed = jax.tree.unflatten(kind, [abstract(*leaf) for leaf in leaves])
 
     def what(part):
         return f"{part} of the learner {name}"
