@@ -131,7 +131,7 @@ def test_a_loss_that_is_none_is_one_sentence_before_anything_is_kept(what, table
         nail.run([dataclasses.replace(TABLE, method=name) for name in ("nail-f", "mine")], tmp_path / "out")
     assert "loss of the method mine" in str(error.value)
     assert "\n" not in str(error.value)
-    assert not list((tmp_path / "out").rglob("lot.json"))
+    assert not (tmp_path / "out" / "asked").exists()
 
 
 def test_options_that_a_loss_does_not_read_are_refused(tables):

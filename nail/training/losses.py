@@ -157,8 +157,6 @@ def top_tail(logp: LogLaw, t: Law, k: int) -> Scalar:
     It is least, and 0, where p = t on S: the mass off S is the expert's (docs/post_training.md §1.7). K ≥ A is
     `forward_full`.
     """
-    if k >= logp.shape[-1]:
-        return forward_full(logp, t)
     outside = ~teacher_support(t, k)
     rest = jnp.sum(t, where=outside)
     tail = jnp.where(rest > 0, rest * (_log(rest) - jax.nn.logsumexp(logp, where=outside)), 0.0)
