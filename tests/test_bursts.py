@@ -114,6 +114,7 @@ def test_the_rate_of_a_long_trajectory_is_the_leading_eigenvalue():
     for eta, rho in [*CHAINS, (0.3, 0.0), (0.5, 0.999)]:
         alive = bursts.burst_survival(400, 4, eta, rho)
         assert np.log(alive[199] / alive[399]) / 200 == pytest.approx(bursts.burst_rate(4, eta, rho), rel=1e-9)
+    assert bursts.burst_rate(4, 0.5, 0.0, share=0.0) == np.inf
     assert bursts.burst_rate(4, 0.6, 0.6) == pytest.approx(-np.log(exact.right_probability(4, 0.6)), rel=1e-12)
 
 

@@ -31,7 +31,7 @@ from nail.theory import bounds, exact
 NAMES = [name for name in experiment.names() if name.startswith("theory_")]
 HEAVY = (
     "theory_sampling", "theory_general_bound", "theory_garnet", "theory_offline_best", "theory_unknown_noise",
-    "theory_drivers", "theory_online_exact",
+    "theory_drivers", "theory_online_exact", "theory_bursts",
 )  # fmt: skip
 """figures that take longest"""
 MARKS = {name: pytest.mark.slow for name in HEAVY} | {"theory_noise": pytest.mark.quick}

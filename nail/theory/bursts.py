@@ -6,6 +6,7 @@ right. So of the trajectories that have come so far each is right once more with
 S the survival curve, and the programme of §4.2 holds with q_h in the place of q.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -49,13 +50,15 @@ def burst_survival(
 
 
 def burst_rate(n_actions: int, eta: float, rho: float, share: float | None = None) -> float:
-    """−log λ: how fast S(h) falls a step in the end, λ the larger eigenvalue of `burst_steps`; −log q at ρ = η.
+    """−log λ: how fast S(h) falls a step in the end, λ the larger eigenvalue of `burst_steps`; −log q at ρ = η, ∞ where
+    no second label is ever right.
 
     Raises `BadInput` as `burst_steps`. Source: docs/theory.md §1.1.
     """
     steps = burst_steps(n_actions, eta, rho, share)
     half, product = np.trace(steps) / 2, np.linalg.det(steps)
-    return float(-np.log(half + np.sqrt(max(half**2 - product, 0.0))))
+    largest = float(half + np.sqrt(max(half**2 - product, 0.0)))
+    return -math.log(largest) if largest > 0 else math.inf
 
 
 def burst_rates(horizon: int, n_actions: int, eta: float, rho: float) -> Float[np.ndarray, " H"]:

@@ -57,7 +57,7 @@ class TrainConfig(Derived):
     """temperature t of the noisy expert's law π^(1/t) when noise is temperature, 1e-30 ≤ t ≤ 1e30"""
     burst: float = 0.5
     """ρ = P(corrupted → corrupted) from one step to the next when noise is bursts, max(0, 2 − 1/η) ≤ ρ < 1; at ρ = η
-    the steps are independent"""
+    the steps are independent; what a method reads as probabilities are the marginals, those of noise uniform"""
     profile: str = ""
     """weights w_h in [0, 1] when noise is profile, as "0 0 1 1" with one a position: the rate at position h is η·w_h"""
     expert: str = "oracle"
