@@ -1,7 +1,7 @@
 # make figure: regenerate the headline figure; make test: run the tests; make test-slow: the few that take longer (notebooks);
 # make all-figures: every figure of the base installation, and the report; make fig6: the one on language models;
-# make map: docs/map.md, from the code and figures/; make test-quick: a minute of tests; make test-pythons: the tests on
-# every Python that is here. All install what they need into $(VENV). CONSTRAINTS=constraints.txt: with the versions that
+# make map: docs/map.md, from the code and figures/; make docs: the documentation as a site, in build/site;
+# make test-quick: a minute of tests; make test-pythons: the tests on every Python that is here. All install what they need into $(VENV). CONSTRAINTS=constraints.txt: with the versions that
 # figures/ was computed with, into an environment of their own.
 PYTHON ?= python3
 CONSTRAINTS ?=
@@ -10,7 +10,7 @@ PRESET ?= cpu
 OUT ?= figures
 READY = $(VENV)/.ready
 
-.PHONY: figure all-figures fig6 map install test test-slow test-quick test-pythons test-lm test-trl lint clean
+.PHONY: figure all-figures fig6 map docs install test test-slow test-quick test-pythons test-lm test-trl lint clean
 
 figure: $(READY)
 	$(VENV)/bin/nail figure fig2 --preset $(PRESET) --out $(OUT)
@@ -21,6 +21,14 @@ all-figures: $(READY)
 
 map: $(READY)
 	$(VENV)/bin/python -m nail_experiments._map
+
+docs: $(VENV)/.docs
+	$(VENV)/bin/python docs/site.py
+	$(VENV)/bin/zensical build --strict --clean
+
+$(VENV)/.docs: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m "not slow"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = (3, 11)
-SHOWN = "jax jaxlib flax optax orbax-checkpoint numpy scipy pandas matplotlib tyro pytest".split()
+SHOWN = "jax jaxlib flax optax numpy scipy pandas matplotlib tyro pytest".split()
 VERSION = "import sys; print(*sys.version_info[:3]); sys.exit(sys.version_info.releaselevel != 'final')"
 TAKEN = f"from importlib.metadata import version; print(*(f'{{n}} {{version(n)}}' for n in {SHOWN}), sep=', ')"
 

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim
+from nail.stats import NORMAL_95
 from nail.theory.exact import right_probability
 from nail.theory.known import level_spread
 from nail.theory.online import episodes_per_level
@@ -19,6 +21,7 @@ from ._nstar import (
     TREE,
     at_each,
     coverage_claim,
+    enough_points,
     episodes,
     fit_n_star,
     label,
@@ -26,7 +29,6 @@ from ._nstar import (
     of,
     with_known,
 )
-from ._theory import NORMAL_95
 
 CHAIN, PATH = "poison-chain", "hidden-path"
 CURVES = {**{(CHAIN, method): method for method in EXPONENTIAL + POLYNOMIAL}, (PATH, "loglossbc"): "loglossbc"}
@@ -89,7 +91,6 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     ]  # fmt: skip
 
 
-FEW = "fewer than 3 points within the budget"
 NOT_ABOVE = f"AIC(exponential) not {DECIDED:g} above the smaller of the other two"
 TITLE = {CHAIN: "poison chain", PATH: "hidden path"}
 
@@ -109,82 +110,98 @@ def _within(interval: tuple[float, float], target: float, margin: float) -> bool
 
 def _rate_claim(curves: pd.DataFrame, instance: str, method: str, b: float) -> Claim:
     points = of(curves, instance=instance, method=method)
-    found = fit(points)
-    return Claim(
+
+    def measure() -> tuple[str, bool]:
+        found = fit(points)
+        holds = found.delta_aic <= -DECIDED and _within(found.exponential.interval, b, NEAR)
+        return _numbers(found, method, points), holds
+
+    return judged(
         f"{TITLE[instance]}: n* of {label(method)} is exponential in H at rate −log q a step",
         "docs/theory.md §4.1, §4.2, §5",
         f"some of the rate's 95 % interval further than {NEAR:.0%} from −log q = {b:.3f}, or AIC(exponential) not "
-        f"{DECIDED:g} below both others, or {FEW}",
-        FEW if found is None else _numbers(found, method, points),
-        found is not None and found.delta_aic <= -DECIDED and _within(found.exponential.interval, b, NEAR),
+        f"{DECIDED:g} below both others",
+        enough_points(points),
+        measure,
     )
 
 
 def _mean_cost_claim(points: pd.DataFrame, mu: float) -> Claim:
-    found = fit(points)
-    return Claim(
+    def measure() -> tuple[str, bool]:
+        found = fit(points)
+        holds = found.delta_aic >= DECIDED and _within(found.linear.interval, mu, NEAR)
+        return _numbers(found, "nail-f", points), holds
+
+    return judged(
         "poison chain: n* of NAIL-F is not exponential in H, and its slope is μ, given the √H term "
         "(n* = bH + zσ√H + a)", "docs/theory.md §4.2, §5",
-        f"some of the 95 % interval of b further than {NEAR:.0%} from μ = {mu:.4f}, or {NOT_ABOVE}, or {FEW}",
-        FEW if found is None else _numbers(found, "nail-f", points),
-        found is not None and found.delta_aic >= DECIDED and _within(found.linear.interval, mu, NEAR),
+        f"some of the 95 % interval of b further than {NEAR:.0%} from μ = {mu:.4f}, or {NOT_ABOVE}",
+        enough_points(points), measure,
     )  # fmt: skip
 
 
 def _dagger_claim(points: pd.DataFrame, greedy: pd.DataFrame) -> Claim:
     """The two slopes are independent: the interval of their ratio on the scale of logarithms."""
     found, other = fit(points), fit(greedy)
-    statement = (
-        "poison chain: n* of DAgger is not exponential in H, and its slope, given the √H term, is near that of NAIL-F"
+    sure = found is not None and other is not None and min(x.linear.interval[0] for x in (found, other)) > 0
+
+    def measure() -> tuple[str, bool]:
+        half = math.hypot(*(math.log(x.linear.interval[1] / x.linear.interval[0]) / 2 for x in (found, other)))
+        ratio = found.linear.slope / other.linear.slope
+        interval = ratio * math.exp(-half), ratio * math.exp(half)
+        numbers = f"ratio {ratio:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]; " + _numbers(found, "dagger", points)
+        return numbers, found.delta_aic >= DECIDED and _within(interval, 1.0, DAGGER)
+
+    return judged(
+        "poison chain: n* of DAgger is not exponential in H, and its slope, given the √H term, is near that of NAIL-F",
+        "docs/theory.md §4.2",
+        f"some of the 95 % interval of the ratio of slopes further than {DAGGER:.0%} from 1, or {NOT_ABOVE}",
+        {**enough_points(points), "as many of NAIL-F": other is not None, "slopes whose intervals are above 0": sure},
+        measure,
     )
-    refutes = (
-        f"some of the 95 % interval of the ratio of slopes further than {DAGGER:.0%} from 1, or {NOT_ABOVE}, or {FEW}"
-    )
-    if found is None or other is None or min(found.linear.interval[0], other.linear.interval[0]) <= 0:
-        return Claim(statement, "docs/theory.md §4.2", refutes, FEW + ", or a slope that may be 0", False)
-    half = math.hypot(*(math.log(x.linear.interval[1] / x.linear.interval[0]) / 2 for x in (found, other)))
-    ratio = found.linear.slope / other.linear.slope
-    interval = ratio * math.exp(-half), ratio * math.exp(half)
-    measured = f"ratio {ratio:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]; " + _numbers(found, "dagger", points)
-    holds = found.delta_aic >= DECIDED and _within(interval, 1.0, DAGGER)
-    return Claim(statement, "docs/theory.md §4.2", refutes, measured, holds)
 
 
 def _linear_claim(points: pd.DataFrame) -> Claim:
-    found = fit(points)
-    return Claim(
+    def measure() -> tuple[str, bool]:
+        found = fit(points)
+        return _numbers(found, "nail-r", points), found.delta_aic >= DECIDED
+
+    return judged(
         "poison chain: n* of NAIL-R (reads probabilities) is not exponential in H", "docs/theory.md §5",
-        f"{NOT_ABOVE} (a power law, n* = bH + c√H), or {FEW}",
-        FEW if found is None else _numbers(found, "nail-r", points),
-        found is not None and found.delta_aic >= DECIDED,
+        f"{NOT_ABOVE} (a power law, n* = bH + c√H)", enough_points(points), measure,
     )  # fmt: skip
 
 
 def _genie_claim(points: pd.DataFrame) -> Claim:
-    return Claim(
+    return judged(
         "hidden path: LogLossBC needs at least the genie's number of trajectories", "docs/theory.md §4.1, §4.7",
-        "the 95 % interval of n* ends below the genie's number at some H, or there are no points",
-        "n*/genie: " + at_each("horizon", points, episodes(points) / points.n_offline),
-        len(points) > 0 and bool((points.high >= points.n_offline).all()),
+        "the 95 % interval of n* ends below the genie's number at some H",
+        {"points of LogLossBC on the hidden path": len(points) > 0,
+         "the genie's number at each point": bool(points.n_offline.notna().all())},
+        lambda: ("n*/genie: " + at_each("horizon", points, episodes(points) / points.n_offline),
+                 bool((points.high >= points.n_offline).all())),
     )  # fmt: skip
 
 
 def _tree_claim(rows: pd.DataFrame, method: str) -> Claim:
     """On its own tree the hidden path has the chain's n*: the exact one of NAIL-F, the measured one of OPD-F."""
-    points = of(rows, instance=TREE, method=method)
-    if method == "nail-f":
-        beside, low, high = "exact n*", points.low / points.n_greedy, points.high / points.n_greedy
-        ratio = points.n_star / points.n_greedy
-    else:
-        chain = of(rows, instance=CHAIN, method=method)
+    points, beside = of(rows, instance=TREE, method=method).sort_values("horizon"), "exact n*"
+    if method != "nail-f":
+        chain, beside = of(rows, instance=CHAIN, method=method).sort_values("horizon"), "measured n*"
         points, chain = (x[x.horizon.isin(set(points.horizon) & set(chain.horizon))] for x in (points, chain))
-        middle, sd = log_ratio(*(x.sort_values("horizon") for x in (points, chain)))
-        beside, (low, ratio, high) = "measured n*", np.exp(middle + np.outer([-NORMAL_95, 0.0, NORMAL_95], sd))
-    inside = bool(np.all(low >= 1 - SAME) and np.all(high <= 1 + SAME))
-    return Claim(
+
+    def measure() -> tuple[str, bool]:
+        if method == "nail-f":
+            low, ratio, high = (points[name] / points.n_greedy for name in ("low", "n_star", "high"))
+        else:
+            middle, sd = log_ratio(points, chain)
+            low, ratio, high = np.exp(middle + np.outer([-NORMAL_95, 0.0, NORMAL_95], sd))
+        ends = f"ends from {min(low):.3f} to {max(high):.3f}"
+        inside = np.all(low >= 1 - SAME) and np.all(high <= 1 + SAME)
+        return f"A = 2, ratios {at_each('horizon', points, ratio)}; {ends}", bool(inside)
+
+    return judged(
         f"{label(method)} has the chain's {beside} on the hidden path's own tree too", "docs/theory.md §4.1, §4.2",
-        f"some of a 95 % interval of n*(tree)/n*(chain) further than {SAME:.0%} from 1, or no points",
-        f"A = 2, ratios {at_each('horizon', points.sort_values('horizon'), ratio)}; ends from "
-        f"{min(low, default=1.0):.3f} to {max(high, default=1.0):.3f}",
-        len(points) > 0 and inside,
+        f"some of a 95 % interval of n*(tree)/n*(chain) further than {SAME:.0%} from 1",
+        {"points on the tree and on the chain at the same H": len(points) > 0}, measure,
     )  # fmt: skip

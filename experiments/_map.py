@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from nail.cli.theory_command import QUANTITIES
 from nail.figures.citations import citations, headings
+from nail.figures.claims import HOLDS, REFUTED, UNDECIDED, verdict_of
 from nail.sweep.store import read_csv, write_text
 
 THEORY = "docs/theory.md"
+MARKS = {HOLDS: "✓", REFUTED: "✗", UNDECIDED: "?"}
 ROOT = Path(__file__).parent.parent
 
 
@@ -200,8 +202,9 @@ def render(root: Path = ROOT) -> str:
         "[What the paper states](#what-the-paper-states) · [the sections](#the-sections-of-docstheorymd)",
         "",
         "Made by `make map` from docs/theory.md, the docstrings that cite it, the claims in `figures/` and the tests,",
-        "and held against them by a test. ✓ the claim holds, ✗ it does not. What would refute it stands beside it in",
-        "`figures/NAME_claims.csv`, and tests/test_refuting.py sees to it that each is fed rows that do.",
+        "and held against them by a test. ✓ the claim holds, ✗ it is refuted, ? the rows do not decide it. What would",
+        "refute it stands beside it in `figures/NAME_claims.csv`, and tests/test_refuting.py sees to it that each is fed",
+        "rows that do.",
         "",
         "## What the paper states",
         "",
@@ -246,7 +249,7 @@ def _verdicts(claims) -> str:
 
 def _verdict(claim: dict[str, str]) -> str:
     text = claim["claim"].replace("|", "∣")
-    return f"{'✓' if claim['holds'] == 'holds' else '✗'} {text}"
+    return f"{MARKS[verdict_of(claim['holds'])]} {text}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the figures that measure n* share: n* and the known curves as rows, units, intervals, fits, claims."""
 
+import math
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
@@ -10,10 +11,13 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
+from nail.checks import BadInput, require_known
+from nail.complexity.intervals import log_sd
 from nail.counting.crossing import NStar, crossing
 from nail.counting.drivers import Setting
 from nail.counting.nstar import instance_octaves, n_star, oracle
 from nail.envs.instances import hidden_path
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import REFERENCE, look
 from nail.methods import METHOD
@@ -23,12 +27,14 @@ from nail.theory.exact import n_bc, n_offline
 from nail.theory.known import n_greedy, n_levels
 from nail.theory.scaling import Scaling, fit_scaling
 
-from ._theory import NORMAL_95, Point
+from ._theory import Point
 
 EXPONENTIAL = ("loglossbc", "opd-f", "opd-r")
 """learners whose episodes follow the noisy expert or are sampled from a law fitted to it"""
 POLYNOMIAL = ("dagger", "nail-f", "nail-r")
 """learners whose episodes are greedy in the end"""
+FEWEST = 3
+"""points within the budget that a claim about a curve takes"""
 TREE = "hidden-path-tree"
 """the hidden path's own tree, run by the loop for any finite MDP"""
 LEANING = float(norm.isf(REFUTED / 2))
@@ -65,10 +71,13 @@ def n_star_tree(point: Point) -> NStar:
 
 
 def measure_n_star(point: Point) -> list[Row]:
-    """n* of `point` as one row: of a curve of `KNOWN`, or measured (instance, method, horizon, n_actions, eta, delta,
-    replicates, seed, budget; and what the learner is told, where that matters)."""
+    """n* of `point` as one row: of a curve of `KNOWN` (NaN where that cannot be had), or measured (instance, method,
+    horizon, n_actions, eta, delta, replicates, seed, budget; and what the learner is told, where that matters)."""
     if point["method"] in KNOWN:
-        value = KNOWN[point["method"]][0](point["horizon"], point["n_actions"], point["eta"], point["delta"])
+        try:
+            value = KNOWN[point["method"]][0](point["horizon"], point["n_actions"], point["eta"], point["delta"])
+        except BadInput:
+            value = math.nan
         return [{**point, **dict.fromkeys(COLUMNS, ""), "n_star": value, "low": value, "high": value, "censored": 0}]
     told = {name: point[name] for name in ("kernel", "told_eta", "told_kernel") if name in point}
     setting = Setting(**{k: np.asarray(v) if isinstance(v, list) else v for k, v in told.items()})
@@ -146,19 +155,10 @@ def reference(axes: Axes, table: pd.DataFrame, name: str, on: str) -> None:
     axes.plot(points[on], points.episodes, label=title, zorder=1.5, **{**REFERENCE[kind], **colour})
 
 
-def log_sd(rows: pd.DataFrame) -> Float[np.ndarray, " n"]:
-    """Standard deviations of log n* that the intervals imply, at least half the grid's resolution; that of a
-    censored point is the median of the others'."""
-    value, high = rows.n_star.where(np.isfinite(rows.n_star)), rows.high.where(np.isfinite(rows.high))
-    width = (np.log(high / rows.low) / 2).fillna(np.log(value / rows.low))
-    sd = np.maximum(width / NORMAL_95, 0.5 * rows.resolution / value)
-    return sd.fillna(sd.median()).to_numpy(float)
-
-
 def fit_n_star(rows: pd.DataFrame, root: float | None = None) -> Scaling | None:
-    """The fits of n*(H) over all points, censored ones as such (`root`: see `fit_scaling`); None for fewer than 3
-    within the budget."""
-    if (rows.censored == 0).sum() < 3:
+    """The fits of n*(H) over all points, censored ones as such (`root`: see `fit_scaling`); None for fewer than
+    `FEWEST` within the budget."""
+    if (rows.censored == 0).sum() < FEWEST:
         return None
     n = rows.n_star.where(rows.censored == 0, np.inf)
     columns = rows.horizon, n, log_sd(rows), rows.allowed
@@ -192,23 +192,39 @@ def at_each(on: str | tuple[str, ...], points: pd.DataFrame, values: Iterable[fl
     )
 
 
+def enough_points(points: pd.DataFrame) -> dict[str, bool]:
+    """The need of a claim about a curve of measured points."""
+    return {f"{FEWEST} points within the budget": int((points.censored == 0).sum()) >= FEWEST}
+
+
+def require_methods(figure: str, methods: Iterable[str]) -> None:
+    """`BadInput` for a learner that the figures of n* over H and η do not draw."""
+    for method in methods:
+        require_known(f"method of {figure}", method, EXPONENTIAL + POLYNOMIAL)
+
+
 def coverage_claim(points: pd.DataFrame, curve: str, on: str | tuple[str, ...], statement: str, source: str) -> Claim:
     """The measured n* of `points` is that of the known `curve` (a column, `with_known`), by two tests of the points
     within the budget: how many 95 % intervals contain it, and Σz/√k, z = log(n*/curve)/sd, for what they have in
     common. A censored point whose budget is above the curve is a miss; another one says nothing."""
     found = points[points.censored == 0]
-    hits = int(found[curve].between(found.low, found.high).sum())
-    trials = len(found) + int(((points.censored != 0) & (points.allowed > points[curve])).sum())
-    chance = coverage_chance(hits, trials) if trials else 1.0
-    z = np.log((found.n_star / found[curve]).to_numpy(float)) / log_sd(found)
-    leaning = float(z.sum() / np.sqrt(max(len(z), 1)))
-    return Claim(
+
+    def measure() -> tuple[str, bool]:
+        hits = int(found[curve].between(found.low, found.high).sum())
+        trials = len(found) + int(((points.censored != 0) & (points.allowed > points[curve])).sum())
+        chance = coverage_chance(hits, trials)
+        z = np.log((found.n_star / found[curve]).to_numpy(float)) / log_sd(found)
+        leaning = float(z.sum() / np.sqrt(len(z)))
+        return (
+            f"{hits} of {trials} contain it (probability {chance:.2g}); Σz/√k = {leaning:.2f}, k = {len(z)}; measured/"
+            "curve: " + at_each(on, points, episodes(points) / points[curve]),
+            bool(chance >= REFUTED and abs(leaning) <= LEANING),
+        )
+
+    return judged(
         statement, source,
         f"so few of the 95 % intervals contain the curve that this few or fewer has probability below {REFUTED:g} "
         f"(binomial, 0.95 each; a budget above the curve that does not suffice is a miss), or |Σz|/√k above "
-        f"{LEANING:.2f} over the k points within the budget, z = log(n*/curve)/sd (two-sided, the same probability), "
-        "or k below 3",
-        f"{hits} of {trials} contain it (probability {chance:.2g}); Σz/√k = {leaning:.2f}, k = {len(z)}; measured/"
-        "curve: " + at_each(on, points, episodes(points) / points[curve]),
-        bool(len(z) >= 3 and chance >= REFUTED and abs(leaning) <= LEANING),
+        f"{LEANING:.2f} over the k points within the budget, z = log(n*/curve)/sd (two-sided, the same probability)",
+        {**enough_points(points), "the curve at each point": bool(points[curve].notna().all())}, measure,
     )  # fmt: skip

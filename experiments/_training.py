@@ -1,7 +1,9 @@
 """What the training figures share: sizes, metrics over seeds, curves and episodes-to-solve as rows of a table."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nail.figures.experiment import Claim, Experiment
+from nail.figures.claims import judged
+from nail.figures.configurations import Speed, work_of
+from nail.figures.experiment import Claim, Experiment, load
+from nail.figures.own import RunGrid
 from nail.figures.plotting import Look
 from nail.methods import METHOD
 from nail.stats import Median, median_interval
@@ -26,6 +31,8 @@ LEVEL = 0.01
 RARE = 0.05
 """chance of a clean trajectory below which learning from the expert's or from sampled trajectories is expected to fail:
 in figure 4 two cells of `cpu`, one of `laptop`, four of `paper`"""
+FEWEST = 3
+"""seeds that a claim about every seed takes: those of the smallest preset"""
 SEEDS = {"smoke": range(3), "cpu": range(5), "laptop": range(3), "paper": range(5)}
 """preset → seeds. A seed is the initial weights and the chance of a run; methods and settings share seeds and prompts,
 so that tests permute them within a seed"""
@@ -43,18 +50,32 @@ BASE = {"smoke": SMOKE, "cpu": CPU, "laptop": LAPTOP, "paper": PAPER}
 """preset → NAIL-F at the preset's high noise; figures vary it, and share the runs that they have in common"""
 
 
+SECONDS = {"smoke": 25.0, "cpu": 360.0, "laptop": 4200.0}
+"""preset → what figure 2 takes on two cores, as its cost says"""
+
+
+def speed(preset: str) -> Speed | None:
+    """How fast figure 2 is at a preset, where that was measured."""
+    if preset not in SECONDS:
+        return None
+    seconds, work = SECONDS[preset], work_of(load("fig2").runs(preset))
+    return Speed(work / seconds, f"figure 2 at {preset} takes {seconds:,.0f} seconds")
+
+
 def figure_of_runs(
-    name: str, summary: str, cost: dict[str, str], runs: Callable[[str], Runs],
+    name: str, summary: str, cost: dict[str, str], runs: Callable[[Any], Runs],
     analyse: Callable[[pd.DataFrame], pd.DataFrame], claims: Callable[[pd.DataFrame], list[Claim]],
-    draw: Callable[[pd.DataFrame], Figure],
+    draw: Callable[[pd.DataFrame], Figure], sizes: Mapping[str, RunGrid] = MappingProxyType({}),
 ) -> Experiment:  # fmt: skip
-    """A figure whose rows are those of training runs: `runs` gives them for a preset.
+    """A figure whose rows are those of training runs: `runs` gives them for a preset, or for a grid where it has
+    `sizes`.
 
     A tuple among them is a chain of stages (docs/stages.md §6). Rows of a stage name in `start` the run that it goes on
     from, and `nail.sweep.table.chains_in` gives the chain of each row in words.
     """
     return Experiment(
-        name, summary, cost, lambda preset, out: rows_of(runs(preset), out), analyse, claims, draw, runs
+        name, summary, cost, lambda size, out: rows_of(runs(size), out), analyse, claims, draw, runs, sizes=sizes,
+        speed=speed if sizes else None,
     )  # fmt: skip
 
 
@@ -104,7 +125,8 @@ def curve_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row an evaluation: mean and standard deviation (of the sample, n − 1) over seeds."""
     values = over_seeds(rows, metric)
     at = values.to_numpy()
-    numbers = {"mean": at.mean(1), "sd": at.std(1, ddof=1), "n_seeds": at.shape[1]}
+    spread = at.std(1, ddof=1) if at.shape[1] > 1 else np.full(len(at), np.nan)
+    numbers = {"mean": at.mean(1), "sd": spread, "n_seeds": at.shape[1]}
     return pd.DataFrame({"kind": "curve", "metric": metric, "episodes": values.index, **numbers})
 
 
@@ -125,24 +147,71 @@ def per_seed(values: Iterable[float]) -> str:
     return " ".join(f"{x:.3g}" for x in values)
 
 
-def solves(rows: pd.DataFrame, where: str, method: str, source: str) -> Claim:
+def enough_seeds(rows: pd.DataFrame) -> dict[str, bool]:
+    """The need for seeds of a claim about every seed, of rows of one setting or several."""
+    return {f"{FEWEST} seeds": rows.seed.nunique() >= FEWEST}
+
+
+def learnable(rows: pd.DataFrame) -> dict[str, bool]:
+    """The need of a claim about who solves the task: a run of `rows` that does, for each length of the chain, so that
+    neither budget nor network is why another one does not."""
+    solved = (rows.full_exact >= SOLVED).groupby(rows.m).any()
+    return {f"a run that solves the task (full chain ≥ {SOLVED}), for each m": bool(solved.all() and len(solved))}
+
+
+def high_noise(rows: pd.DataFrame) -> dict[str, bool]:
+    """The need of a claim about high noise, of rows of one task and η."""
+    rare = len(rows) > 0 and (clean_chance(rows.p, rows.m, rows.eta) < RARE).all()
+    return {f"a chance q^m of a clean trajectory below {RARE:g}": bool(rare)}
+
+
+def there(rows: pd.DataFrame, what: str) -> dict[str, bool]:
+    """The need for rows of something."""
+    return {f"runs of {what}": len(rows) > 0}
+
+
+def label_of(method: str) -> str:
+    """The paper's name of a method."""
+    return METHOD[method].label
+
+
+def solves(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict[str, bool]) -> Claim:
     """The claim that a method, whose rows of one setting these are, solves its task on every seed."""
-    accuracy = late(rows, "full_exact")
-    return Claim(
+
+    def measure() -> tuple[str, bool]:
+        accuracy = late(rows, "full_exact")
+        return f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy >= SOLVED))
+
+    return judged(
         f"{where}: {METHOD[method].label} solves the task (full chain ≥ {SOLVED}, every seed)", source,
-        f"one seed below {SOLVED} over the last quarter (median of its evaluations)",
-        f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy >= SOLVED)),
+        f"one seed below {SOLVED} over the last quarter (median of its evaluations)", {**enough_seeds(rows), **needs},
+        measure,
     )  # fmt: skip
 
 
-def does_not_solve(rows: pd.DataFrame, where: str, method: str, source: str) -> Claim:
+def does_not_solve(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict[str, bool]) -> Claim:
     """The claim that it solves it on none."""
-    accuracy = late(rows, "full_exact")
-    return Claim(
+
+    def measure() -> tuple[str, bool]:
+        accuracy = late(rows, "full_exact")
+        return f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy < UNSOLVED))
+
+    return judged(
         f"{where}: {METHOD[method].label} does not solve the task (full chain < {UNSOLVED}, every seed)", source,
         f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)",
-        f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy < UNSOLVED)),
+        {**enough_seeds(rows), **needs}, measure,
     )  # fmt: skip
+
+
+def decides(seeds: int, settings: int, alike: int = 1) -> bool:
+    """Whether a test that permutes settings within seeds can reach `LEVEL`: of the settings!^seeds permutations that
+    are alike under its hypothesis, `alike` have the statistic of the clearest rows."""
+    return settings >= 2 and alike < LEVEL * math.factorial(settings) ** seeds
+
+
+def decidable(seeds: int, settings: int, alike: int = 1) -> dict[str, bool]:
+    """The need of such a test."""
+    return {f"seeds and settings enough for a p value below {LEVEL:g}": decides(seeds, settings, alike)}
 
 
 def in_words(found: Median) -> str:
@@ -153,6 +222,11 @@ def in_words(found: Median) -> str:
 def each_seed(times: Float[np.ndarray, " seeds"]) -> str:
     """Times of the seeds in thousands, for a claim."""
     return per_seed(times / 1000).replace("inf", "∞")
+
+
+def of_seeds(n_seeds: float) -> str:
+    """What a curve and its band are, for a figure's note."""
+    return f"mean of {n_seeds:g} seeds, band: ± 1 standard deviation" if n_seeds > 1 else "one seed"
 
 
 def interval_note(table: pd.DataFrame) -> str:

@@ -11,13 +11,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from nail.checks import require_known
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim
+from nail.figures.own import RunGrid, chosen
 from nail.figures.plotting import TEXT_WIDTH, curve, handle, look, note
-from nail.methods import METHOD
-from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
-from ._training import BASE, SEEDS, accuracy_axes, figure_of_runs, over_seeds, per_seed, tabulate
+from ._training import (
+    BASE,
+    SEEDS,
+    accuracy_axes,
+    enough_seeds,
+    figure_of_runs,
+    high_noise,
+    label_of,
+    learnable,
+    of_seeds,
+    over_seeds,
+    per_seed,
+    tabulate,
+)
 
 SCHEMES = {
     "loglossbc": ("Offline behaviour cloning", "noisy expert", "drives and labels"),
@@ -27,9 +41,15 @@ SCHEMES = {
 """method → title, who drives, what that one does"""
 
 
-def runs(preset: str) -> tuple[TrainConfig, ...]:
+SIZES = {preset: RunGrid(base, SEEDS[preset], {"method": tuple(SCHEMES)}) for preset, base in BASE.items()}
+
+
+def runs(size: str | RunGrid) -> tuple[TrainConfig, ...]:
     """Three methods at high noise, with the seeds of figure 2."""
-    return grid(BASE[preset], method=SCHEMES, seed=SEEDS[preset])
+    size = chosen(SIZES, size)
+    for method in size.axes["method"]:
+        require_known("method of fig1", method, SCHEMES)
+    return size.runs()
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -39,37 +59,42 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """NAIL against the other two over all of training; who has solved the task at its end is claimed by figure 2."""
-    mean = {method: over_seeds(rows[rows.method == method], "full_exact").mean().to_numpy() for method in SCHEMES}
-    nail = mean["nail-f"]
+    needs = {f"runs of {label_of(method)}": bool((rows.method == method).any()) for method in SCHEMES}
+
+    def measure() -> tuple[str, bool]:
+        mean = {method: over_seeds(rows[rows.method == method], "full_exact").mean().to_numpy() for method in SCHEMES}
+        nail = mean["nail-f"]
+        numbers = "; ".join(f"{label_of(method)} {per_seed(values)}" for method, values in mean.items())
+        chance = f"; by chance, if methods were alike: at most {len(mean) ** -len(nail):.2g}"
+        return numbers + chance, bool(nail.min() > max(mean["loglossbc"].max(), mean["opd-f"].max()))
+
     return [
-        Claim(
+        judged(
             "over the whole of training every seed of NAIL-F is above every seed of offline cloning and of on-policy "
             "distillation (full-chain accuracy, mean over evaluations)", "paper, Fig. 1",
             "one seed of LogLossBC or OPD-F whose mean is not below that of every seed of NAIL-F",
-            "; ".join(f"{METHOD[method].label} {per_seed(values)}" for method, values in mean.items())
-            + f"; by chance, if methods were alike: at most {len(mean) ** -len(nail):.2g}",
-            bool(nail.min() > max(mean["loglossbc"].max(), mean["opd-f"].max())),
+            {**needs, **enough_seeds(rows), **high_noise(rows), **learnable(rows)}, measure,
         )
     ]  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> Figure:
     """Three schemes above, their curves below."""
-    figure = Figure(figsize=(TEXT_WIDTH, 4.3), layout="constrained")
-    panels = figure.subplot_mosaic([[*SCHEMES], ["curves"] * len(SCHEMES)], height_ratios=[1, 1.25])
-    for method in SCHEMES:
+    figure, methods = Figure(figsize=(TEXT_WIDTH, 4.3), layout="constrained"), list(table.method.unique())
+    panels = figure.subplot_mosaic([methods, ["curves"] * len(methods)], height_ratios=[1, 1.25])
+    for method in methods:
         _scheme(panels[method], method)
     axes = panels["curves"]
-    for method in SCHEMES:
+    for method in methods:
         curve(axes, method, table[table.method == method], clip=(0.0, 1.0))
     accuracy_axes(axes)
     axes.set_ylabel("full-chain accuracy")
-    axes.legend(handles=[handle(method, METHOD[method].label) for method in SCHEMES], loc="center right")
+    axes.legend(handles=[handle(method, label_of(method)) for method in methods], loc="center right")
     row = next(table.itertuples())
     q = 1 - row.eta + row.eta / row.p
     note(
         figure, f"modular addition, p = {row.p}, m = {row.m}, η = {row.eta:g}, $q^m$ = {q**row.m:.2g}; "
-        f"mean of {row.n_seeds:g} seeds, band: ± 1 standard deviation",
+        f"{of_seeds(row.n_seeds)}",
     )  # fmt: skip
     return figure
 
@@ -124,5 +149,5 @@ EXPERIMENT = figure_of_runs(
         "laptop": "9 runs of figure 2",
         "paper": "15 runs of figure 2, an accelerator",
     },
-    runs, analyse, claims, draw,
+    runs, analyse, claims, draw, SIZES,
 )  # fmt: skip

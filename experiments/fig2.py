@@ -13,10 +13,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim
+from nail.figures.own import RunGrid, chosen
 from nail.figures.plotting import TEXT_WIDTH, curve, handle, note
-from nail.methods import METHOD
-from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
 from ._training import (
@@ -26,11 +26,17 @@ from ._training import (
     accuracy_axes,
     does_not_solve,
     each_seed,
+    enough_seeds,
     figure_of_runs,
+    high_noise,
+    label_of,
     late,
+    learnable,
+    of_seeds,
     per_seed,
     solves,
     tabulate,
+    there,
     times_to_solve,
 )
 
@@ -44,10 +50,14 @@ SLOWER = ("opd-f", "opd-r", "nail-f", "nail-r")
 METRICS = ("full_exact", "answer_exact", "val_loss")
 
 
-def runs(preset: str) -> tuple[TrainConfig, ...]:
+SIZES = {
+    preset: RunGrid(base, SEEDS[preset], {"method": ORDER, "eta": (0.0, base.eta)}) for preset, base in BASE.items()
+}
+
+
+def runs(size: str | RunGrid) -> tuple[TrainConfig, ...]:
     """Six methods × two noise levels × the seeds."""
-    base = BASE[preset]
-    return grid(base, method=ORDER, eta=(0.0, base.eta), seed=SEEDS[preset])
+    return chosen(SIZES, size).runs()
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -60,80 +70,114 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
     Whether a seed has solved the task, or has no loss left, is read off the last quarter of its evaluations.
     """
-    clean, noisy = (dict(iter(level.groupby("method"))) for _, level in rows.groupby("eta"))
-    found = [claim for method in NAIL for claim in _clean_claims(clean[method], METHOD[method].label)]
-    found += [_plateau_claim(clean["opd-f"]), *_speed_claims(clean)]
-    where = f"η={noisy[NAIL[0]].eta.iloc[0]:g}"
-    found += [solves(noisy[method], where, method, "paper, Fig. 2") for method in NAIL]
-    found += [solves(noisy["dagger"], where, "dagger", "docs/theory.md §5, expected")]
-    return found + [does_not_solve(noisy[method], where, method, "paper, Fig. 2") for method in OTHERS]
+    can = learnable(rows)
+    clean = {method: rows[(rows.eta == 0) & (rows.method == method)] for method in ORDER}
+    found = [claim for method in NAIL for claim in _clean_claims(clean[method], label_of(method), can)]
+    found += [_plateau_claim(clean["opd-f"], can), *_speed_claims(clean, can)]
+    for eta, level in rows[rows.eta > 0].groupby("eta"):
+        found += _noisy_claims(level, f"η={eta:g}", can)
+    return found
 
 
-def _clean_claims(rows: pd.DataFrame, label: str) -> list[Claim]:
-    source, loss, accuracy = "paper, Fig. 2", late(rows, "val_loss"), late(rows, "full_exact")
+def _noisy_claims(rows: pd.DataFrame, where: str, can: dict[str, bool]) -> list[Claim]:
+    of = {method: rows[rows.method == method] for method in ORDER}
+    needs = {method: {**there(of[method], label_of(method)), **can} for method in ORDER}
+    found = [solves(of[method], where, method, "paper, Fig. 2", needs[method]) for method in NAIL]
+    found += [solves(of["dagger"], where, "dagger", "docs/theory.md §5, expected", needs["dagger"])]
+    rare = high_noise(rows)
+    return found + [
+        does_not_solve(of[method], where, method, "paper, Fig. 2", {**needs[method], **rare}) for method in OTHERS
+    ]
+
+
+def _clean_claims(rows: pd.DataFrame, label: str, can: dict[str, bool]) -> list[Claim]:
+    source, needs = "paper, Fig. 2", {**there(rows, f"{label} at η = 0"), **enough_seeds(rows), **can}
+
+    def loss() -> tuple[str, bool]:
+        found = late(rows, "val_loss")
+        return f"loss per seed: {per_seed(found)}", bool(np.all(found < ZERO_LOSS))
+
+    def accuracy() -> tuple[str, bool]:
+        found = late(rows, "full_exact")
+        return f"full-chain accuracy per seed: {per_seed(found)}", bool(np.all(found >= 0.99))
+
     return [
-        Claim(
+        judged(
             f"η=0: {label} drives the clean loss to zero (below {ZERO_LOSS} nats/token, every seed)", source,
             f"one seed with a loss of {ZERO_LOSS} or more over the last quarter (median of its evaluations)",
-            f"loss per seed: {per_seed(loss)}", bool(np.all(loss < ZERO_LOSS)),
+            needs, loss,
         ),
-        Claim(
+        judged(
             f"η=0: {label} reaches perfect accuracy (full chain ≥ 0.99, every seed)", source,
-            "one seed below 0.99 over the last quarter (median of its evaluations)",
-            f"full-chain accuracy per seed: {per_seed(accuracy)}", bool(np.all(accuracy >= 0.99)),
+            "one seed below 0.99 over the last quarter (median of its evaluations)", needs, accuracy,
         ),
     ]  # fmt: skip
 
 
-def _plateau_claim(rows: pd.DataFrame) -> Claim:
-    before, loss = late(rows, "val_loss", 3), late(rows, "val_loss")
-    return Claim(
+def _plateau_claim(rows: pd.DataFrame, can: dict[str, bool]) -> Claim:
+    often = {"four evaluations after the first": rows.episodes.nunique() > 4}
+
+    def measure() -> tuple[str, bool]:
+        before, loss = late(rows, "val_loss", 3), late(rows, "val_loss")
+        numbers = f"loss per seed over the last quarter: {per_seed(loss)}; over the one before: {per_seed(before)}"
+        return numbers, bool(np.all((loss > ZERO_LOSS) & (loss > STILL * before)))
+
+    return judged(
         f"η=0: OPD-F plateaus (over the last quarter its clean loss is above {ZERO_LOSS} and more than {STILL:g} of "
         "what it was over the quarter before, every seed)", "paper, Fig. 2",
         f"one seed whose loss over the last quarter (median of its evaluations) is {ZERO_LOSS} nats/token or less, or "
         f"{STILL:g} or less of what it was over the quarter before",
-        f"loss per seed over the last quarter: {per_seed(loss)}; over the one before: {per_seed(before)}",
-        bool(np.all((loss > ZERO_LOSS) & (loss > STILL * before))),
+        {**there(rows, "OPD-F at η = 0"), **enough_seeds(rows), **often, **can}, measure,
     )  # fmt: skip
 
 
-def _speed_claims(clean: dict[str, pd.DataFrame]) -> list[Claim]:
+def _speed_claims(clean: dict[str, pd.DataFrame], can: dict[str, bool]) -> list[Claim]:
     """LogLossBC against the others at η = 0, and against DAgger, which at first does the same."""
-    times = {method: times_to_solve(clean[method]) for method in ORDER}
-    first, rest = times["loglossbc"], np.concatenate([times[method] for method in SLOWER])
-    apart = max(abs(a - b) if a < math.inf else math.inf for a, b in zip(first, times["dagger"], strict=True))
-    between = np.diff(np.unique(clean["dagger"].episodes)).max()
+
+    def needs(*methods: str) -> dict[str, bool]:
+        runs = {f"runs of {label_of(method)} at η = 0": len(clean[method]) > 0 for method in methods}
+        return {**runs, **enough_seeds(clean[methods[0]]), **can}
+
+    def faster() -> tuple[str, bool]:
+        times = {method: times_to_solve(clean[method]) for method in ("loglossbc", *SLOWER)}
+        first, rest = times["loglossbc"], np.concatenate([times[method] for method in SLOWER])
+        numbers = "; ".join(f"{label_of(method)} {each_seed(found)}" for method, found in times.items())
+        chance = f"; by chance, if methods were alike: at most {(1 + len(SLOWER)) ** -len(first):.2g}"
+        return f"thousand episodes per seed: {numbers}{chance}", bool(first.max() < rest.min())
+
+    def as_fast() -> tuple[str, bool]:
+        first, second = times_to_solve(clean["loglossbc"]), times_to_solve(clean["dagger"])
+        apart = max(abs(a - b) if a < math.inf else math.inf for a, b in zip(first, second, strict=True))
+        between = np.diff(np.unique(clean["dagger"].episodes)).max()
+        numbers = f"thousand episodes per seed: LogLossBC {each_seed(first)}; DAgger {each_seed(second)}"
+        return f"{numbers}; evaluated every {between / 1000:g} thousand", bool(apart <= between)
+
     return [
-        Claim(
+        judged(
             "η=0: LogLossBC learns faster than OPD and NAIL (every seed of it solves the task before every seed of "
             "OPD-F, OPD-R, NAIL-F and NAIL-R)", "docs/paper.md §1.3, expected",
             f"one seed of LogLossBC that does not reach full chain ≥ {SOLVED}, or not at an earlier evaluation than "
-            "every seed of those four",
-            "thousand episodes per seed: "
-            + "; ".join(f"{METHOD[method].label} {each_seed(times[method])}" for method in ("loglossbc", *SLOWER))
-            + f"; by chance, if methods were alike: at most {(1 + len(SLOWER)) ** -len(first):.2g}",
-            bool(first.max() < rest.min()),
+            "every seed of those four", needs("loglossbc", *SLOWER), faster,
         ),
-        Claim(
+        judged(
             "η=0: DAgger is as fast as LogLossBC (in every seed both solve the task at most one evaluation apart)",
             "docs/paper.md §1.3, expected", "one seed in which they solve it further apart, or one of them never",
-            f"thousand episodes per seed: LogLossBC {each_seed(first)}; DAgger {each_seed(times['dagger'])}; "
-            f"evaluated every {between / 1000:g} thousand", bool(apart <= between),
+            needs("loglossbc", "dagger"), as_fast,
         ),
     ]  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Two noise levels side by side; clean validation loss above, full-chain accuracy below."""
-    row, levels = next(table.itertuples()), table.groupby("eta")
+    """Noise levels side by side; clean validation loss above, full-chain accuracy below."""
+    row, levels, methods = next(table.itertuples()), table.groupby("eta"), list(table.method.unique())
     figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
     grid = figure.subplots(2, len(levels), sharex=True, squeeze=False)
     for (loss, accuracy), (eta, level) in zip(grid.T, levels, strict=True):
         q = 1 - eta + eta / row.p
-        for method in ORDER:
-            chosen = level[level.method == method]
-            curve(loss, method, chosen[chosen.metric == "val_loss"], clip=(1e-5, np.inf))
-            curve(accuracy, method, chosen[chosen.metric == "full_exact"], clip=(0.0, 1.0))
+        for method in methods:
+            points = level[level.method == method]
+            curve(loss, method, points[points.metric == "val_loss"], clip=(1e-5, np.inf))
+            curve(accuracy, method, points[points.metric == "full_exact"], clip=(0.0, 1.0))
         loss.set_title(f"η = {eta:g},  $q^m$ = {q**row.m:.2g}")
         if eta == 0:
             loss.set_yscale("log")
@@ -143,10 +187,10 @@ def draw(table: pd.DataFrame) -> Figure:
         accuracy_axes(accuracy)
     grid[0, 0].set_ylabel("clean validation loss\n(nats/token)")
     grid[1, 0].set_ylabel("full-chain accuracy")
-    handles = [handle(method, METHOD[method].label) for method in ORDER]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(ORDER), columnspacing=1.2)
+    handles = [handle(method, label_of(method)) for method in methods]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(methods)), columnspacing=1.2)
     note(
-        figure, f"mean of {row.n_seeds:g} seeds, band: ± 1 standard deviation; p = {row.p}, m = {row.m}; "
+        figure, f"{of_seeds(row.n_seeds)}; p = {row.p}, m = {row.m}; "
         "$q^m$: chance that an expert's trajectory is clean to its end",
     )  # fmt: skip
     return figure
@@ -171,5 +215,5 @@ EXPERIMENT = figure_of_runs(
         "laptop": "36 runs of 24,000 updates, the paper's p, m and η, about 70 minutes on two cores",
         "paper": "60 runs of 46,875 updates of a 3.15 M-parameter student, an accelerator",
     },
-    runs, analyse, claims, draw,
+    runs, analyse, claims, draw, SIZES,
 )  # fmt: skip

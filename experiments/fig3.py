@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nail.checks import require_known
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim
+from nail.figures.own import RunGrid, chosen
 from nail.figures.plotting import TEXT_WIDTH, look, note
-from nail.methods import METHOD
 from nail.stats import trend_test
-from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
 from ._training import (
@@ -22,14 +23,21 @@ from ._training import (
     LEVEL,
     SEEDS,
     UNSOLVED,
+    decidable,
     draw_curves,
     draw_times,
     each_seed,
+    enough_seeds,
     figure_of_runs,
+    high_noise,
     interval_note,
+    label_of,
     late,
+    learnable,
+    of_seeds,
     per_seed,
     tabulate,
+    there,
     times_by,
 )
 
@@ -42,10 +50,19 @@ TEMPERATURES = {
 }
 
 
-def runs(preset: str) -> tuple[TrainConfig, ...]:
+SIZES = {
+    preset: RunGrid(base, SEEDS[preset], {"method": ORDER, "temperature": TEMPERATURES[preset]})
+    for preset, base in BASE.items()
+}
+
+
+def runs(size: str | RunGrid) -> tuple[TrainConfig, ...]:
     """Two methods × temperatures × the seeds; greedy is the methods' own, so that those runs are figure 2's."""
-    temperatures = [temperature or None for temperature in TEMPERATURES[preset]]
-    return grid(BASE[preset], method=ORDER, temperature=temperatures, seed=SEEDS[preset])
+    size = chosen(SIZES, size)
+    for method in size.axes["method"]:
+        require_known("method of fig3", method, ORDER)
+    temperatures = tuple(temperature or None for temperature in size.axes["temperature"])
+    return size._replace(axes={**size.axes, "temperature": temperatures}).runs()
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,62 +73,77 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Heat slows down, and never helps; a run that does not solve the task ties with the others that do not, at the
     top."""
-    hottest = rows[(rows.method == "nail-r") & (rows.temperature == rows.temperature.max())]
-    accuracy = late(hottest, "full_exact")
-    return [claim for method in ORDER for claim in _claims_of(rows[rows.method == method], METHOD[method].label)] + [
-        Claim(
+    sampled, can = rows[(rows.method == "nail-r") & (rows.temperature == 1)], learnable(rows)
+
+    def measure() -> tuple[str, bool]:
+        accuracy = late(sampled, "full_exact")
+        return f"full-chain accuracy per seed: {per_seed(accuracy)}", bool((accuracy < UNSOLVED).all())
+
+    return [claim for method in ORDER for claim in _claims_of(rows[rows.method == method], label_of(method), can)] + [
+        judged(
             f"NAIL-R with rollouts sampled at T = 1 does not solve the task (full chain < {UNSOLVED}, every seed)",
             "paper, Fig. 3", f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)",
-            f"full-chain accuracy per seed: {per_seed(accuracy)}", bool((accuracy < UNSOLVED).all()),
+            {**there(sampled, "NAIL-R at T = 1"), **enough_seeds(sampled), **high_noise(rows), **can}, measure,
         )
     ]  # fmt: skip
 
 
-def _claims_of(rows: pd.DataFrame, label: str) -> list[Claim]:
-    temperatures, times = times_by(rows, "temperature")
-    p = trend_test(times, temperatures, np.random.default_rng(0))
-    greedy, numbers = (
-        times[:, :1],
-        "thousand episodes per seed: "
-        + "; ".join(f"T={t:g}: {each_seed(column)}" for t, column in zip(temperatures, times.T, strict=True)),
-    )
+def _claims_of(rows: pd.DataFrame, label: str, can: dict[str, bool]) -> list[Claim]:
+    needs, settings = {**there(rows, label), **high_noise(rows), **can}, rows.temperature.nunique()
+    both = {f"{label} at T = 0 and at a T > 0": bool((rows.temperature == 0).any() and (rows.temperature > 0).any())}
+
+    def measured() -> tuple[np.ndarray, np.ndarray, str]:
+        temperatures, times = times_by(rows, "temperature")
+        each = (f"T={t:g}: {each_seed(column)}" for t, column in zip(temperatures, times.T, strict=True))
+        return temperatures, times, "thousand episodes per seed: " + "; ".join(each)
+
+    def later() -> tuple[str, bool]:
+        temperatures, times, numbers = measured()
+        p = trend_test(times, temperatures, np.random.default_rng(0))
+        return f"p = {p:.2g}; {numbers}", p < LEVEL
+
+    def none_earlier() -> tuple[str, bool]:
+        _, times, numbers = measured()
+        greedy = times[:, :1]
+        return numbers, bool((greedy <= times[:, 1:]).all() and np.isfinite(greedy).all())
+
     return [
-        Claim(
+        judged(
             f"the hotter the rollouts, the later {label} solves the task (Page's test, temperatures permuted within "
             f"seeds, p < {LEVEL:g})", "docs/theory.md §4.2; paper, Fig. 3", f"p ≥ {LEVEL:g}",
-            f"p = {p:.2g}; {numbers}", p < LEVEL,
+            {**needs, **decidable(rows.seed.nunique(), settings)}, later,
         ),
-        Claim(
+        judged(
             f"no seed of {label} solves the task earlier with hotter rollouts than with greedy ones",
             "docs/theory.md §4.2", "one seed that solves it at an earlier evaluation at some T > 0, or never at T = 0",
-            numbers, bool((greedy <= times[:, 1:]).all() and np.isfinite(greedy).all()),
+            {**needs, **both, **enough_seeds(rows)}, none_earlier,
         ),
     ]  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> Figure:
     """Curves of both methods by temperature, and episodes-to-solve against it."""
-    figure = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained")
-    *panels, times = figure.subplots(1, 3)
+    figure, methods = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained"), list(table.method.unique())
+    *panels, times = figure.subplots(1, 1 + len(methods))
     every = sorted(table.temperature.unique())
     colours = dict(zip(every, matplotlib.colormaps["plasma"](np.linspace(0, 0.88, len(every))), strict=True))
-    for axes, method in zip(panels, ORDER, strict=True):
+    for axes, method in zip(panels, methods, strict=True):
         draw_curves(
             axes, table[table.method == method], "temperature", colours.__getitem__,
             lambda t: f"T = {t:g}" + (" (greedy)" if t == 0 else ""),
         )  # fmt: skip
-        axes.set_title(METHOD[method].label)
+        axes.set_title(label_of(method))
     panels[0].set_ylabel("full-chain accuracy")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=6)
-    for i, method in enumerate(ORDER):
-        chosen = table[table.method == method]
-        draw_times(times, chosen, "temperature", look(method), METHOD[method].label, shift=0.012 * (2 * i - 1))
+    for i, method in enumerate(methods):
+        points = table[table.method == method]
+        draw_times(times, points, "temperature", look(method), label_of(method), shift=0.012 * (2 * i - 1))
     times.set_xlabel("rollout temperature T (0: greedy)")
     times.legend(loc="lower right")
     row = next(table.itertuples())
     note(
-        figure, f"p = {row.p}, m = {row.m}, η = {row.eta:g}; left: mean of {row.n_seeds:g} seeds, "
-        f"band: ± 1 standard deviation;\nright: {interval_note(table)}, and each seed (△: not within the budget)",
+        figure, f"p = {row.p}, m = {row.m}, η = {row.eta:g}; left: {of_seeds(row.n_seeds)};\n"
+        f"right: {interval_note(table)}, and each seed (△: not within the budget)",
     )  # fmt: skip
     return figure
 
@@ -125,5 +157,5 @@ EXPERIMENT = figure_of_runs(
         "laptop": "24 runs of 24,000 updates, 6 of them figure 2's; at its rate the others take 35 minutes",
         "paper": "60 runs of 46,875 updates, 10 of them figure 2's, an accelerator",
     },
-    runs, analyse, claims, draw,
+    runs, analyse, claims, draw, SIZES,
 )  # fmt: skip

@@ -4,6 +4,9 @@ Paper, figure 4 (docs/paper.md §1.3). Contours are the chance q^m that an exper
 q = 1 − η + η/p (docs/theory.md §3.3): what offline learning depends on.
 """
 
+import math
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,11 +14,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim
+from nail.figures.own import RunGrid, chosen
 from nail.figures.plotting import TEXT_WIDTH, note
-from nail.methods import METHOD
 from nail.stats import median_interval, trend_test
-from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
 
 from ._training import (
@@ -26,11 +29,16 @@ from ._training import (
     SOLVED,
     UNSOLVED,
     clean_chance,
+    decides,
+    enough_seeds,
     figure_of_runs,
     in_words,
+    label_of,
     late,
+    learnable,
     per_seed,
     tabulate,
+    there,
     thousands,
     times_to_solve,
 )
@@ -43,13 +51,16 @@ GRID = {
     "paper": ((3, 9, 15, 23, 31), (0.0, 0.05, 0.1, 0.15, 0.2)),
 }
 """preset → chain lengths m, corruption rates η"""
+SIZES = {
+    preset: RunGrid(BASE[preset], SEEDS[preset], {"method": ORDER, "m": lengths, "eta": etas})
+    for preset, (lengths, etas) in GRID.items()
+}
 CONTOURS = (0.5, RARE, 0.01, 0.001)
 
 
-def runs(preset: str) -> tuple[TrainConfig, ...]:
+def runs(size: str | RunGrid) -> tuple[TrainConfig, ...]:
     """Three methods × chain lengths × corruption rates × the seeds."""
-    lengths, etas = GRID[preset]
-    return grid(BASE[preset], method=ORDER, m=lengths, eta=etas, seed=SEEDS[preset])
+    return chosen(SIZES, size).runs()
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -60,45 +71,57 @@ def analyse(rows: pd.DataFrame) -> pd.DataFrame:
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """Where each method solves the task, beside the chance of a clean trajectory."""
-    of = {method: dict(iter(cells.groupby(["m", "eta"]))) for method, cells in rows.groupby("method")}
-    chance = {cell: clean_chance(rows.p.iloc[0], *cell) for cell in of["nail-f"]}
-    accuracy = {cell: late(chosen, "full_exact") for cell, chosen in of["nail-f"].items()}
-    solves = Claim(
+    of = {method: dict(iter(rows[rows.method == method].groupby(["m", "eta"]))) for method in ORDER}
+    needs = {**there(rows[rows.method == "nail-f"], label_of("nail-f")), **enough_seeds(rows), **learnable(rows)}
+
+    def measure() -> tuple[str, bool]:
+        accuracy = {cell: late(runs, "full_exact") for cell, runs in of["nail-f"].items()}
+        lowest = _in_cells({cell: f"{x.min():.3g}" for cell, x in accuracy.items()})
+        return f"full-chain accuracy, lowest seed: {lowest}", all((x >= SOLVED).all() for x in accuracy.values())
+
+    solves = judged(
         f"NAIL-F solves every cell (full chain ≥ {SOLVED}, every seed)", "paper, Fig. 4",
         f"one seed in one cell below {SOLVED} over the last quarter (median of its evaluations)",
-        "full-chain accuracy, lowest seed: " + _in_cells({cell: f"{x.min():.3g}" for cell, x in accuracy.items()}),
-        all((x >= SOLVED).all() for x in accuracy.values()),
+        needs, measure,
     )  # fmt: skip
-    offline = [claim for method in ("loglossbc", "opd-f") for claim in _fails(method, of[method], of["nail-f"], chance)]
-    return [solves, *offline]
+    chance = {cell: clean_chance(rows.p.iloc[0], *cell) for cells in of.values() for cell in cells}
+    both = {**enough_seeds(rows), **learnable(rows)}
+    return [solves, *(claim for method in ("loglossbc", "opd-f") for claim in _fails(method, of, chance, both))]
 
 
-def _fails(method: str, cells: dict, nail: dict, chance: dict) -> list[Claim]:
+def _fails(method: str, of: dict[str, dict], chance: dict, both: dict[str, bool]) -> list[Claim]:
     """A method that depends on clean trajectories; NAIL-F's time stands for what a chain of length m takes to learn."""
-    label = METHOD[method].label
+    cells, nail, label = of[method], of["nail-f"], label_of(method)
     source = f"docs/theory.md {'§4.1' if method == 'loglossbc' else '§4.2'}; paper, Fig. 4"
-    rare = {cell: late(cells[cell], "full_exact") for cell in cells if chance[cell] < RARE}
-    found = {cell: median_interval(times_to_solve(chosen)) for cell, chosen in cells.items()}
-    level = next(iter(found.values())).level
-    budget = next(iter(nail.values())).episodes.max()
-    ratio = [found[cell].value / min(median_interval(times_to_solve(nail[cell])).value, budget) for cell in cells]
-    p = trend_test(np.array([ratio]), -np.array([chance[cell] for cell in cells]), np.random.default_rng(0))
+    rare = [cell for cell in cells if chance[cell] < RARE]
+
+    def none_solved() -> tuple[str, bool]:
+        accuracy = {cell: late(cells[cell], "full_exact") for cell in rare}
+        numbers = _in_cells({cell: per_seed(x) for cell, x in accuracy.items()})
+        return f"full-chain accuracy per seed: {numbers}", all((x < UNSOLVED).all() for x in accuracy.values())
+
+    def slower() -> tuple[str, bool]:
+        found = {cell: median_interval(times_to_solve(runs)) for cell, runs in cells.items()}
+        budget, level = next(iter(nail.values())).episodes.max(), next(iter(found.values())).level
+        ratio = [found[cell].value / min(median_interval(times_to_solve(nail[cell])).value, budget) for cell in cells]
+        p = trend_test(np.array([ratio]), -np.array([chance[cell] for cell in cells]), np.random.default_rng(0))
+        times = _in_cells({cell: in_words(x) for cell, x in found.items()})
+        return f"p = {p:.2g}; {label}, thousand episodes, median [{100 * level:.4g} % interval]: {times}", p < LEVEL
+
+    alike = math.prod(map(math.factorial, Counter(chance[cell] for cell in cells).values()))
     return [
-        Claim(
+        judged(
             f"{label} does not solve any cell where a clean trajectory is rarer than {RARE:g} (full chain < "
             f"{UNSOLVED}, every seed)", source,
-            f"one seed in one such cell at {UNSOLVED} or more over the last quarter (median of its evaluations), or no "
-            "such cell",
-            "full-chain accuracy per seed: " + _in_cells({cell: per_seed(x) for cell, x in rare.items()}),
-            bool(rare) and all((x < UNSOLVED).all() for x in rare.values()),
+            f"one seed in one such cell at {UNSOLVED} or more over the last quarter (median of its evaluations)",
+            {f"{label} in such a cell": bool(rare), **both}, none_solved,
         ),
-        Claim(
+        judged(
             f"the rarer clean trajectories are, the more episodes {label} takes relative to NAIL-F (rank correlation "
             f"of q^m and the ratio of medians, cells permuted, one-sided p < {LEVEL:g})", source,
             f"p ≥ {LEVEL:g}, where cells that the median seed of {label} does not solve tie at the largest ratio",
-            f"p = {p:.2g}; {label}, thousand episodes, median [{100 * level:.4g} % interval]: "
-            + _in_cells({cell: in_words(x) for cell, x in found.items()}),
-            p < LEVEL,
+            {f"{label} and NAIL-F in cells enough for a p value below {LEVEL:g}":
+             bool(nail) and decides(1, len(cells), alike), **both}, slower,
         ),
     ]  # fmt: skip
 
@@ -109,14 +132,15 @@ def _in_cells(found: dict[tuple[float, float], str]) -> str:
 
 def draw(table: pd.DataFrame) -> Figure:
     """A heat map a method: m across, η upwards, the median in each cell, contours of q^m."""
-    figure = Figure(figsize=(TEXT_WIDTH, 2.7), layout="constrained")
-    panels = figure.subplots(1, len(ORDER), sharey=True)
+    figure, methods = Figure(figsize=(TEXT_WIDTH, 2.7), layout="constrained"), list(table.method.unique())
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     medians = table[table.kind == "median"]
     solved = medians.episodes[medians.censored == 0]
-    norm = LogNorm(min(solved, default=1.0), medians.episodes.max())
-    for axes, method in zip(panels, ORDER, strict=True):
+    ends = min(solved, default=1.0), medians.episodes.max()
+    norm = LogNorm(ends[0] / (2 if ends[0] == ends[1] else 1), ends[1])
+    for axes, method in zip(panels, methods, strict=True):
         mesh = _map(axes, medians[medians.method == method], norm)
-        axes.set_title(METHOD[method].label)
+        axes.set_title(label_of(method))
         axes.set_xlabel("chain length m")
     panels[0].set_ylabel("corruption rate η")
     bar = figure.colorbar(mesh, ax=panels, pad=0.01, aspect=25)
@@ -132,7 +156,9 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
-    """Cell borders: midpoints, and as far out at the ends."""
+    """Cell borders: midpoints, and as far out at the ends; of a single cell, half its value (or 0.1) away."""
+    if len(centres) == 1:
+        return centres + np.array([-0.5, 0.5]) * (centres[0] or 0.2)
     middle = (centres[1:] + centres[:-1]) / 2
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
@@ -154,9 +180,11 @@ def _map(axes: Axes, medians: pd.DataFrame, norm: LogNorm):
         )  # fmt: skip
     p = medians.p.iloc[0]
     fine = np.meshgrid(np.linspace(x[0], x[-1], 100), np.clip(np.linspace(y[0], y[-1], 100), 0, None))
-    lines = axes.contour(*fine, clean_chance(p, *fine), levels=sorted(CONTOURS), colors="#D55E00", linewidths=0.9)
-    places = [place for level in lines.levels if (place := _on_a_border(x, y, p, level))]
-    axes.clabel(lines, fmt=lambda level: f"$q^m$ = {level:g}", fontsize=7, manual=places)
+    chance = clean_chance(p, *fine)
+    if any(chance.min() < level < chance.max() for level in CONTOURS):
+        lines = axes.contour(*fine, chance, levels=sorted(CONTOURS), colors="#D55E00", linewidths=0.9)
+        places = [place for level in lines.levels if (place := _on_a_border(x, y, p, level))]
+        axes.clabel(lines, fmt=lambda level: f"$q^m$ = {level:g}", fontsize=7, manual=places)
     axes.set_xticks(lengths, [f"{m:g}" for m in lengths])
     axes.set_yticks(etas, [f"{eta:g}" for eta in etas])
     axes.grid(False)
@@ -182,5 +210,5 @@ EXPERIMENT = figure_of_runs(
         "laptop": "81 runs of 24,000 updates, 18 of them figure 2's; two hours at its rate, less where m is smaller",
         "paper": "375 runs of 46,875 updates, an accelerator",
     },
-    runs, analyse, claims, draw,
+    runs, analyse, claims, draw, SIZES,
 )  # fmt: skip

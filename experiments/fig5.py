@@ -5,14 +5,19 @@ ends are runs of figure 2, which claims that they solve the task: NAIL-β with �
 update by update.
 """
 
+import itertools
+import math
+
 import matplotlib
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim
-from nail.figures.plotting import TEXT_WIDTH, Look, note
+from nail.figures.own import RunGrid, chosen
+from nail.figures.plotting import CASES, TEXT_WIDTH, Look, note
 from nail.stats import Median, difference_test, median_interval
 from nail.sweep.grid import grid
 from nail.training.config import TrainConfig
@@ -22,12 +27,16 @@ from ._training import (
     LEVEL,
     SEEDS,
     SOLVED,
+    decidable,
     draw_curves,
     draw_times,
     each_seed,
+    enough_seeds,
     figure_of_runs,
     interval_note,
     late,
+    learnable,
+    of_seeds,
     tabulate,
     times_by,
 )
@@ -43,14 +52,21 @@ ENDS = {"nail-f": 0.0, "nail-r": 1.0}
 STRONG = 2.0
 """ratio of the time of the reverse KL to that of the forward KL from which on speed depends strongly on β"""
 REGIMES = (Look("#0072B2", "o"), Look("#D55E00", "s"))
+"""without noise, at high noise; of more levels the others are `CASES`"""
+SIZES = {
+    preset: RunGrid(base, SEEDS[preset], {"eta": (0.0, base.eta), "beta": (0.0, *BETAS[preset], 1.0)})
+    for preset, base in BASE.items()
+}
 
 
-def runs(preset: str) -> tuple[TrainConfig, ...]:
-    """Two noise levels × (NAIL-F, mixtures, NAIL-R) × the seeds."""
-    base, found = BASE[preset], []
-    for eta in (0.0, base.eta):
-        found += grid(base, eta=(eta,), method=ENDS, seed=SEEDS[preset])
-        found += grid(base, eta=(eta,), method=("nail-beta",), beta=BETAS[preset], seed=SEEDS[preset])
+def runs(size: str | RunGrid) -> tuple[TrainConfig, ...]:
+    """Noise levels × (NAIL-F, mixtures, NAIL-R) × the seeds."""
+    (base, seeds, axes), found = chosen(SIZES, size), []
+    ends = [method for method, beta in ENDS.items() if beta in axes["beta"]]
+    between = [beta for beta in axes["beta"] if beta not in ENDS.values()]
+    for eta in axes["eta"]:
+        found += grid(base, eta=(eta,), method=ends, seed=seeds) if ends else ()
+        found += grid(base, eta=(eta,), method=("nail-beta",), beta=between, seed=seeds) if between else ()
     return tuple(found)
 
 
@@ -71,33 +87,42 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 
 def _claims_at(rows: pd.DataFrame, eta: float) -> list[Claim]:
-    mixed = rows[rows.method == "nail-beta"].groupby("beta")
-    lowest = {beta: late(chosen, "full_exact").min() for beta, chosen in mixed}
-    betas, times = times_by(rows, "beta")
-    p = difference_test(times, np.random.default_rng(0))
-    least, most = _ratios(times, np.diff(np.unique(rows.episodes)).max())
+    mixed, betas = rows[rows.method == "nail-beta"], rows.beta.nunique()
+    both = {**enough_seeds(rows), **learnable(rows)}
+
+    def solved() -> tuple[str, bool]:
+        lowest = {beta: late(runs, "full_exact").min() for beta, runs in mixed.groupby("beta")}
+        numbers = "; ".join(f"β={beta:g}: {x:.3g}" for beta, x in lowest.items())
+        return f"lowest seed: {numbers}", all(x >= SOLVED for x in lowest.values())
+
+    def depends() -> tuple[str, bool]:
+        values, times = times_by(rows, "beta")
+        p = difference_test(times, np.random.default_rng(0))
+        each = (f"β={beta:g}: {each_seed(column)}" for beta, column in zip(values, times.T, strict=True))
+        return f"p = {p:.2g}; thousand episodes per seed: " + "; ".join(each), p < LEVEL
+
+    def strong() -> tuple[str, bool]:
+        least, most = _ratios(times_by(rows, "beta")[1], np.diff(np.unique(rows.episodes)).max())
+        interval = f"{100 * least.level:.4g} % interval [{least.low:.3g}, {most.high:.3g}]"
+        return f"ratio {least.value:.3g} to {most.value:.3g}, {interval}", least.low >= STRONG
+
     return [
-        Claim(
+        judged(
             f"η={eta:g}: every mixture between the ends solves the task (full chain ≥ {SOLVED}, every seed)",
             "paper, Fig. 5", f"one seed at one β below {SOLVED} over the last quarter (median of its evaluations)",
-            "lowest seed: " + "; ".join(f"β={beta:g}: {x:.3g}" for beta, x in lowest.items()),
-            all(x >= SOLVED for x in lowest.values()),
+            {"a β between 0 and 1": len(mixed) > 0, **both}, solved,
         ),
-        Claim(
+        judged(
             f"η={eta:g}: speed depends on β (Friedman's test, β permuted within seeds, p < {LEVEL:g})",
             "paper, Fig. 5", f"p ≥ {LEVEL:g}",
-            f"p = {p:.2g}; thousand episodes per seed: "
-            + "; ".join(f"β={beta:g}: {each_seed(column)}" for beta, column in zip(betas, times.T, strict=True)),
-            p < LEVEL,
+            {**decidable(rows.seed.nunique(), betas, math.factorial(betas)), **both}, depends,
         ),
-        Claim(
+        judged(
             f"η={eta:g}: the dependence is strong (the reverse KL takes at least {STRONG:g} times as long as the "
             "forward KL)", "paper, Fig. 5",
             f"an interval of the median ratio (order statistics, within seeds) that reaches below {STRONG:g}; a seed "
             "solves the task at the earliest just after the evaluation before",
-            f"ratio {least.value:.3g} to {most.value:.3g}, {100 * least.level:.4g} % interval [{least.low:.3g}, "
-            f"{most.high:.3g}]",
-            least.low >= STRONG,
+            {"β = 0 and β = 1": set(ENDS.values()) <= set(rows.beta), **both}, strong,
         ),
     ]  # fmt: skip
 
@@ -113,10 +138,11 @@ def _ratios(times: Float[np.ndarray, "seeds betas"], between: float) -> tuple[Me
 
 def draw(table: pd.DataFrame) -> Figure:
     """Curves of each noise level by β, and episodes-to-solve against β."""
-    figure = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained")
-    *panels, times = figure.subplots(1, 3)
+    figure, levels = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained"), table.groupby("eta")
+    *panels, times = figure.subplots(1, 1 + len(levels))
     colours = matplotlib.colormaps["viridis"]
-    for i, (axes, look, (eta, level)) in enumerate(zip(panels, REGIMES, table.groupby("eta"), strict=True)):
+    looks = itertools.cycle((*REGIMES, *CASES))
+    for i, (axes, look, (eta, level)) in enumerate(zip(panels, looks, levels, strict=False)):
         draw_curves(
             axes, level, "beta", lambda beta: colours(0.9 * beta),
             lambda beta: f"β = {beta:g}" + {0.0: " (NAIL-F)", 1.0: " (NAIL-R)"}.get(beta, ""),
@@ -129,8 +155,8 @@ def draw(table: pd.DataFrame) -> Figure:
     times.legend(loc="lower right")
     row = next(table.itertuples())
     note(
-        figure, f"p = {row.p}, m = {row.m}; left: mean of {row.n_seeds:g} seeds, band: ± 1 standard "
-        f"deviation;\nright: {interval_note(table)}, and each seed (△: not within the budget)",
+        figure, f"p = {row.p}, m = {row.m}; left: {of_seeds(row.n_seeds)};\n"
+        f"right: {interval_note(table)}, and each seed (△: not within the budget)",
     )  # fmt: skip
     return figure
 
@@ -144,5 +170,5 @@ EXPERIMENT = figure_of_runs(
         "laptop": "30 runs of 24,000 updates, 12 of them figure 2's; at its rate the others take 35 minutes",
         "paper": "70 runs of 46,875 updates, 20 of them figure 2's, an accelerator",
     },
-    runs, analyse, claims, draw,
+    runs, analyse, claims, draw, SIZES,
 )  # fmt: skip

@@ -16,11 +16,11 @@ from nail.envs.instances import cliff, erring
 from nail.envs.mdp import TabularMDP, value
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, Look, note
-from nail.stats import REFUTED, coverage_chance
+from nail.stats import NORMAL_95, REFUTED, coverage_chance
 from nail.theory.bounds import compounding_bound
 from nail.theory.exact import compounding_cost
 
-from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._theory import Point, figure_of_points, seeded
 
 ERRORS = 4.5
 """standard errors beyond which a simulated cost is another one than the exact (error probability 7e-6 a point)"""

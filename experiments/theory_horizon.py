@@ -16,13 +16,14 @@ its minimiser, which is the fit of NAIL-F and OPD-F: there is no other form with
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nail.figures.experiment import Row
+from nail.figures.own import chosen
 from nail.figures.plotting import TEXT_WIDTH, look, measured, note
 
 from ._horizon_claims import CHAIN, CURVES, PATH, claims, fit, line_of, per_level, rate
@@ -39,6 +40,7 @@ from ._nstar import (
     n_label,
     of,
     reference,
+    require_methods,
 )
 from ._theory import Point, figure_of_points, seeded
 
@@ -49,18 +51,25 @@ FIT = ("form", "slope", "slope_low", "slope_high", "theory_slope", "delta_aic")
 class Size(NamedTuple):
     """A preset."""
 
-    steep: tuple[int, ...]
+    H_steep: tuple[int, ...]
     """horizons of the learners that are expected to be exponential, tried until the budget does not suffice"""
-    flat: tuple[int, ...]
+    H: tuple[int, ...]
     """horizons of the others"""
-    tree: tuple[int, ...]
+    H_tree: tuple[int, ...]
     """horizons of the check on the tree, at two actions"""
     replicates: int
     """of the first; the others have five times as many, the check 25 times"""
-    budget: int
-    n_actions: int = 4
+    max_episodes: int
+    A: int = 4
     eta: float = 0.5
     delta: float = 0.1
+    method: tuple[str, ...] = EXPONENTIAL + POLYNOMIAL
+
+    def varied(self, **changes: Any) -> "Size":
+        """With other values: horizons `H` are those of all learners, and there is no check on the tree, unless these
+        are given too."""
+        also = {"H_steep": changes["H"], "H_tree": ()} if "H" in changes else {}
+        return self._replace(**{**also, **changes})
 
 
 SIZES = {
@@ -70,25 +79,27 @@ SIZES = {
 }
 
 
-def series(preset: str) -> list[list[Point]]:
+def series(size: str | Size) -> list[list[Point]]:
     """One series of growing H for each curve, the costliest first; the check on the tree; the known curves."""
-    size = SIZES[preset]
+    size = chosen(SIZES, size)
+    require_methods("theory_horizon", size.method)
     common = {"eta": size.eta, "delta": size.delta}
-    wide, narrow = {**common, "part": "curves", "n_actions": size.n_actions}, {**common, "part": "tree", "n_actions": 2}
+    wide, narrow = {**common, "part": "curves", "n_actions": size.A}, {**common, "part": "tree", "n_actions": 2}
 
     def points(instance, method, horizons, times, fields):
-        rest = {**fields, "replicates": times * size.replicates, "budget": size.budget}
-        return [seeded({"instance": instance, "method": method, "horizon": h, **rest}) for h in horizons]
+        rest = {**fields, "replicates": times * size.replicates, "budget": size.max_episodes}
+        there = sorted(horizons) if method in size.method else ()
+        return [seeded({"instance": instance, "method": method, "horizon": h, **rest}) for h in there]
 
-    found = [points(PATH, "loglossbc", size.steep, 1, wide)]
-    found += [points(CHAIN, method, size.steep, 1, wide) for method in reversed(EXPONENTIAL)]
-    found += [points(CHAIN, method, size.flat, 5, wide) for method in POLYNOMIAL]
-    found += [points(TREE, method, size.tree, 25, narrow) for method in ("nail-f", "opd-f")]
-    found.append(points(CHAIN, "opd-f", size.tree, 25, narrow))
-    horizons, known = sorted({*size.steep, *size.flat}), {"instance": "", "replicates": 0, "seed": 0, "budget": 0}
+    found = [points(PATH, "loglossbc", size.H_steep, 1, wide)]
+    found += [points(CHAIN, method, size.H_steep, 1, wide) for method in reversed(EXPONENTIAL)]
+    found += [points(CHAIN, method, size.H, 5, wide) for method in POLYNOMIAL]
+    found += [points(TREE, method, size.H_tree, 25, narrow) for method in ("nail-f", "opd-f")]
+    found.append(points(CHAIN, "opd-f", size.H_tree, 25, narrow))
+    horizons, known = sorted({*size.H_steep, *size.H}), {"instance": "", "replicates": 0, "seed": 0, "budget": 0}
     found.append([{"method": m, "horizon": h, **wide, **known} for m in KNOWN for h in horizons])
-    found.append([{"method": m, "horizon": h, **narrow, **known} for m in KNOWN for h in size.tree])
-    return found
+    found.append([{"method": m, "horizon": h, **narrow, **known} for m in KNOWN for h in size.H_tree])
+    return [points for points in found if points]
 
 
 def analyse(rows: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +136,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     handles, labels = panels["chain"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, columnspacing=1.2)
     _slopes(panels["slopes"], table)
-    row = next(table.itertuples())
+    row = next(table[table.replicates > 0].itertuples())
     note(
         figure, f"A = {row.n_actions}, η = {row.eta}, δ = {row.delta}; {table.replicates[table.replicates > 0].min()} "
         f"replicates a point, {table.replicates.max()} of greedy learners; bands: 95 % intervals;\nopen "
@@ -145,7 +156,8 @@ def _panel(axes: Axes, table: pd.DataFrame, instance: str) -> None:
     found = table[table.instance != ""]
     axes.set_yscale("log")
     axes.set_ylim(found.low.min() / 1.5, found.episodes.max() * 3)
-    axes.set_xlim(0, (found if instance == CHAIN else of(found, instance=PATH)).horizon.max() * 1.03)
+    here = found if instance == CHAIN else of(found, instance=PATH)
+    axes.set_xlim(0, (here if len(here) else found).horizon.max() * 1.03)
     axes.set_xlabel("horizon H (steps)")
 
 
@@ -158,7 +170,8 @@ def _slopes(axes: Axes, table: pd.DataFrame) -> None:
     heads = ("fitted n* (episodes)", "theory", "AIC: exponential − best other")
     for x, head in zip(places, heads, strict=True):
         axes.text(x, -1.25, head, va="center", fontsize=7, color="#444444")
-    for y, (instance, method) in enumerate(CURVES):
+    drawn = [curve for curve in CURVES if len(of(table, instance=curve[0], method=curve[1]))]
+    for y, (instance, method) in enumerate(drawn):
         style, cell = look(method), next(of(table, instance=instance, method=method).itertuples())
         axes.plot([0.0, 0.025, 0.05], [y] * 3, color=style.colour, linestyle=style.line, marker=style.mark,
                   markevery=[1], clip_on=False)  # fmt: skip
@@ -185,5 +198,5 @@ EXPERIMENT = figure_of_points(
         "cpu": "200 replicates a point, horizons to 40; about 3 minutes on two cores",
         "paper": "finer grids, more replicates; not timed yet",
     },
-    series, measure_n_star, analyse, claims, draw, censored, ("episodes", "queries"),
+    series, measure_n_star, analyse, claims, draw, censored, ("episodes", "queries"), SIZES, {"smoke": 20, "cpu": 180},
 )  # fmt: skip

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, look, measured, note
-from nail.stats import REFUTED, coverage_chance, proportion_interval
+from nail.stats import NORMAL_95, REFUTED, coverage_chance, proportion_interval
 from nail.theory.exact import n_bc, n_offline
 
 from ._nstar import COLUMNS, both_units, fit_n_star, in_unit, measure_n_star, n_label
 from ._offline import LEARNERS, SEEN, successes
-from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._theory import Point, figure_of_points, seeded
 
 NOISE = {"uniform": "uniform ν", "never": "ν never hits the clean action"}
 SAME = 0.01

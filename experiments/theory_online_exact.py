@@ -8,7 +8,7 @@ success(n), not in those of n*. Every measured point has its own random numbers.
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,11 @@ from scipy.stats import norm
 
 from nail.counting.drivers import Setting
 from nail.counting.nstar import level_octaves
+from nail.figures.claims import judged
 from nail.figures.experiment import Claim, Row
+from nail.figures.own import chosen
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, measured, note
-from nail.stats import REFUTED, coverage_chance, proportion_interval
+from nail.stats import NORMAL_95, REFUTED, coverage_chance, proportion_interval
 from nail.theory.online import (
     Level,
     episodes_per_level,
@@ -38,6 +40,7 @@ from ._nstar import (
     at_each,
     both_units,
     coverage_claim,
+    enough_points,
     episodes,
     fit_n_star,
     in_unit,
@@ -45,7 +48,7 @@ from ._nstar import (
     measure_n_star,
     of,
 )
-from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._theory import Point, figure_of_points, seeded
 
 ACTIONS = {2: "exact", 4: "simulated"}
 """number of actions → how the law of one level is had"""
@@ -55,6 +58,8 @@ NEAR = 0.05
 """relative distance of a fitted μ from the exact one that counts as equal"""
 ROOT, ROOT_MARGIN = 0.5, 0.15
 """exponent of n* − μH, and what counts as that"""
+SHARES = (0.3, 0.6, 0.9)
+"""success is measured where the law first reaches these"""
 CURVE = 40
 """points of a drawn curve of success"""
 
@@ -62,18 +67,21 @@ CURVE = 40
 class Size(NamedTuple):
     """A preset."""
 
-    horizons: tuple[int, ...]
+    H: tuple[int, ...]
     """of measured n*"""
-    few: tuple[int, ...]
+    H_success: tuple[int, ...]
     """of measured success"""
     replicates: int
     levels: int
     """simulated levels behind the law for A > 2"""
-    budget: int
-    shares: tuple[float, ...] = (0.3, 0.6, 0.9)
-    """success is measured where the law first reaches these"""
+    max_episodes: int
     eta: float = 0.5
     delta: float = 0.1
+
+    def varied(self, **changes: Any) -> "Size":
+        """With other values: success is measured at the ends of the horizons `H`, unless it is said where."""
+        also = {"H_success": tuple(sorted({min(changes["H"]), max(changes["H"])}))} if "H" in changes else {}
+        return self._replace(**{**also, **changes})
 
 
 SIZES = {
@@ -85,19 +93,20 @@ SIZES = {
 }  # fmt: skip
 
 
-def series(preset: str) -> list[list[Point]]:
+def series(size: str | Size) -> list[list[Point]]:
     """One series for each number of actions: the curves, then the points, the costliest first."""
-    size = SIZES[preset]
+    size = chosen(SIZES, size)
     found = []
     for n_actions in ACTIONS:
         common = {
             "instance": "poison-chain", "method": "nail-f", "n_actions": n_actions, "eta": size.eta,
-            "delta": size.delta, "levels": size.levels, "longest": max(size.horizons),
-            "replicates": size.replicates, "budget": size.budget, "horizon": "", "share": "",
+            "delta": size.delta, "levels": size.levels, "longest": max(size.H),
+            "replicates": size.replicates, "budget": size.max_episodes, "horizon": "", "share": "",
         }  # fmt: skip
-        points = [{"kind": "curve"}, *({"kind": "law", "horizon": h} for h in size.few)]
-        points += [{"kind": "n_star", "horizon": h} for h in reversed(size.horizons)]
-        points += [{"kind": "success", "horizon": h, "share": s} for h in reversed(size.few) for s in size.shares]
+        few = sorted(size.H_success)
+        points = [{"kind": "curve"}, *({"kind": "law", "horizon": h} for h in few)]
+        points += [{"kind": "n_star", "horizon": h} for h in sorted(size.H, reverse=True)]
+        points += [{"kind": "success", "horizon": h, "share": s} for h in reversed(few) for s in SHARES]
         found.append([seeded({**common, **point}) for point in points])
     return found
 
@@ -169,51 +178,62 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def _success_claim(points: pd.DataFrame, n_actions: int) -> Claim:
     """Clopper and Pearson's intervals, their ends moved outwards by the law's own error in quadrature (0 at A = 2)."""
-    share, error = points.success, NORMAL_95 * points.exact_error
-    low = share - np.hypot(share - points.low, error)
-    high = share + np.hypot(points.high - share, error)
-    hits = int(points.exact.between(low, high).sum())
-    p = coverage_chance(hits, len(points)) if len(points) else 0.0
-    return Claim(
+
+    def measure() -> tuple[str, bool]:
+        share, error = points.success, NORMAL_95 * points.exact_error
+        low = share - np.hypot(share - points.low, error)
+        high = share + np.hypot(points.high - share, error)
+        hits = int(points.exact.between(low, high).sum())
+        p = coverage_chance(hits, len(points))
+        differences = zip(points.horizon, points.n, share - points.exact, strict=True)
+        return (
+            f"{hits} of {len(points)} contain it (probability {p:.2g}); measured − law: "
+            + ", ".join(f"H={h} n={n:.0f} {d:+.3f}" for h, n, d in differences), p >= REFUTED,
+        )  # fmt: skip
+
+    return judged(
         f"success(n) of simulated NAIL-F at A = {n_actions} is (e_n)ᵀ R^H 1", SOURCE,
         "so few of the 95 % intervals (Clopper and Pearson, with the law's own standard error where it is simulated) "
-        f"contain the law's that this few or fewer has probability below {REFUTED:g} (binomial, 0.95 each), or "
-        "there are no points",
-        f"{hits} of {len(points)} contain it (probability {p:.2g}); measured − law: "
-        + ", ".join(f"H={h} n={n:.0f} {d:+.3f}"
-                    for h, n, d in zip(points.horizon, points.n, share - points.exact, strict=True)),
-        bool(p >= REFUTED),
+        f"contain the law's that this few or fewer has probability below {REFUTED:g} (binomial, 0.95 each)",
+        {"points of success": len(points) > 0}, measure,
     )  # fmt: skip
 
 
 def _slope_claim(points: pd.DataFrame, n_actions: int) -> Claim:
-    mu, root = (float(points[name].max()) for name in ("mu", "root"))
-    fit = fit_n_star(points, root)
-    slope, (low, high) = (fit.linear.slope, fit.linear.interval) if fit else (np.nan, (-np.inf, np.inf))
-    return Claim(
+    def measure() -> tuple[str, bool]:
+        mu, root = (float(points[name].max()) for name in ("mu", "root"))
+        line = fit_n_star(points, root).linear
+        low, high = line.interval
+        numbers = f"slope {line.slope:.4f} [{low:.4f}, {high:.4f}], μ = {mu:.4f}; z·σ = {root:.3f}"
+        return numbers, low > (1 - NEAR) * mu and high < (1 + NEAR) * mu
+
+    return judged(
         f"measured n*(H) at A = {n_actions} is μH + z·σ√H + a with the exact μ: the fitted slope is within {NEAR:.0%}",
         SOURCE,
-        f"the 95 % interval of the fitted slope (z·σ from the law, a free) is not inside [{1 - NEAR:g}μ, {1 + NEAR:g}μ]"
-        ", or fewer than 3 points are within the budget",
-        f"slope {slope:.4f} [{low:.4f}, {high:.4f}], μ = {mu:.4f}; z·σ = {root:.3f}",
-        bool(low > (1 - NEAR) * mu and high < (1 + NEAR) * mu),
+        f"the 95 % interval of the fitted slope (z·σ from the law, a free) is not inside [{1 - NEAR:g}μ, "
+        f"{1 + NEAR:g}μ]",
+        enough_points(points), measure,
     )  # fmt: skip
 
 
 def _root_claim(points: pd.DataFrame, n_actions: int) -> Claim:
     n, mu = episodes(points), points.mu
     rest = n - mu * points.horizon
-    slope, (low, high) = np.nan, (-np.inf, np.inf)
-    if len(points) >= 3 and (rest > 0).all() and not points.censored.any():
-        sd = log_sd(points) * (n / rest).to_numpy(float)
-        fit = fit_line(np.log(points.horizon.to_numpy(float)), np.log(rest.to_numpy(float)), sd)
-        slope, (low, high) = fit.slope, fit.interval
-    return Claim(
+
+    def measure() -> tuple[str, bool]:
+        slope, (low, high) = np.nan, (-np.inf, np.inf)
+        if (rest > 0).all():
+            sd = log_sd(points) * (n / rest).to_numpy(float)
+            fit = fit_line(np.log(points.horizon.to_numpy(float)), np.log(rest.to_numpy(float)), sd)
+            slope, (low, high) = fit.slope, fit.interval
+        numbers = f"exponent {slope:.3f} [{low:.3f}, {high:.3f}]; n* − μH: " + at_each("horizon", points, rest)
+        return numbers, low > ROOT - ROOT_MARGIN and high < ROOT + ROOT_MARGIN
+
+    return judged(
         f"measured n*(H) − μH at A = {n_actions} grows as √H, not as H (exponent {ROOT:g} ± {ROOT_MARGIN:g})", SOURCE,
-        f"the 95 % interval of the slope of log(n* − μH) on log H is not inside {ROOT:g} ± {ROOT_MARGIN:g}, a point is "
-        "beyond the budget, an n* is at most μH, or fewer than 3 points",
-        f"exponent {slope:.3f} [{low:.3f}, {high:.3f}]; n* − μH: " + at_each("horizon", points, rest),
-        bool(low > ROOT - ROOT_MARGIN and high < ROOT + ROOT_MARGIN),
+        f"the 95 % interval of the slope of log(n* − μH) on log H is not inside {ROOT:g} ± {ROOT_MARGIN:g}, or an n* "
+        "is at most μH",
+        {**enough_points(points), "no point beyond the budget": not points.censored.any()}, measure,
     )  # fmt: skip
 
 
@@ -271,5 +291,5 @@ EXPERIMENT = figure_of_points(
         "cpu": "about 50 seconds on two cores",
         "paper": "more horizons and replicates; not timed yet",
     },
-    series, measure, analyse, claims, draw, units=tuple(UNITS),
+    series, measure, analyse, claims, draw, units=tuple(UNITS), sizes=SIZES, seconds={"smoke": 10, "cpu": 50},
 )  # fmt: skip

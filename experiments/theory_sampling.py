@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from nail.figures.experiment import Claim, Experiment, Row
 from nail.figures.plotting import REFERENCE, TEXT_WIDTH, handle, look, measured, note
+from nail.stats import NORMAL_95
 from nail.sweep.grid import grid
 from nail.sweep.points import run_points
 from nail.sweep.run import rows_of
@@ -29,7 +30,7 @@ from nail.theory.plurality import right_probability
 from nail.training.config import TrainConfig
 
 from ._nstar import at_each, both_units, censored, fit_n_star, in_unit, log_ratio, measure_n_star, n_label, of
-from ._theory import NORMAL_95, Point, seeded
+from ._theory import Point, seeded
 from ._training import BASE, RARE, SEEDS, SOLVED, clean_chance, each_seed, late, per_seed, times_to_solve
 
 NAME = "theory_sampling"

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import CASES, REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.methods import METHOD
+from nail.stats import NORMAL_95
 
 from ._nstar import both_units, coverage_claim, in_unit, log_ratio, measure_n_star, n_label
-from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._theory import Point, figure_of_points, seeded
 from ._unknown_noise import KERNELS, N_ACTIONS, critical, n_nailgun
 
 TOLD = (0.01, 0.05, 0.5, 0.9)

@@ -15,9 +15,12 @@ _DOORS = {
     "load": "nail.sweep.trained_policy",
     "make_train": "nail.training.train",
     "n_star": "nail.counting.nstar",
+    "n_star_grid": "nail.complexity.grid",
     "add_task": "nail.training.doors",
     "add_noise": "nail.training.doors",
     "add_method": "nail.training.doors",
+    "add_learner": "nail.training.doors",
+    "Method": "nail.methods",
     "add_instance": "nail.training.doors",
     "check_task": "nail.envs.play",
 }

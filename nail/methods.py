@@ -1,12 +1,15 @@
 """The learners, one row each: who drives, which sample, which divergence (docs/theory.md §2).
 
 A new method is a new row. Two loops read it: the training of a network (nail/training), and the count-based learners
-(nail/counting), which derive what they do from the same fields. How a rollout picks a token: nail/rules.py.
+(nail/counting), which derive what they do from the same fields. How a rollout picks a token: nail/rules.py. What is no
+field is a function: of counts (`score`, `law`), or a learner with a state of its own (nail/learners.py).
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from nail.checks import BadInput, require, require_known
+from nail.learners import Functions, check_own_fields, halving, selective, stagger
 from nail.registry import Table, document_fields
 from nail.rules import TOP_P, Rule
 
@@ -14,7 +17,24 @@ from nail.rules import TOP_P, Rule
 class Method(NamedTuple):
     """One learner.
 
-    The loops read these fields and nothing else about a method: no branch on a name anywhere.
+    The loops read these fields and nothing else about a method: no branch on a name anywhere. What is no combination of
+    them is a function of one's own: a `loss` of a network (docs/loss.md), a `score` or a `law` of counts
+    (docs/learner.md), here the counts with half a label more for action 0:
+
+        >>> import jax.numpy as jnp
+        >>> def ahead(counts):
+        ...     return counts.labels + jnp.where(jnp.arange(counts.labels.shape[-1]) == 0, 0.5, 0.0)
+        >>> nail.add_method(nail.Method("first", "Leans to action 0", "student", score=ahead))
+        >>> nail.n_star("poison-chain", "first", 4, 4, eta=0.3, delta=0.1).oracle
+        'labels'
+
+    and the squared Hellinger distance as a loss:
+
+        >>> def hellinger(logp, law, label):
+        ...     return jnp.sum((jnp.exp(logp / 2) - jnp.sqrt(law)) ** 2)
+        >>> nail.add_method(nail.Method("nail-h", "NAIL, Hellinger", "student", loss=hellinger))
+        >>> nail.TrainConfig(method="nail-h").rollout_temperature
+        0.0
     """
 
     name: str
@@ -34,10 +54,15 @@ class Method(NamedTuple):
     """the action of the reverse KL's score function: a fresh draw from the student's law as the loss has it, or the
     rollout's own token, which counts p/q times: q is the law that drew it (nail/rules.py)"""
     support: Literal["all", "renormalised", "tail", "unrenormalised"] = "all"
-    """tokens that the reverse KL sums over: all of them, or the expert's K most likely ones: both laws renormalised
-    there; as they are, with a sampled term for the rest; as they are (docs/post_training.md §1)"""
+    """tokens that a KL sums over: all of them, or the expert's K most likely ones: both laws renormalised there; as
+    they are, with a term for the rest (of the reverse KL a sampled one, of the forward KL that of one token in the
+    place of all others); as they are (docs/post_training.md §1)"""
     top_k_teacher: int | None = None
     """K of a method with such a support, where the configuration does not say; None: the support is all tokens"""
+    loss: Callable[[Any, Any, Any], Any] | None = None
+    """objective of the user's own at one position, in the place of a divergence: (the student's log-probabilities (A,),
+    the noisy expert's law (A,), a label () drawn from it) → (), a pure function that JAX differentiates; it is mapped
+    and averaged over positions and batch (docs/loss.md). A network's alone: counts have no loss"""
     reward: Literal["unread", "standardised", "centred", "filter", "pairs"] = "unread"
     """what the task's verifiable reward r of an episode does (docs/post_training.md §4): nothing, and the expert is
     asked at every prefix; or nothing else is read than r: the log loss on what was played is weighted by r less its
@@ -56,18 +81,31 @@ class Method(NamedTuple):
     """the channel that `channel` and `class` believe in: the true one, or one with a wrong η, or with a wrong ν"""
     summary: str = ""
     """one line for `nail list`"""
+    score: Callable[[Any], Any] | None = None
+    """of counts (`nail.counting.own.Counts`): the final policy, and a greedy student, play the argmax of what this
+    returns, (.., A), ties to the lowest action; None: as `decides` says, or the law's mode where `law` is given"""
+    law: Callable[[Any], Any] | None = None
+    """of counts: the fitted law (.., A), probability vectors, which a sampled student and an auxiliary token are drawn
+    from; None: the optimum of the divergence"""
+    functions: Functions | None = None
+    """a count-based learner with a state of its own (`nail.add_learner`), which decides who drives"""
+
+    @property
+    def own(self) -> bool:
+        """Whether functions stand for fields: such rows are for counts."""
+        return self.score is not None or self.law is not None or self.functions is not None
 
     @property
     def trains(self) -> bool:
         """Whether a network can be trained by this row."""
-        return self.decides == "fit"
+        return self.decides == "fit" and not self.own
 
     @property
     def signal(self) -> Literal["labels", "laws", "reward"]:
         """What an update reads: the noisy expert's sampled tokens, also its probabilities, or the task's reward."""
         if self.reward != "unread":
             return "reward"
-        labels = self.divergence == "kl" and self.beta == 0 and self.support == "all"
+        labels = self.divergence == "kl" and self.beta == 0 and self.support == "all" and self.loss is None
         return "labels" if labels else "laws"
 
     @property
@@ -75,12 +113,17 @@ class Method(NamedTuple):
         """Whether the noisy expert is asked for anything: as a signal, or to play."""
         return self.signal != "reward" or self.driver != "student"
 
+    @property
+    def samples_terms(self) -> bool:
+        """Whether an estimator samples terms of the objective: on a support only those of a reverse KL's tail."""
+        return self.support == "all" or (self.support == "tail" and self.beta == 1)
+
     def scores_rollout(self, estimator: str) -> bool:
         """Whether the objective is scored by the law that drew the rollout's token: a policy gradient, or by the
         estimator mc a reverse KL (its tail, on a support) at that token."""
         if self.signal == "reward":
             return self.reward in ("standardised", "centred")
-        reads = self.signal == "laws" and self.support in ("all", "tail")
+        reads = self.signal == "laws" and self.samples_terms
         return reads and self.action == "rollout" and estimator == "mc"
 
 
@@ -96,18 +139,21 @@ def check_method(row: Any) -> Method:
     require(row.temperature >= 0, f"temperature of the method {row.name}", row.temperature, "at least 0")
     _check_support(row)
     _check_reward(row)
+    check_own_fields(row)
+    _check_loss(row)
     return row
 
 
 def _check_support(row: Method) -> None:
-    """A support of the expert's most likely tokens has a K, and is one of a reverse KL."""
+    """A support of the expert's most likely tokens has a K, and is one of a forward or a reverse KL."""
     k, local = f"top_k_teacher of the method {row.name}", row.support != "all"
     if not local:
         require(row.top_k_teacher is None, k, row.top_k_teacher, "None where the support is all tokens")
         return
     require(isinstance(row.top_k_teacher, int) and row.top_k_teacher >= 1, k, row.top_k_teacher, "an integer from 1 on")
     require(row.divergence == "kl", f"divergence of the method {row.name}", row.divergence, "kl on a local support")
-    require(row.beta == 1, f"beta of the method {row.name}", row.beta, "1 on a local support: it is a reverse KL's")
+    require(row.beta in (0, 1), f"beta of the method {row.name}", row.beta,
+            "0 or 1 on a local support: it is a forward or a reverse KL's")  # fmt: skip
 
 
 def _check_reward(row: Method) -> None:
@@ -125,6 +171,16 @@ def _check_reward(row: Method) -> None:
             "student where the reward is read (or expert, with filter or pairs)")  # fmt: skip
     random = row.driver == "expert" or row.temperature > 0 or row.rule is not None
     require(random, f"temperature of the method {row.name}", row.temperature, "above 0: a group's rollouts must differ")
+
+
+def _check_loss(row: Method) -> None:
+    """A loss of its own is a function, and no other part of an objective stands beside it."""
+    if row.loss is None:
+        return
+    require(callable(row.loss), f"loss of the method {row.name}", repr(row.loss), "a function")
+    for name in ("divergence", "beta", "action", "support", "reward", "decides"):
+        plain, value = Method._field_defaults[name], getattr(row, name)
+        require(value == plain, f"{name} of the method {row.name}", value, f"{plain} beside a loss of its own")
 
 
 def expert_share(decay: Any, episodes: Any, per_round: Any) -> Any:
@@ -153,6 +209,7 @@ def check_scored(row: Method, estimator: str, temperature: float) -> None:
 
 _ROWS: tuple[Method, ...] = (
     Method("loglossbc", "LogLossBC", "expert", summary="offline log loss on the noisy expert's own chains"),
+    Method("bc-r", "BC-R", "expert", beta=1.0, summary="the noisy expert's own chains, reverse KL on auxiliary tokens"),
     Method(
         "dagger", "DAgger", "mixture", aggregate=True,
         summary="expert/student mixture drives, log loss on all data so far",
@@ -161,6 +218,14 @@ _ROWS: tuple[Method, ...] = (
     Method(
         "opd-r", "OPD-R", "student", beta=1.0, temperature=1.0, action="rollout",
         summary="sampled rollouts, reverse KL on the rollout's tokens",
+    ),
+    Method(
+        "opd-f-top-k", "OPD-F, top-K", "student", temperature=1.0, support="unrenormalised", top_k_teacher=4,
+        summary="sampled rollouts, forward KL summed over the expert's K most likely tokens only",
+    ),
+    Method(
+        "opd-f-top-k-tail", "OPD-F, top-K and tail", "student", temperature=1.0, support="tail", top_k_teacher=4,
+        summary="sampled rollouts, forward KL on the expert's K most likely tokens and one token for all others",
     ),
     Method(
         "opd-top-p", "OPD-F, top-p", "student", temperature=1.0, rule=TOP_P,
@@ -231,6 +296,18 @@ _ROWS: tuple[Method, ...] = (
     Method(
         "nail-wrong-nu", "NAIL (wrong ν)", "student", decides="channel", told="kernel",
         summary="nail-channel, told a wrong ν",
+    ),
+    Method(
+        "halving", "Halving", "student", functions=halving(),
+        summary="drops actions whose log likelihood trails by log(AH/δ), plays the first one left",
+    ),
+    Method(
+        "nail-selective", "NAIL, selective", "student", functions=selective(),
+        summary="greedy rollouts, asks only where the lead in log likelihood is below log(AH/δ)",
+    ),
+    Method(
+        "stagger", "STAGGER", "student", functions=stagger(),
+        summary="greedy rollouts, one labelled step an episode, drawn uniformly",
     ),
 )  # fmt: skip
 

@@ -17,6 +17,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from nail.checks import require
 from nail.registry import document_fields
 
+FLOOR = 1e-10
+"""floor of probabilities inside logarithms"""
+
 
 @runtime_checkable
 class Channel(Protocol):
@@ -47,6 +50,13 @@ class Huber(NamedTuple):
         """The channel of position `step`, where positions are the last axis of η and the last but one of ν."""
         eta = self.eta if jnp.ndim(self.eta) == 0 else jnp.asarray(self.eta)[..., step]
         return Huber(eta, self.kernel if jnp.ndim(self.kernel) < 2 else jnp.asarray(self.kernel)[..., step, :])
+
+
+def label_weight(channel: Huber, clean: Float[Array, "*level A"]) -> Float[Array, "... A"]:
+    """log(1 + (1−η)/(η ν(a))): what a label a adds to the log likelihood of a being the clean action, over that of any
+    other. η broadcasts against laws of the shape of `clean` without their actions; ην is floored at 1e−10."""
+    eta = _by_state(channel.eta, clean)
+    return jnp.log1p((1.0 - eta) / jnp.maximum(eta * channel.kernel, FLOOR))
 
 
 class Within(NamedTuple):

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded when they are used: training needs none of them
 from jaxtyping import Float, Int, Real
-from scipy import stats
 
 from nail.checks import require
 
 REFUTED = 1e-3
 """probability below which a coverage as bad as this one, or worse, refutes a claim"""
+
+NORMAL_95 = 1.959964
+"""half width of a two-sided 95 % interval in standard deviations"""
 
 
 class Interval(NamedTuple):
@@ -44,7 +47,7 @@ def mean_interval(samples: Float[np.ndarray, "runs ..."], level: float = 0.95) -
     runs = len(samples)
     _check_runs(runs, level)
     mean = samples.mean(0)
-    half = stats.t.ppf(0.5 + level / 2, runs - 1) * samples.std(0, ddof=1) / np.sqrt(runs)
+    half = scipy.stats.t.ppf(0.5 + level / 2, runs - 1) * samples.std(0, ddof=1) / np.sqrt(runs)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -70,7 +73,7 @@ def jackknife_interval(
         free.append(runs - 1)
     variance, squares = sum(variances), sum(v**2 / f for v, f in zip(variances, free, strict=True))
     freedom = np.where(squares > 0, variance**2 / np.where(squares > 0, squares, 1.0), sum(free))
-    half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance)
+    half = scipy.stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance)
     return Interval(found, found - half, found + half)
 
 
@@ -94,7 +97,7 @@ def coverage_chance(hits: int, trials: int, level: float = 0.95) -> float:
     """Probability that at most `hits` of `trials` independent intervals of this level contain what they are for
     (binomial); below `REFUTED` they are not for that. Raises `BadInput` as `proportion_interval` does."""
     proportion_interval(hits, trials, level)
-    return float(stats.binom.cdf(hits, trials, level))
+    return float(scipy.stats.binom.cdf(hits, trials, level))
 
 
 def proportion_interval(
@@ -109,8 +112,8 @@ def proportion_interval(
     require(((k >= 0) & (k <= trials)).all(), "successes", successes, f"in 0..{trials}")
     require(0.0 < level < 1.0, "level", level, "in (0, 1)")
     tail = (1 - level) / 2
-    low = np.where(k > 0, stats.beta.ppf(tail, np.maximum(k, 1), trials - k + 1), 0.0)
-    high = np.where(k < trials, stats.beta.isf(tail, k + 1, np.maximum(trials - k, 1)), 1.0)
+    low = np.where(k > 0, scipy.stats.beta.ppf(tail, np.maximum(k, 1), trials - k + 1), 0.0)
+    high = np.where(k < trials, scipy.stats.beta.isf(tail, k + 1, np.maximum(trials - k, 1)), 1.0)
     return Interval(*(end if k.ndim else float(end) for end in (k / trials, low, high)))
 
 
@@ -125,7 +128,7 @@ def median_interval(values: Float[np.ndarray, " runs"], level: float = 0.95) -> 
     n = len(values)
     require(n >= 1, "number of values", n, "at least 1")
     require(0.0 < level < 1.0, "level", level, "in (0, 1)")
-    ordered, outside = np.sort(values), 2 * stats.binom.cdf(np.arange((n + 1) // 2), n, 0.5)
+    ordered, outside = np.sort(values), 2 * scipy.stats.binom.cdf(np.arange((n + 1) // 2), n, 0.5)
     k = max(1, int(np.sum(outside <= 1 - level)))
     return Median(*map(float, (ordered[(n - 1) // 2], ordered[k - 1], ordered[n - k], 1 - outside[k - 1])))
 
@@ -142,7 +145,7 @@ def trend_test(
     all its settings. Raises `BadInput` for fewer than 2 settings, values that are not numbers, another length of order.
     """
     require(len(order) == np.shape(values)[-1], "length of order", len(order), "the number of settings")
-    places = stats.rankdata(order)
+    places = scipy.stats.rankdata(order)
     return _within_runs(values, lambda sums: sums @ places, rng, resamples)
 
 
@@ -160,7 +163,7 @@ def _within_runs(
     """Share of draws, settings permuted within each run, whose statistic of the rank sums is at least the rows' own."""
     require(np.ndim(values) == 2 and np.shape(values)[1] >= 2, "shape of values", np.shape(values), "(runs, ≥ 2)")
     require(not np.isnan(values).any(), "values", values, "numbers or infinite")
-    ranks = stats.rankdata(values, axis=1)
+    ranks = scipy.stats.rankdata(values, axis=1)
     drawn = rng.permuted(np.broadcast_to(ranks, (resamples, *ranks.shape)), axis=2).sum(1)
     reached = statistic(drawn) >= statistic(ranks.sum(0)) - 1e-9
     return float((1 + reached.sum()) / (1 + resamples))

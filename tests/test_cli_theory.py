@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import nail
 from nail.cli.main import main
-from nail.cli.nstar_command import noise_of
+from nail.complexity.kernels import noise_of
 from nail.counting.nstar import n_star
 from nail.counting.rows import level_methods
 from nail.envs.instances import garnet, poison_chain

@@ -6,14 +6,12 @@ Each of these ends by itself with an exit code, and where that is what it is wit
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
 import sys
 
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from damaging import (
     BEFORE,
@@ -31,16 +29,15 @@ from damaging import (
     table,
     toy,
 )  # fmt: skip
-from sweeping import QUICK, Killed, dying, parts, prepared_once, rows_in
+from sweeping import QUICK, Killed, dying, parts, prepared_once
 
 from nail.checks import BadInput
 from nail.cli.main import main
 from nail.figures import experiment
-from nail.sweep import merge, trained_expert
+from nail.sweep import merge
 from nail.sweep.engine import sweep
 from nail.sweep.lot import Lot
-from nail.sweep.plan import asked
-from nail.sweep.store import open_folder, to_csv
+from nail.sweep.store import open_folder
 from nail.sweep.trained_expert import load_expert, save_expert
 
 
@@ -174,40 +171,6 @@ def test_parameters_are_computed_again(made, tmp_path, capsys):
     assert "params.npz.damaged and computed again" in capsys.readouterr().err
     assert params.read_bytes() == content
     assert [path.read_bytes() for path in parts(out)] == rows
-
-
-def test_an_expert_of_an_older_layout_is_read(expert):
-    """Written by Orbax on another number of devices than there are, maybe; damaged it is a sentence."""
-    out, config = expert
-    right = load_expert(config)
-    fields = trained_expert.read_json(out / "expert.json")[0]["config"]
-    (out / "expert.json").write_text(to_json(fields))
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(out / "expert", {"array": right})
-    np.testing.assert_array_equal(load_expert(config), right)
-    (out / "expert" / "_METADATA").write_text("{")
-    with pytest.raises(BadInput, match="cannot be read"):
-        load_expert(config)
-
-
-def test_rows_of_an_older_layout_are_read(made, tmp_path):
-    """Parts without a hash in a lot without one, and a request without one: nothing is computed again."""
-    out = shutil.copytree(made("finished")[0], tmp_path / "out")
-    right = (out / "rows.csv").read_bytes()
-    for part in parts(out):
-        part.write_text(to_csv(rows_in(part)))
-    for path in (*out.glob("runs/*/lot.json"), *out.glob("asked/*.json")):
-        found = trained_expert.read_json(path)[0]
-        path.write_text(to_json(found.get("runs", found) if path.parent.name == "asked" else found))
-    written = [path.stat().st_mtime_ns for path in parts(out)]
-    assert len(asked(out)) == 4
-    assert main([*SWEEP, "--out", str(out)]) == 0
-    assert (out / "rows.csv").read_bytes() == right
-    assert [path.stat().st_mtime_ns for path in parts(out)] == written
-
-
-def to_json(value):
-    return json.dumps(value) + "\n"
 
 
 def test_a_lost_error_is_found_again(made, tmp_path):

@@ -78,9 +78,12 @@ def local(method):
 
 GOLDEN = {  # method: clean validation loss and mean training loss, nats per token
     "loglossbc": (1.29544, 1.27803),
+    "bc-r": (1.56932, 0.52957),
     "dagger": (1.45639, 1.20054),
     "opd-f": (1.36505, 1.31832),
     "opd-r": (2.05793, 0.81255),
+    "opd-f-top-k": (1.26059, 0.32421),
+    "opd-f-top-k-tail": (1.23294, 0.24564),
     "opd-top-p": (1.29103, 1.29043),
     "opd-r-top-p": (1.50373, 0.29707),
     "lsm": (1.65413, 0.15694),

@@ -120,7 +120,7 @@ def test_training_with_an_echoing_expert():
         ({"support": "tail"}, "top_k_teacher of the method mine must be an integer from 1 on, got None"),
         ({"support": "tail", "top_k_teacher": 0}, "of the method mine must be an integer from 1 on, got 0"),
         ({"top_k_teacher": 4}, "top_k_teacher of the method mine must be None where the support is all tokens, got 4"),
-        ({"support": "tail", "top_k_teacher": 4, "beta": 0.0}, "beta of the method mine must be 1"),
+        ({"support": "tail", "top_k_teacher": 4, "beta": 0.5}, "beta of the method mine must be 0 or 1"),
         ({"support": "tail", "top_k_teacher": 4, "divergence": "jsd"}, "divergence of the method mine must be kl"),
         ({"support": "half"}, "support of the method mine must be one of all, renormalised, tail, unrenormalised"),
     ],

@@ -25,7 +25,7 @@ from nail.training.privileged import follow, privileged
 from nail.training.problem import make_channel, make_environment, make_setup, numbers_of
 from nail.training.ranges import check
 from nail.training.train import make_train
-from nail.training.update import collect, initial_params, objective, update
+from nail.training.update import collect, objective, update
 
 A, H = 3, 2
 TABLE = TrainConfig(
@@ -53,8 +53,18 @@ def visited_by(config, params, reference=None, step=3):
 
 
 def networks(config, n=2):
-    policy = make_setup(config).policy
-    return [policy.init(jax.random.key(i)) for i in range(n)]
+    init = jax.jit(make_setup(config).policy.init)
+    return [init(jax.random.key(i)) for i in range(n)]
+
+
+def prompts_of(setup, n, which="train"):
+    """The first n prompts of a stream."""
+    return jax.jit(jax.vmap(getattr(setup.env, f"{which}_context")))(jnp.arange(n, dtype=jnp.uint32))
+
+
+def filled_in(setup):
+    """`privileged` as one program of (channel, prompts, key)."""
+    return jax.jit(lambda channel, prompts, key: privileged(setup, over(channel, prompts), prompts, key))
 
 
 @pytest.mark.parametrize("estimator", ["mc", "full"])
@@ -104,35 +114,30 @@ def test_a_teachers_law_is_its_networks_at_the_prompt_that_it_sees(driver):
     config = dataclasses.replace(SLOTS, method=driver, teacher="frozen", start=START)
     mine, other = networks(config)
     setup, visited = visited_by(config, mine, other)
-    _, _numbers, channel = made(config)
-    seen = privileged(setup, over(channel, visited.contexts), visited.contexts, jax.random.key(1))
-    laws = jax.nn.softmax(setup.policy.forward(other, seen, visited.observations)[0])
-    np.testing.assert_allclose(visited.laws, laws, atol=1e-5)
+    seen = filled_in(setup)(made(config)[2], visited.contexts, jax.random.key(1))
+    laws = jax.jit(lambda *at: jax.nn.softmax(setup.policy.forward(*at, visited.observations)[0]))
+    np.testing.assert_allclose(visited.laws, laws(other, seen), atol=1e-5)
     for params, prompts in ((mine, seen), (other, visited.contexts)):
-        wrong = jax.nn.softmax(setup.policy.forward(params, prompts, visited.observations)[0])
-        assert np.abs(wrong - visited.laws).max() > 1e-2
+        assert np.abs(laws(params, prompts) - visited.laws).max() > 1e-2
     if driver == "loglossbc":
         np.testing.assert_array_equal(visited.actions, visited.labels)
 
 
 def test_a_demonstration_is_a_chain_of_the_noisy_expert_and_an_answer_the_right_one():
     setup, numbers, channel = made(SLOTS)
-    contexts = jax.vmap(setup.env.train_context)(jnp.arange(8, dtype=jnp.uint32))
-    bound, key = over(channel, contexts), jax.random.key(5)
-    seen = privileged(setup, bound, contexts, key)
+    contexts, key, fill = prompts_of(setup, 8), jax.random.key(5), filled_in(setup)
+    seen = np.asarray(fill(channel, contexts, key))
     np.testing.assert_array_equal(seen[:, :13], contexts[:, :13])
-    again = privileged(setup, bound, contexts, jax.random.key(6))
-    clean = jax.vmap(setup.env.clean_actions)(contexts)
+    again = fill(channel, contexts, jax.random.key(6))
+    clean = np.asarray(jax.jit(jax.vmap(setup.env.clean_actions))(contexts))
     assert (seen != again).any()
     assert (seen[:, 13:] != clean).any()
     assert (seen[:, 13:] == clean).mean() > 0.5
     quiet = numbers._replace(eta=jnp.float32(0))
-    bound = over(make_channel(setup, quiet), contexts)
-    np.testing.assert_array_equal(privileged(setup, bound, contexts, key)[:, 13:], clean)
+    np.testing.assert_array_equal(fill(make_channel(setup, quiet), contexts, key)[:, 13:], clean)
     config = dataclasses.replace(SLOTS, slots="answer", teacher_sees="answer")
     setup, _, channel = made(config)
-    contexts = jax.vmap(setup.env.train_context)(jnp.arange(8, dtype=jnp.uint32))
-    seen = privileged(setup, over(channel, contexts), contexts, key)
+    seen = filled_in(setup)(channel, prompts_of(setup, 8), key)
     np.testing.assert_array_equal(seen[:, 13], clean[:, -1])
     assert seen.shape == (8, 14)
 
@@ -180,30 +185,28 @@ def test_live_has_no_forward_kl_to_itself_where_both_see_the_same():
     params = networks(config, 1)[0]
     setup, visited = visited_by(config, params)
     _, numbers, channel = made(config)
-    value, slope = jax.value_and_grad(
-        lambda p: objective(setup, channel, numbers, p, visited, jax.random.key(0))
-    )(params)  # fmt: skip
+    loss = lambda p, visited: objective(setup, channel, numbers, p, visited, jax.random.key(0))  # noqa: E731
+    value, slope = jax.jit(jax.value_and_grad(loss))(params, visited)
     assert abs(float(value)) < 1e-6
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) < 1e-5
     setup, visited = visited_by(SLOTS, params)
-    assert float(objective(setup, channel, numbers, params, visited, jax.random.key(0))) > 1e-3
+    assert float(jax.jit(loss)(params, visited)) > 1e-3
 
 
 def test_no_slot_reaches_the_student():
     """Held-out prompts are empty at any share, so are those of updates; what a teacher saw is in no visited context,
     and the student's logits and its evaluation do not change with the share."""
     config = dataclasses.replace(SLOTS, shown=1.0)
-    env, plain = make_environment(config), make_environment(SLOTS)
-    held, own = (jax.vmap(e.validation_context)(jnp.arange(8, dtype=jnp.uint32)) for e in (env, plain))
+    setup, plain = make_setup(config), make_setup(SLOTS)
+    held, own = (np.asarray(prompts_of(each, 8, "validation")) for each in (setup, plain))
     np.testing.assert_array_equal(held, own)
     assert (held[:, 13:] == PAD).all()
     params = networks(config, 1)[0]
-    setup = make_setup(config)
-    for one, other in zip(*(evaluate(e, setup.policy, params) for e in (env, plain)), strict=True):
+    found = (jax.jit(lambda p, e=each.env: evaluate(e, setup.policy, p))(params) for each in (setup, plain))
+    for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
-    for teacher in ("live", "average"):
-        _, visited = visited_by(dataclasses.replace(SLOTS, teacher=teacher), params)
-        assert (visited.contexts[:, 13:] == PAD).all()
+    _, visited = visited_by(SLOTS, params)
+    assert (visited.contexts[:, 13:] == PAD).all()
 
 
 @pytest.mark.parametrize("slots", ["demonstration", pytest.param("answer", marks=pytest.mark.slow)])
@@ -212,12 +215,10 @@ def test_filled_slots_are_followed(slots):
     the expert plays a chain with one Y, the answer's, whatever the item says."""
     check_task("defclass", slots=slots, shown=0.5)
     env = make_environment(dataclasses.replace(SLOTS, slots=slots, teacher_sees=slots, shown=0.3))
-    contexts = np.asarray(jax.vmap(env.train_context)(jnp.arange(1_000, dtype=jnp.uint32)))
+    contexts, chains, own = map(np.asarray, jax.jit(jax.vmap(lambda i: shown_and_chains(env, i)))(np.arange(1_000)))
     filled = (contexts[:, 13:] != PAD).any(1)
     assert abs(filled.mean() - 0.3) < 5 * np.sqrt(0.21 / 1_000)
     np.testing.assert_array_equal(filled, (contexts[:, 13:] != PAD).all(1))
-    chains = np.asarray(jax.vmap(env.clean_actions)(contexts))
-    own = np.asarray(jax.vmap(env.task.clean_actions)(contexts[:, :13]))
     np.testing.assert_array_equal(chains[~filled], own[~filled])
     np.testing.assert_array_equal(chains[filled, -env.size :], contexts[filled, 13:])
     agree = (chains[filled, -1] == own[filled, -1]).mean()
@@ -227,8 +228,14 @@ def test_filled_slots_are_followed(slots):
         assert blocks[blocks[:, 2] == 20, 0].tolist() == [chain[-1]]
         assert chain[-1] - NAME in range(4)
     np.testing.assert_array_equal(chains[:, 1:12:3], own[:, 1:12:3])
-    right = jax.vmap(env.filled)(contexts[~filled], chains[~filled])
-    np.testing.assert_array_equal(jax.vmap(env.clean_actions)(right), chains[~filled])
+    follow_filled = jax.jit(jax.vmap(lambda prompt, chain: env.clean_actions(env.filled(prompt, chain))))
+    np.testing.assert_array_equal(follow_filled(contexts[~filled], chains[~filled]), chains[~filled])
+
+
+def shown_and_chains(env, index):
+    """A prompt, the chain of the expert, and that of the task without slots."""
+    prompt = env.train_context(index.astype(jnp.uint32))
+    return prompt, env.clean_actions(prompt), env.task.clean_actions(prompt[:13])
 
 
 CUT = {
@@ -294,7 +301,9 @@ def test_what_is_kept_begins_with_the_start_and_counts_queries_by_what_is_asked(
 
 def test_room_counts_the_parameters_of_teachers():
     base = dataclasses.replace(SLOTS, width=64)
-    params = sum(leaf.size * 4 for leaf in jax.tree.leaves(initial_params(make_setup(base).policy, jnp.int32(0))))
+    params = sum(
+        leaf.size * 4 for leaf in jax.tree.leaves(jax.eval_shape(make_setup(base).policy.init, jax.random.key(0)))
+    )
     average = dataclasses.replace(base, teacher="average")
     both = dataclasses.replace(average, old_task="epsilon=0")
     assert least_bytes(average) - least_bytes(base) == params

@@ -174,32 +174,45 @@ def test_the_noisy_expert_plays_for_offline_rejection_sampling():
     config = dataclasses.replace(CONFIG, method="rft", batch=4096)
     setup, numbers = make_setup(config), jax.tree.map(lambda x: x[0], numbers_of((config,)))
     params = jnp.zeros(jax.eval_shape(setup.policy.init, jax.random.key(0)).shape)
-    found = collect(setup, make_channel(setup, numbers), numbers, params, jnp.int32(0), jax.random.key(1)).rewards
+    found = collected(setup, numbers, params, 0).rewards
     chance = (1 - config.eta + config.eta / A) ** H
     assert abs(float(found.mean()) - chance) < 5.5 * np.sqrt(chance * (1 - chance) / 4096)
 
 
 def test_an_answer_is_the_last_token_and_a_chain_all_of_them():
     env = make_setup(dataclasses.replace(MODADD, method="grpo")).env
-    context = env.train_context(jnp.uint32(0))
-    right = env.clean_actions(context)
-    chains = jnp.stack([right, right.at[0].set((right[0] + 1) % 3), right.at[-1].set((right[-1] + 1) % 3)])
-    contexts = jnp.stack([context] * 3)
-    assert rewards.verify(env, "answer", contexts, chains).tolist() == [1, 1, 0]
-    assert rewards.verify(env, "chain", contexts, chains).tolist() == [1, 0, 0]
+
+    @jax.jit
+    def rewarded():
+        context = env.train_context(jnp.uint32(0))
+        right = env.clean_actions(context)
+        chains = jnp.stack([right, right.at[0].set((right[0] + 1) % 3), right.at[-1].set((right[-1] + 1) % 3)])
+        return [rewards.verify(env, kind, jnp.stack([context] * 3), chains) for kind in ("answer", "chain")]
+
+    assert [kind.tolist() for kind in rewarded()] == [[1, 1, 0], [1, 0, 0]]
+
+
+def collected(setup, numbers, *given):
+    """What an update collects, with the parameters, its number and those of the reference."""
+    channel = make_channel(setup, numbers)
+    call = jax.jit(lambda params, step, reference=None: collect(
+        setup, channel, numbers, params, step, jax.random.key(1), reference))  # fmt: skip
+    return call(given[0], jnp.int32(given[1]), *given[2:])
 
 
 def visited_by(method, params, reference=None, step=5):
     """What update `step` of a method collects."""
     config = dataclasses.replace(MODADD, method=method)
     setup, numbers = make_setup(config), jax.tree.map(lambda x: x[0], numbers_of((config,)))
-    channel, step = make_channel(setup, numbers), jnp.int32(step)
-    return collect(setup, channel, numbers, params, step, jax.random.key(1), reference)
+    return collected(setup, numbers, params, step, reference)
+
+
+def network(seed):
+    return jax.jit(make_setup(MODADD).policy.init)(jax.random.key(seed))
 
 
 def test_a_group_has_one_prompt_and_rollouts_of_its_own():
-    params = make_setup(MODADD).policy.init(jax.random.key(0))
-    visited = visited_by("grpo", params)
+    visited = jax.device_get(visited_by("grpo", network(0)))
     prompts = visited.contexts.reshape(2, 4, -1)
     assert (prompts == prompts[:, :1]).all()
     assert (prompts[0] != prompts[1]).any()
@@ -210,11 +223,11 @@ def test_a_group_has_one_prompt_and_rollouts_of_its_own():
 def test_pairs_are_compared_with_the_reference():
     """Its log-probability of the chains that the student played, and not the student's own."""
     policy = make_setup(MODADD).policy
-    params, other = (policy.init(jax.random.key(i)) for i in range(2))
+    params, other = network(0), network(1)
     visited = visited_by("dpo", params, other)
-    logits, _ = policy.forward(other, visited.contexts, visited.observations)
-    logp = jax.nn.log_softmax(logits)
-    expected = jnp.take_along_axis(logp, visited.actions[..., None], -1)[..., 0].sum(-1)
+    logp = jax.jit(lambda *at: jax.nn.log_softmax(policy.forward(*at)[0]))
+    logp = np.asarray(logp(other, visited.contexts, visited.observations))
+    expected = np.take_along_axis(logp, np.asarray(visited.actions)[..., None], -1)[..., 0].sum(-1)
     np.testing.assert_allclose(visited.reference, expected, rtol=1e-5)
     assert not np.allclose(visited.reference, visited_by("dpo", params).reference, rtol=1e-3)
 
@@ -244,7 +257,8 @@ def test_rows_train_and_dpo_keeps_what_it_began_with(method):
     first = np.asarray(state.params)
     one = jax.tree.map(lambda x: x[0], numbers)
     setup = make_setup(config)
-    state = jax.jit(lambda s: update(setup, one, update(setup, one, s)))(jax.tree.map(lambda x: x[0], state))
+    step = jax.jit(lambda s: update(setup, one, s))
+    state = step(step(jax.tree.map(lambda x: x[0], state)))
     assert np.abs(np.asarray(state.params) - first[0]).max() > 1e-3
     assert (state.reference is not None) == (method == "dpo")
     if method == "dpo":

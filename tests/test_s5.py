@@ -70,7 +70,7 @@ def test_one_permutation_has_120_prompts_of_which_12_are_held_out():
     assert env.n_validation == 12
     seen = {tuple(words(prompt)[1:6]) for prompt in np.concatenate([train, held])}
     assert seen == {tuple(symbols) for symbols in every_permutation()}
-    np.testing.assert_array_equal(prompts(env, "train", 109)[-1], train[0])
+    np.testing.assert_array_equal(jax.jit(env.train_context)(jnp.uint32(108)), train[0])
 
 
 def test_two_permutations_never_train_on_a_validation_prompt():
@@ -122,9 +122,9 @@ def test_the_noisy_expert_is_the_readers_at_every_prefix(kind, recovery):
     chain = np.where((clean >= 3) & (rng.random(clean.shape) < 0.2), rng.integers(3, 8, clean.shape), clean)
     seen = np.concatenate([np.full((20, 1), EQUALS), chain[:, :-1]], axis=1)
     laws = jax.jit(jax.vmap(env.laws))(shown, seen)
-    noisy = np.asarray(over(channel, shown).probs(laws))
+    noisy, step = np.asarray(over(channel, shown).probs(laws)), jax.jit(lambda h, law: at(channel, h).probs(law))
     for h in range(21):
-        np.testing.assert_allclose(at(channel, jnp.int32(h)).probs(laws[:, h]), noisy[:, h], atol=1e-7)
+        np.testing.assert_allclose(step(jnp.int32(h), laws[:, h]), noisy[:, h], atol=1e-7)
         for e in range(20):
             told = s5_noisy(words(shown[e]), words(chain[e][:h]), recovery, Fraction(2, 5), kind)
             np.testing.assert_allclose(noisy[e, h], vector(told), atol=1e-6)
@@ -133,9 +133,10 @@ def test_the_noisy_expert_is_the_readers_at_every_prefix(kind, recovery):
 def test_uniform_noise_of_the_oracle_is_the_distributional_law():
     """They differ where the law is not on the digits alone."""
     (setup, uniform), (_, within) = world(0.4, "uniform", m=2), world(0.4, "distributional", m=2)
-    shown = prompts(setup.env, "train", 5)
-    chain = jax.vmap(setup.env.clean_actions)(shown)
-    laws = jax.vmap(setup.env.laws)(shown, jax.vmap(setup.env.observations)(shown, chain))
+    env, shown = setup.env, prompts(setup.env, "train", 5)
+    laws = jax.jit(jax.vmap(lambda prompt: env.laws(prompt, env.observations(prompt, env.clean_actions(prompt)))))(
+        shown
+    )
     np.testing.assert_allclose(uniform.probs(laws), within.probs(laws), atol=1e-7)
     law = jnp.array([0.5, 0.0, 0.0, 0.3, 0.2, 0.0, 0.0, 0.0])
     np.testing.assert_allclose(within.probs(law), [0.5, 0, 0, 0.22, 0.16, 0.04, 0.04, 0.04], atol=1e-7)
@@ -201,9 +202,10 @@ def test_rollouts_of_the_noisy_expert_stay_clean_as_often_as_they_should(noise, 
 def test_the_answer_is_the_last_block():
     env = make_s5(2, "none", 0, 5)
     prompt = jnp.asarray(prompts(env, "train", 1)[0])
-    clean = env.clean_actions(prompt)
+    clean = jax.jit(env.clean_actions)(prompt)
     first, last = (clean.at[h].set(EQUALS) for h in (1, 9))
-    scores = [env.score(prompt, chain) for chain in (clean, first, last)]
+    score = jax.jit(env.score)
+    scores = [score(prompt, chain) for chain in (clean, first, last)]
     assert [(bool(s.full_exact), bool(s.answer_exact)) for s in scores] == [(True, True), (False, True), (False, False)]
     assert [float(s.position_exact.sum()) for s in scores] == [14, 13, 13]
 
@@ -213,24 +215,30 @@ def test_check_task_plays_it():
         assert nail.check_task("s5", **options).horizon == 7 * options["m"]
 
 
+DEFCLASS = dict(task="defclass", epsilon=0.5, eta=0.1, channel_aware=True)
+DRIVERS = [
+    *((method, dict(task="s5", m=2, recovery="none", eta=0.4, noise=noise))
+      for method, noise in (("loglossbc", LAWS["digits"]), ("dagger", LAWS["key"]), ("opd-r", LAWS["digits"]))),
+    *((method, dict(DEFCLASS, noise=noise))
+      for method, noise in (("loglossbc", "canonical"), ("dagger", "uniform"), ("opd-r", "canonical"))),
+]  # fmt: skip
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "noise"),
-    [
-        ("nail-f", "semantic-key"),
-        *(pytest.param(m, n, marks=pytest.mark.slow) for m in ("loglossbc", "dagger", "opd-r") for n in LAWS.values()),
-    ],
+    ("method", "fields"), DRIVERS, ids=lambda part: part if isinstance(part, str) else part["task"]
 )
-def test_every_driver_trains_a_transformer_on_it(method, noise):
-    """Six updates: all numbers finite; slowly, both decoders the same losses."""
-    config = TrainConfig(task="s5", m=2, noise=noise, recovery="none", method=method, eta=0.4, **SMALL)
-    ways = ["sequential"] if method == "nail-f" else ["sequential", "parallel"]
-    last = [finished(dataclasses.replace(config, decode=way), options=UNOPTIMISED)[1][-1] for way in ways]
-    assert np.isfinite(last[0].train_loss).all()
-    np.testing.assert_allclose([row.train_loss[0] for row in last], [last[0].train_loss[0]] * len(ways), rtol=1e-5)
-    np.testing.assert_allclose(
-        [row.evaluation.val_loss[0] for row in last], [last[0].evaluation.val_loss[0]] * len(ways), rtol=1e-5
+def test_both_decoders_train_a_transformer_alike(method, fields):
+    """Six updates of each driver, here and on definitions (with a student that knows the channel): the same losses."""
+    config = TrainConfig(method=method, **fields, **SMALL)
+    one_by_one, at_once = (
+        finished(dataclasses.replace(config, decode=way), options=UNOPTIMISED)[1][-1]
+        for way in ("sequential", "parallel")
     )
-    assert last[0].evaluation.position_accuracy.shape[-1] == 14
+    assert np.isfinite(one_by_one.train_loss).all()
+    np.testing.assert_allclose(at_once.train_loss[0], one_by_one.train_loss[0], rtol=1e-5)
+    np.testing.assert_allclose(at_once.evaluation.val_loss[0], one_by_one.evaluation.val_loss[0], rtol=1e-5)
+    assert one_by_one.evaluation.position_accuracy.shape[-1] == {"s5": 14, "defclass": 13}[config.task]
 
 
 @pytest.mark.parametrize("method", ["nail-f", "nail-r"])
@@ -243,9 +251,9 @@ def test_a_student_that_knows_the_channel_has_no_loss_at_the_clean_law(method):
     setup, numbers = make_setup(config), one(numbers_of((config,)))
     channel = make_channel(setup, numbers)
     shown = jnp.asarray(prompts(setup.env, "train", 8))
-    chain = jax.vmap(setup.env.clean_actions)(shown)
-    seen = jax.vmap(setup.env.observations)(shown, chain)
-    clean = setup.expert.laws(shown, seen)
+    chain = jax.jit(jax.vmap(setup.env.clean_actions))(shown)
+    seen = jax.jit(jax.vmap(setup.env.observations))(shown, chain)
+    clean = jax.jit(setup.expert.laws)(shown, seen)
     visited = Visited(shown, seen, chain, over(channel, shown).probs(clean), chain)
 
     class Free:
@@ -253,7 +261,7 @@ def test_a_student_that_knows_the_channel_has_no_loss_at_the_clean_law(method):
             return params, known
 
     def loss(setup):
-        return float(objective(setup, channel, numbers, 30 * clean, visited, jax.random.key(0)))
+        return float(jax.jit(lambda: objective(setup, channel, numbers, 30 * clean, visited, jax.random.key(0)))())
 
     blind = setup._replace(config=dataclasses.replace(config, channel_aware=False), policy=Free())
     assert loss(setup._replace(policy=Free())) == pytest.approx(0, abs=1e-5)

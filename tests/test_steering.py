@@ -136,18 +136,28 @@ def test_bad_input():
 
 
 CONFIG = TrainConfig(
-    task="defclass", method="loglossbc", epsilon=0.6, width=16, heads=2, layers=2, init_std=0.5, lr=1e-2, warmup=2,
+    task="defclass", method="loglossbc", epsilon=0.6, width=16, heads=2, layers=1, init_std=0.5, lr=1e-2, warmup=2,
     batch=8, steps=4, eval_every=4, n_validation=20,
 )  # fmt: skip
+
+
+def program_of_items(config, n):
+    env = make_setup(config).env
+    return jax.jit(lambda: items(env, n)).lower()
+
+
+def items_of(config, n):
+    """Prompts of n items before and after their perturbation."""
+    return jax.device_get(program_of_items(config, n).compile(dict(UNOPTIMISED))())
 
 
 def test_items_are_canonical_prompts_and_each_is_perturbed_in_its_way():
     """Whatever ε is: swaps, new criteria, held-out criteria in turn; the same items for another seed of the run, and
     others for another bank."""
-    before, after = (np.asarray(part) for part in items(make_setup(CONFIG).env, 99))
-    again = items(make_setup(dataclasses.replace(CONFIG, epsilon=0.0, negated=1.0, seed=3)).env, 99)
-    np.testing.assert_array_equal(again, (before, after))
-    assert (np.asarray(items(make_setup(dataclasses.replace(CONFIG, bank_seed=1)).env, 99)) != (before, after)).any()
+    before, after = items_of(CONFIG, 99)
+    other = program_of_items(dataclasses.replace(CONFIG, epsilon=0.0, negated=1.0, seed=3), 99)
+    assert other.as_text() == program_of_items(CONFIG, 99).as_text()
+    assert (np.asarray(items_of(dataclasses.replace(CONFIG, bank_seed=1), 99)) != (before, after)).any()
     for i, (old, new) in enumerate(zip(before, after, strict=True)):
         (usual, item), (meaning, kept) = defclass_prompt(words(old)), defclass_prompt(words(new))
         assert item == kept
@@ -165,7 +175,7 @@ def test_rows_hold_what_the_final_parameters_answer():
     configs = [dataclasses.replace(CONFIG, seed=seed, steer=True) for seed in (0, 1)]
     state, metrics = finished(*configs, options=UNOPTIMISED)
     env, policy = make_setup(CONFIG)[2:4]
-    prompts = items(env, 512)
+    prompts = items_of(CONFIG, 512)
     right = [np.array([NAMES.index(defclass_chain(words(p))[-1]) for p in part]) for part in prompts]
     said = jax.jit(lambda params, part: rollout(env, policy, params, part).actions[:, -1] - 16)
     for i, config in enumerate(configs):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -23,6 +24,15 @@ class FigureCommand:
     out: Out = Path("figures")
     redraw: bool = False
     """compute nothing: analyse and draw the rows that are in DIR again, of whatever preset and revision they are"""
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """an axis of the figure, as AXIS=VALUE,VALUE,… or AXIS=FROM:TO (integers below TO), in place of the preset's
+    values, or a setting of it, as NAME=VALUE; may be given again (docs/figures.md); figures 1 to 5 and some of n*"""
+    seeds: int | None = None
+    """number of seeds (0, 1, …) in place of the preset's; more can be computed later"""
+    steps: int | None = None
+    """updates of a run in place of the preset's, with as many evaluations"""
+    show_config: bool = False
+    """compute nothing: print what would be computed, and an estimate of the time"""
     unit: str = ""
     """what n* is counted in: episodes (the default) or queries, drawn to NAME_queries.png; figures of n* have it"""
     student: Path | None = None
@@ -42,9 +52,26 @@ class FigureCommand:
         require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
         files = {name: path for name in PATHS if (path := getattr(self, name)) is not None}
         wanted = self._wanted(files)
+        own = own_grid(self.name, self.preset, self.vary, self.seeds, self.steps)
+        if self.show_config:
+            return self._show(wanted, own)
+        require(not (own and self.redraw), "vary, seeds, steps", "given", "left out where nothing is computed")
         set_up_jax()
         for name in wanted:
-            experiment.make(name, self.preset, self.out, self.redraw, self.unit, files)
+            experiment.make(name, self.preset, self.out, self.redraw, self.unit, files, **own)
+        return None
+
+    def _show(self, wanted: list[str], own: dict[str, Any]) -> None:
+        """Print what is to be computed."""
+        from nail.figures import experiment
+        from nail.figures.configurations import shown
+        from nail.figures.own import Own
+
+        require(not self.redraw, "show_config", "given", "left out where nothing is computed")
+        for name in wanted:
+            found = experiment.load(name)
+            size = experiment.size_of(found, self.preset, Own(**own)) if own else self.preset
+            print(shown(found, self.preset, size))
 
     def _wanted(self, files: dict[str, Path]) -> list[str]:
         """The figure named, or all that have the preset and can be computed here."""
@@ -78,3 +105,18 @@ class FigureCommand:
             say(f"{name} is left out ({error})")
             return False
         return True
+
+
+def own_grid(name: str, preset: str, vary: tuple[str, ...], seeds: int | None, steps: int | None) -> dict[str, Any]:
+    """The options of a grid of one's own as `nail.figures.experiment.make` takes them, checked; empty without one."""
+    if not vary and seeds is None and steps is None:
+        return {}
+    from nail.figures import experiment
+    from nail.figures.own import Own, parse
+
+    require(name != "all", "vary, seeds, steps", "given", "left out for all figures together")
+    found = experiment.load(name)
+    experiment.require_sizes(found, preset)
+    own = {"vary": parse(name, found.sizes[preset], vary), "seeds": seeds, "steps": steps}
+    experiment.size_of(found, preset, Own(**own))
+    return own

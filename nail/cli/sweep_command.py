@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from nail.checks import BadInput, printable, require, require_known, say
+from nail.cli.figure_command import own_grid
 from nail.cli.parse import Out, imported, with_config
 from nail.cli.programs import set_up_jax
 from nail.training.config import TrainConfig, config_class, plain, run_id
@@ -20,12 +22,70 @@ MIN_MINUTES, MAX_MINUTES = 5, 365 * 24 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class Shares:
+    """Work that can be cut in shares, and sent to a cluster."""
+
+    shard: str = "1/1"
+    """run share i of n, as i/n with 1 ≤ i ≤ n (into a folder of its own or a shared one)"""
+    slurm: bool = False
+    """submit the work to Slurm: shards as an array job, then a merge"""
+    cluster: str = "slurm"
+    """slurm, or local to try --slurm on this machine"""
+    shards: int = 4
+    """shards of the array job, 1 ≤ shards ≤ 10,000 and at most Slurm's MaxArraySize"""
+    partition: str | None = None
+    """Slurm's partition"""
+    time: int = 24 * 60
+    """limit of a Slurm job in minutes, 5 ≤ time ≤ 525,600 (a year); a job that comes to it is sent again, up to 100
+    times, and goes on from its last checkpoint"""
+    slurm_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """further option of sbatch as NAME=VALUE, for example gres=gpu:1, or cpus-per-task=8 (4 without it; without a GPU a
+    job has as many devices); may be given again"""
+
+    def submit(
+        self, out: Path, runs: dict[str, dict[str, Any]], command: list[str], merge: list[str], what: str
+    ) -> None:  # fmt: skip
+        """Submit shards of `command`, without its folder, and their merge with the options `merge`; `runs` are the ids
+        and fields of all `what`."""
+        from nail.sweep import cluster
+        from nail.sweep.plan import ask
+        from nail.sweep.store import open_folder
+
+        require_known("cluster", self.cluster, ("slurm", "local"))
+        require(MIN_MINUTES <= self.time <= MAX_MINUTES, "time", self.time, f"minutes in {MIN_MINUTES}..{MAX_MINUTES}")
+        options, local = dict(_pair(option) for option in self.slurm_option), self.cluster == "local"
+        most = cluster.MOST_PROCESSES if local else cluster.most_shards()
+        require(1 <= self.shards <= most, "shards", self.shards, f"an integer in 1..{most} (Slurm's MaxArraySize)")
+        cluster.require_same_source(imported)
+        out = open_folder(out).resolve()
+        for i in range(self.shards):
+            # also of a shard that never begins there is a folder to merge
+            open_folder(out / "shards" / f"{i + 1}-of-{self.shards}")
+        logs = out / "jobs"
+        logs.mkdir(exist_ok=True)
+        modules = [part for module in imported for part in ("--import", module)]
+        joined = [*modules, "sweep", "merge", *merge, "--out", str(out)]
+        scripts = cluster.scripts(out, self.shards, [*modules, *command], joined)
+        ask(out, runs)
+        said = f"{len(runs)} {what} in {self.shards} shards, logs of the jobs in {printable(logs)}"
+        if local:
+            print(said)
+            cluster.run_here(scripts, self.shards, logs)
+        else:
+            jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
+            print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
+        folder = printable(out)
+        print(
+            f"nail sweep status {folder} shows how far they are; the table will be rows.csv there, and "
+            f"nail plot {folder} draws it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class How(Shares):
     """How a sweep is run; none of it changes a number."""
 
     out: Out = Path("sweep")
-    shard: str = "1/1"
-    """run share i of n, as i/n with 1 ≤ i ≤ n (into a folder of its own or a shared one)"""
     retry_failed: bool = False
     """run those again that failed"""
     any_revision: bool = False
@@ -41,20 +101,6 @@ class How:
     """number of processes, 1 ≤ processes ≤ 10,000; default: what the launcher says, and so for the next"""
     process: int | None = None
     """index of this one, 0 ≤ process < processes"""
-    slurm: bool = False
-    """submit the sweep to Slurm: shards as an array job, then a merge"""
-    cluster: str = "slurm"
-    """slurm, or local to try --slurm on this machine"""
-    shards: int = 4
-    """shards of the array job, 1 ≤ shards ≤ 10,000 and at most Slurm's MaxArraySize"""
-    partition: str | None = None
-    """Slurm's partition"""
-    time: int = 24 * 60
-    """limit of a Slurm job in minutes, 5 ≤ time ≤ 525,600 (a year); a job that comes to it is sent again, up to 100
-    times, and goes on from its last checkpoint"""
-    slurm_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """further option of sbatch as NAME=VALUE, for example gres=gpu:1, or cpus-per-task=8 (4 without it; without a GPU a
-    job has as many devices); may be given again"""
 
     def run(self) -> None:
         from nail.sweep.grid import parse_shard
@@ -109,39 +155,13 @@ class How:
             raise RunsFailed(outcome.failures, len(shares[-1]), out)
 
     def _submit(self, configs: tuple[TrainConfig, ...]) -> None:
-        from nail.sweep import cluster
-        from nail.sweep.plan import ask
-        from nail.sweep.store import open_folder
-
-        require_known("cluster", self.cluster, ("slurm", "local"))
-        require(MIN_MINUTES <= self.time <= MAX_MINUTES, "time", self.time, f"minutes in {MIN_MINUTES}..{MAX_MINUTES}")
-        options, local = dict(_pair(option) for option in self.slurm_option), self.cluster == "local"
-        most = cluster.MOST_PROCESSES if local else cluster.most_shards()
-        require(1 <= self.shards <= most, "shards", self.shards, f"an integer in 1..{most} (Slurm's MaxArraySize)")
-        cluster.require_same_source(imported)
-        out = open_folder(self.out).resolve()
-        for i in range(self.shards):
-            # also of a shard that never begins there is a folder to merge
-            open_folder(out / "shards" / f"{i + 1}-of-{self.shards}")
-        logs = out / "jobs"
-        logs.mkdir(exist_ok=True)
-        modules = [part for module in imported for part in ("--import", module)]
-        how = [*self.command(), *_given(self, How, ("retry_failed", "any_revision", "keep_params", "runs_per_lot"))]
-        merge = [*modules, "sweep", "merge", *(["--any-revision"] if self.any_revision else []), "--out", str(out)]
-        scripts = cluster.scripts(out, self.shards, [*modules, "sweep", *how], merge)
-        ask(out, {run_id(config): config.stored for config in configs})
-        said = f"{len(configs)} runs in {self.shards} shards, logs of the jobs in {printable(logs)}"
-        if local:
-            print(said)
-            cluster.run_here(scripts, self.shards, logs)
-        else:
-            jobs = cluster.submit(scripts, self.shards, logs, self.time, self.partition, options)
-            print(f"{said}: job {jobs[0]}, and their merge {jobs[1]}")
-        folder = printable(out)
-        print(
-            f"nail sweep status {folder} shows how far they are; the table will be rows.csv there, and "
-            f"nail plot {folder} draws it"
-        )
+        how = [
+            *self.command(),
+            *given_options(self, How, ("retry_failed", "any_revision", "keep_params", "runs_per_lot")),
+        ]
+        runs = {run_id(config): config.stored for config in configs}
+        merge = ["--any-revision"] if self.any_revision else []
+        self.submit(self.out, runs, ["sweep", *how], merge, "runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +172,16 @@ class FigureSweep(How):
     """figure that is computed from training runs: see `nail list`"""
     preset: str = "cpu"
     """smoke, cpu, laptop or paper"""
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """an axis or setting of the figure in place of the preset's, as nail figure takes it; may be given again"""
+    seeds: int | None = None
+    """number of seeds (0, 1, …) in place of the preset's"""
+    steps: int | None = None
+    """updates of a run in place of the preset's, with as many evaluations"""
 
     def configs(self) -> tuple[TrainConfig, ...]:
         from nail.figures import experiment
+        from nail.figures.own import Own
         from nail.sweep.stages import flat
 
         require_known("figure", self.name, experiment.names())
@@ -162,10 +189,12 @@ class FigureSweep(How):
         if found.runs is None:
             raise BadInput(f"{self.name} is not computed from training runs: nail figure {self.name} computes it")
         experiment.require_preset(found, self.preset)
-        return flat(found.runs(self.preset))
+        own = own_grid(self.name, self.preset, self.vary, self.seeds, self.steps)
+        return flat(found.runs(experiment.size_of(found, self.preset, Own(**own)) if own else self.preset))
 
     def command(self) -> list[str]:
-        return [self.name, "--preset", self.preset]
+        vary = [word for axis in self.vary for word in ("--vary", axis)]
+        return [self.name, "--preset", self.preset, *vary, *given_options(self, FigureSweep, ("seeds", "steps"))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +232,8 @@ class Grid(How):
         names = tuple(field.name for field in dataclasses.fields(kind))
         task = ["--task", self.task]
         axes = [argument for axis in self.vary for argument in ("--vary", axis)]
-        return ["grid", *task, *_given(self, kind, names), *axes, *_given(self, Grid, ("plot",))]
+        own = [*given_options(self, kind, names), *axes, *given_options(self, Grid, ("plot",))]
+        return ["grid", *task, *own]
 
 
 @dataclass(frozen=True)
@@ -289,14 +319,19 @@ def with_figure(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _given(command: Any, kind: type, names: tuple[str, ...]) -> list[str]:
+def given_options(command: Any, kind: type, names: Iterable[str]) -> list[str]:
     """Those of a command's options that are not at their default, as arguments."""
     found: list[str] = []
     for field in dataclasses.fields(kind):
         value = getattr(command, field.name)
-        if field.name in names and value != field.default:
-            option = field.name.replace("_", "-")
-            found += [f"--{'' if value else 'no-'}{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
+        if field.name not in names or value == field.default:
+            continue
+        option = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(f"--{'' if value else 'no-'}{option}")
+        else:
+            for part in value if isinstance(value, tuple) else (value,):
+                found += [f"--{option}", str(part)]
     return found
 
 

@@ -1,1 +1,1 @@
-"""Sample complexities over grids of instances, learners and noise: points, fits, bounds with verdicts (docs/bound.md)."""
+"""Sample complexities over grids of instances, learners and noise: points, fits, bounds (docs/bound.md)."""

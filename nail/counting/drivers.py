@@ -18,7 +18,7 @@ of episodes run: n and n' share their first min(n, n') episodes.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from nail.checks import require
+from nail.counting.kernels import Wrong
 from nail.envs.mdp import check_laws
 from nail.methods import expert_share
 from nail.noise import Huber, Temperature, sample, uniform, uniform_kernel, words
@@ -35,6 +36,8 @@ from nail.registry import document_fields
 
 ETA = 0.5
 """corruption rate where none is given"""
+Data = TypeVar("Data")
+"""what a learner keeps: a `Tally`, or its own state (nail/counting/own.py)"""
 
 
 class Setting(NamedTuple):
@@ -42,7 +45,7 @@ class Setting(NamedTuple):
 
     eta: float | None = None
     """corruption rate η of the labels, in [0, 1); None: `ETA`"""
-    kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | None = None
+    kernel: Float[Array, " A"] | Float[np.ndarray, " A"] | Wrong | None = None
     """noise kernel ν of the labels; None: uniform"""
     told_eta: float = 0.05
     """η that NAIL (wrong η) believes"""
@@ -84,6 +87,9 @@ def complete(
             require(is_number(value) and 0.0 <= value <= 1.0, name, value, "a number in [0, 1]")
 
     def filled(name, given, default):
+        if isinstance(given, Wrong):
+            check_laws(name, np.asarray(given.law), (n_actions - 1,))
+            return Wrong(jnp.asarray(given.law, jnp.float32))
         law = np.asarray(given if given is not None else uniform_kernel(n_actions) if default is None else default)
         check_laws(name, law, (n_actions,), (*states, n_actions))
         return jnp.asarray(law, jnp.float32)
@@ -107,14 +113,20 @@ class World(NamedTuple):
     decay: Float[Array, ""] | float
     candidates: Float[Array, "N *level A"] | None = None
     """clean laws of a finite class Π, for `class_score`"""
+    off: Float[Array, "*level A"] | None = None
+    """law of a label where the clean expert is uniform, as it is off the path of the chain"""
 
 
 def world(
     told: str, setting: Setting, expert: Float[Array, "*level A"], candidates: Float[Array, "N *level A"] | None = None
 ) -> World:
     """What a learner that is told `told` learns from where the clean expert's law is `expert`."""
+    off = uniform_kernel(expert.shape[-1]) if isinstance(setting.kernel, Wrong) else setting.kernel
+    if isinstance(setting.kernel, Wrong):
+        setting = setting._replace(kernel=setting.kernel.at(plurality(expert)))
     noisy = channel(setting).probs(expert)
-    return World(plurality(expert), noisy, channel(setting, told), setting.beta, setting.decay, candidates)
+    off = channel(setting._replace(kernel=off)).probs(jnp.full_like(expert, 1.0 / expert.shape[-1]))
+    return World(plurality(expert), noisy, channel(setting, told), setting.beta, setting.decay, candidates, off)
 
 
 class Tally(NamedTuple):
@@ -152,6 +164,8 @@ class Driver(NamedTuple):
     """`episode(learner, world, tally, key)`: one episode, level by level"""
     read: Callable[[Tally, World], Tally]
     """completes a tally before it is looked at"""
+    walk: Callable[..., Any] | None = None
+    """`walk(learner, mdp, world, kept, key)`: one episode in any finite MDP; None: that of counts (layered.py)"""
 
 
 def _student(plays: Callable[[Play], Int[Array, "*level"]]) -> Driver:
@@ -204,9 +218,9 @@ def _read_exits(tally: Tally, world: World) -> Tally:
 
 
 def repeat(
-    episode: Callable[[Tally, Key[Array, ""]], Tally], read: Callable[[Tally], Any], tally: Tally, key: Key[Array, ""],
+    episode: Callable[[Data, Key[Array, ""]], Data], read: Callable[[Data], Any], tally: Data, key: Key[Array, ""],
     stride: Int[Array, ""] | int, points: int,
-) -> tuple[Tally, Any]:  # fmt: skip
+) -> tuple[Data, Any]:  # fmt: skip
     """`points` times: `stride` more episodes, then what `read` sees; episode number i uses fold_in(key, i)."""
 
     def one(_, tally):

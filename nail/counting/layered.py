@@ -18,15 +18,16 @@ from nail.checks import require
 from nail.counting.drivers import Play, Setting, Tally, World, complete, no_data, repeat, world
 from nail.counting.learners import Learner, class_score, clean_estimate, clean_law, learner
 from nail.counting.levels import blocks, replicate_keys
+from nail.counting.own import Kept, asked, check_own
 from nail.envs.instances import Instance, check_instance
 from nail.envs.mdp import TabularMDP, check_laws, regret
-from nail.methods import expert_share
+from nail.methods import METHOD, expert_share
 from nail.noise import sample, words
 from nail.policies.softmax_table import add_labels, deterministic, plurality
 
 ENTRIES = 2**24
 """entries of the policies' tables that are evaluated together"""
-Read = Callable[[Learner, Setting, World, Tally], Array]
+Read = Callable[[Learner, Setting, World, Any], Any]
 
 
 def _episode(row: Learner, mdp: TabularMDP, world: World, tally: Tally, key: Key[Array, ""]) -> Tally:
@@ -62,7 +63,8 @@ def _advance(row, read, mdp, expert, setting, candidates, replicates, stride, po
 
     def one(replicate):
         key, tally = replicate
-        return repeat(partial(_episode, row, mdp, here), partial(read, row, setting, here), tally, key, stride, points)
+        episode = partial(row.driver.walk or _episode, row, mdp, here)
+        return repeat(episode, partial(read, row, setting, here), tally, key, stride, points)
 
     return lax.map(one, replicates, batch_size=blocks(replicates[0].shape[0]))
 
@@ -87,20 +89,27 @@ def simulation(
     mdp, expert, chosen = jax.tree.map(
         lambda table: jnp.asarray(table, jnp.float32), (instance.mdp, instance.expert, candidates)
     )
-    keys, tally = replicate_keys(replicates, seed, first), no_data(shape, replicates)
+    check_own(METHOD[method], shape)
+    keys = replicate_keys(replicates, seed, first)
+    tally = no_data(shape, replicates) if row.start is None else row.start(shape, setting, replicates)
 
     def advance(stride, points):
         nonlocal tally
         require(stride >= 0 and points >= 1, "stride, points", (stride, points), "at least 0 and at least 1")
         tally, seen = _advance(row, read, mdp, expert, setting, chosen, (keys, tally), stride, points)
-        return np.asarray(seen)
+        return jax.tree.map(np.asarray, seen)
 
     return advance
 
 
-def greedy(row: Learner, setting: Setting, world: World, tally: Tally) -> Int[Array, "H S"]:
+def greedy(row: Learner, setting: Setting, world: World, tally: Tally | Kept) -> Int[Array, "H S"]:
     """What the learner's policy plays."""
     return plurality(row.score(tally, world))
+
+
+def greedy_and_asked(row: Learner, setting: Setting, world: World, kept: Kept) -> tuple[Array, Array]:
+    """What the policy of a learner with a state of its own plays (H, S), and the answers so far ()."""
+    return greedy(row, setting, world, kept), asked(kept)
 
 
 def deployed(row: Learner, setting: Setting, world: World, tally: Tally) -> Float[Array, "H S A"]:

@@ -1,7 +1,7 @@
 """Count-based learners: what a row of nail/methods.py estimates from all its data, and how it decides."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -10,13 +10,11 @@ from jaxtyping import Array, Float, Int
 
 from nail.checks import require
 from nail.counting.drivers import EXPERT, GREEDY, MIXTURE, Driver, Tally, World, sampled
+from nail.counting.own import Kept, driver_of, of_counts, policy_of, start
 from nail.counting.rows import check_counted
 from nail.methods import METHOD, Method
-from nail.noise import Huber, sample
+from nail.noise import FLOOR, Huber, label_weight, sample
 from nail.policies.softmax_table import frequencies
-
-FLOOR = 1e-10
-"""floor of probabilities inside logarithms"""
 
 
 def label_law(tally: Tally, world: World) -> Float[Array, "*level A"]:
@@ -81,8 +79,7 @@ def channel_score(tally: Tally, world: World) -> Float[Array, "*level A"]:
     The Bayes rule of a learner that knows (or is wrong about) the channel. ην is floored at 1e−10. For uniform ν any
     told η gives the plurality.
     """
-    floor = jnp.maximum(world.told.eta * world.told.kernel, FLOOR)
-    weight = jnp.log1p((1.0 - world.told.eta) / floor)
+    weight = label_weight(world.told, world.noisy)
     return tally.labels * weight.reshape((1,) * (tally.labels.ndim - weight.ndim) + weight.shape)
 
 
@@ -117,6 +114,9 @@ class Learner(NamedTuple):
     random"""
     told: str
     """which channel `channel_score` and `class_score` believe in"""
+    start: Callable[..., Kept] | None = None
+    """what replicates of a learner with a state of its own begin with, given the shape (H, S, A), the setting and the
+    number of replicates; None: a tally of nothing"""
 
 
 @lru_cache
@@ -127,12 +127,19 @@ def learner_of(method: Method) -> Learner:
     them where the channel is known, queried probabilities for the reverse one. Raises `BadInput` as `check_counted`.
     """
     check_counted(method)
+    if (own := method.functions) is not None:
+        begins = partial(start, method.name, own, method.told)
+        return Learner(driver_of(own), label_law, policy_of(own), None, 0, method.told, begins)
     samples, queries = method.temperature > 0, method.beta != 0
     fresh = method.action == "auxiliary"
     student = sampled(float(method.temperature)) if samples else GREEDY
     labelled = clean_law if method.decides == "channel" else label_law
     law = labelled if not queries else queried_law if method.beta == 1 else mixed_law
     fit = law if queries else label_counts
+    if method.law is not None:
+        law = fit = of_counts(method.law)
+    if method.score is not None:
+        fit = of_counts(method.score)
     return Learner(
         {"expert": EXPERT, "mixture": MIXTURE, "student": student}[method.driver],
         law,

@@ -10,16 +10,17 @@ reads the first H alone.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Int, Key
 
 from nail.checks import require
 from nail.counting.drivers import Setting, Tally, no_data, repeat, world
 from nail.counting.learners import Learner
+from nail.counting.own import Kept, asked
 from nail.policies.softmax_table import deterministic, plurality
 
 BLOCK = 128
@@ -35,7 +36,7 @@ class State(NamedTuple):
     levels: Int[Array, " R"]
     """H, the levels that count; the axis of levels is padded"""
     secret: Int[Array, "R levels"]
-    tally: Tally
+    tally: Tally | Kept
 
 
 def blocks(replicates: int) -> int:
@@ -63,13 +64,14 @@ def secrets(keys: Key[Array, " R"], horizon: int, n_actions: int | Int[Array, ""
     return (uniform * n_actions).astype(jnp.int32)[:, :horizon]
 
 
-def begin(horizon: int, n_actions: int, replicates: int, seed: int) -> State:
-    """Replicates before their first episode. Raises `BadInput` for H < 1, A < 2 or replicates < 1."""
+def begin(horizon: int, n_actions: int, replicates: int, seed: int, kept: Kept | None = None) -> State:
+    """Replicates before their first episode, with a tally of nothing, or what a learner of its own state has `kept`.
+    Raises `BadInput` for H < 1, A < 2 or replicates < 1."""
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(n_actions >= 2, "n_actions", n_actions, "at least 2")
     require(replicates >= 1, "replicates", replicates, "at least 1")
     keys = replicate_keys(replicates, seed)
-    empty = no_data((padded(horizon), n_actions), replicates)
+    empty = no_data((padded(horizon), n_actions), replicates) if kept is None else kept
     levels = jnp.full(replicates, horizon, jnp.int32)
     return State(keys, levels, secrets(keys, padded(horizon), n_actions), empty)
 
@@ -77,16 +79,18 @@ def begin(horizon: int, n_actions: int, replicates: int, seed: int) -> State:
 @partial(jax.jit, static_argnames=("row", "points"))
 def advance(
     row: Learner, state: State, setting: Setting, stride: Int[Array, ""] | int, points: int
-) -> tuple[State, Bool[Array, "R points"]]:
-    """`points`·`stride` more episodes; whether the policy is right at all H levels, after each `stride` of them."""
+) -> tuple[State, Any]:
+    """`points`·`stride` more episodes; whether the policy is right at all H levels, after each `stride` of them, bool
+    (R, points); and, of a learner with a state of its own, the answers so far (R, points)."""
 
-    def one(replicate: State) -> tuple[State, Bool[Array, " points"]]:
-        here = world(row.told, setting, deterministic(replicate.secret, setting.kernel.shape[0]))
+    def one(replicate: State) -> tuple[State, Any]:
+        here = world(row.told, setting, deterministic(replicate.secret, setting.told_kernel.shape[-1]))
         counts = jnp.arange(replicate.secret.shape[0]) < replicate.levels
 
         def success(tally):
             found = plurality(row.score(row.driver.read(tally, here), here))
-            return jnp.all((found == here.secret) | ~counts)
+            right = jnp.all((found == here.secret) | ~counts)
+            return right if row.start is None else (right, asked(tally))
 
         episode = partial(row.driver.episode, row, here)
         tally, seen = repeat(episode, success, replicate.tally, replicate.keys, stride, points)

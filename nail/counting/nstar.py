@@ -1,4 +1,4 @@
-"""n*: the smallest number of episodes after which a learner is good enough in mean over replicates.
+"""n*: the smallest number of episodes after which a learner is good enough, in mean or in probability over replicates.
 
 Episodes are doubled until the mean loss reaches its target, every octave being read at evenly spaced checkpoints, and
 the octave that contains the crossing is bisected. All numbers of episodes share their random numbers (common random
@@ -15,14 +15,15 @@ from scipy.stats import beta
 
 from nail.checks import require, require_known
 from nail.counting import INSTANCES, levels, paths
-from nail.counting.crossing import NStar, Octaves, Watch, crossing
+from nail.counting.crossing import ROUNDING, NStar, Octaves, Watch, crossing
 from nail.counting.drivers import EXPERT, Setting, complete, is_number
-from nail.counting.layered import exact_regret, greedy, simulation
-from nail.counting.learners import learner
+from nail.counting.layered import exact_regret, greedy, greedy_and_asked, simulation
+from nail.counting.learners import Learner, learner
+from nail.counting.own import Answers, check_own
 from nail.envs.instances import Instance
 from nail.envs.play import check_once
 from nail.envs.tasks import TASKS
-from nail.methods import METHOD
+from nail.methods import METHOD, Method
 
 POINTS = 256
 """checkpoints an octave: n* is exact up to 2·POINTS episodes and to 1/POINTS of its value beyond"""
@@ -40,16 +41,22 @@ MDP_CELLS, MDP_ENTRIES = 2**26, 2**27
 """largest replicates × H × S × A on any other instance, and instances × entries of a transition table"""
 MDP_POINTS = 32
 """checkpoints an octave on any other instance"""
+CRITERIA = ("mean", "pac")
+"""of n*: mean regret at most δ, or regret at most ε with probability at least 1 − δ"""
 Factory = Callable[[int], Instance]
 
 
 def oracle(method: str) -> str:
     """What the learner reads of the noisy expert at each step: "labels" (a sampled action), "probabilities" (that of
-    one action, exact: the reverse KL's score function) or "labels and probabilities" (NAIL-β). Different oracles: their
-    numbers of queries do not compare. Raises `BadInput` as `learner`. Source: docs/theory.md §2."""
+    one action, exact: the reverse KL's score function) or "labels and probabilities" (NAIL-β); what `nail.add_learner`
+    was told. Different oracles: their numbers of queries do not compare. Raises `BadInput` as `learner`.
+    Source: docs/theory.md §2."""
+    row = METHOD.find(method)
+    if row.functions is not None:
+        return row.functions.oracle
     if learner(method).query is None:
         return "labels"
-    return "probabilities" if METHOD.find(method).beta == 1 else "labels and probabilities"
+    return "probabilities" if row.beta == 1 else "labels and probabilities"
 
 
 def _strides(first: int) -> Iterator[tuple[int, int]]:
@@ -66,14 +73,30 @@ def level_octaves(
 ) -> Octaves:
     """Whether a learner that decides level by level fails, from n = 0 on, in parts of an octave."""
     row, setting = learner(method, by_level=True), complete(setting, n_actions)
-    state = levels.begin(horizon, n_actions, replicates, seed)
-    yield np.array([0]), ~np.asarray(levels.advance(row, state, setting, 0, AHEAD)[1][:, :1])
+    check_own(METHOD[method], (horizon, n_actions))
+    kept = None if row.start is None else row.start((horizon, 2, n_actions), setting, replicates)
+    state = levels.begin(horizon, n_actions, replicates, seed, kept)
+    yield np.array([0]), *_failures(row, levels.advance(row, state, setting, 0, AHEAD)[1], 1)
     for octave, stride in _strides(POINTS):
         for before in range(octave, octave + POINTS * stride, AHEAD * stride):
             if before >= budget:
                 return
-            state, success = levels.advance(row, state, setting, stride, AHEAD)
-            yield before + stride * np.arange(1, AHEAD + 1), ~np.asarray(success)
+            state, seen = levels.advance(row, state, setting, stride, AHEAD)
+            yield before + stride * np.arange(1, AHEAD + 1), *_failures(row, seen, AHEAD)
+
+
+def _failures(row: Learner, seen: Any, points: int) -> tuple[np.ndarray, ...]:
+    """Of what `levels.advance` has seen at its first checkpoints: who fails (R, points), and of a learner with a state
+    of its own the mean number of answers until then (points,)."""
+    success, *answers = (seen,) if row.start is None else seen
+    return ~np.asarray(success)[:, :points], *(np.asarray(each, float).mean(0)[:points] for each in answers)
+
+
+def path_budget(horizon: int, replicates: int, max_episodes: int) -> int:
+    """Episodes that the best-path search can hold; raises `BadInput` if these are fewer than it draws together."""
+    require(replicates * horizon * PATHS_DRAW <= PATHS_BYTES, "replicates × H", replicates * horizon,
+            f"at most {PATHS_BYTES // PATHS_DRAW} where whole trajectories are kept")  # fmt: skip
+    return max(1, min(max_episodes, PATHS_BYTES // (replicates * horizon)))
 
 
 def path_octaves(
@@ -104,23 +127,31 @@ def path_octaves(
 
 def instance_octaves(
     drawn: list[Instance], method: str, setting: Setting, replicates: int, seed: int, budget: int,
-    candidates: Float[np.ndarray, "N H S A"] | None = None, pool: bool = False,
+    candidates: Float[np.ndarray, "N H S A"] | None = None, pool: bool = False, epsilon: float | None = None,
 ) -> Octaves:  # fmt: skip
     """From n = 0 on, exact regret of each replicate on one instance, or the mean over replicates on each of several
-    instances; with `pool`, of all replicates of all instances alike."""
-    each = replicates // len(drawn)
-    runs = [simulation(greedy, one, method, setting, each, seed, candidates, i * each) for i, one in enumerate(drawn)]
+    instances; with `pool`, of all replicates of all instances alike. With `epsilon`, whether regret is above it: of
+    each replicate of one instance, or where each instance has one, else the share of each instance's replicates. Of a
+    learner with a state of its own also the mean number of answers."""
+    each, counts = replicates // len(drawn), learner(method).start is None
+    read = greedy if counts else greedy_and_asked
+    runs = [simulation(read, one, method, setting, each, seed, candidates, i * each) for i, one in enumerate(drawn)]
+    alike = len(drawn) == 1 or pool or (each == 1 and epsilon is not None)
 
     def losses(stride, points):
-        seen = [run(stride, MDP_POINTS)[:, :points] for run in runs]
-        found = [exact_regret(one, actions) for one, actions in zip(drawn, seen, strict=True)]
-        return np.concatenate(found if len(drawn) == 1 or pool else [loss.mean(0, keepdims=True) for loss in found])
+        seen = [run(stride, MDP_POINTS) for run in runs]
+        played, *answers = (seen,) if counts else zip(*seen, strict=True)
+        found = [exact_regret(one, actions[:, :points]) for one, actions in zip(drawn, played, strict=True)]
+        if epsilon is not None:
+            found = [loss > epsilon * (1.0 + ROUNDING) for loss in found]
+        found = found if alike else [loss.mean(0, keepdims=True) for loss in found]
+        return np.concatenate(found), *(np.concatenate(part).mean(0, float)[:points] for part in answers)
 
-    yield np.array([0]), losses(0, 1)
+    yield np.array([0]), *losses(0, 1)
     for before, stride in _strides(MDP_POINTS):
         if before >= budget:
             return
-        yield before + stride * np.arange(1, MDP_POINTS + 1), losses(stride, MDP_POINTS)
+        yield before + stride * np.arange(1, MDP_POINTS + 1), *losses(stride, MDP_POINTS)
 
 
 def draw(instance: str | Instance | Factory, seed: int, count: int, replicates: int) -> list[Instance]:
@@ -161,13 +192,37 @@ def _said(eta: Any, delta: Any, setting: Setting | None, counts: dict[str, Any])
     return setting._replace(eta=eta)
 
 
+def _check_criterion(criterion: str, epsilon: Any, delta: float, by_level: bool) -> None:
+    """Raise `BadInput` for an unknown criterion, an ε that it does not read or is missing, or δ that it cannot have."""
+    require_known("criterion", criterion, CRITERIA)
+    require(delta > 0.0, "delta", delta, "positive")
+    require(delta < 1.0 or (criterion == "mean" and not by_level), "delta", delta, "in (0, 1)")
+    if criterion == "mean":
+        require(epsilon is None, "epsilon", epsilon, "given with criterion pac only")
+        return
+    most = 1.0 if by_level else np.inf
+    fine = epsilon is not None and is_number(epsilon) and 0.0 < epsilon < most
+    require(fine, "epsilon", epsilon, f"a number in (0, {most:g}) with criterion pac")
+
+
+def _check_path(row: Method) -> None:
+    """Raise `BadInput` for a learner that the hidden path, of which informative states alone are simulated, would tell
+    what it cannot know: which prefix is off the path, or, offline, which labels are on it."""
+    other = (
+        f"another one than hidden-path for the method {row.name}: its prefixes off the path are not simulated (give "
+    )
+    own = row.functions is None and not (row.own and row.driver == "expert")
+    require(own, "instance", "hidden-path", other + "nail.envs.instances.hidden_path(H, A, secret), the tree itself)")
+
+
 def n_star(
     instance: str | Instance | Factory, method: str, horizon: int | None = None, n_actions: int | None = None,
     eta: float | None = None, delta: float = 0.1, replicates: int = 2000, seed: int = 0, max_episodes: int = 100_000,
     setting: Setting | None = None, instances: int = 20, candidates: Float[np.ndarray, "N H S A"] | None = None,
-    watch: Watch = lambda episodes, loss: None,
+    watch: Watch = lambda episodes, loss: None, criterion: str = "mean", epsilon: float | None = None, points: int = 1,
 ) -> NStar:  # fmt: skip
-    """Smallest number of episodes after which the learner's regret J(π*) − J(π̂) is <= δ in mean over replicates.
+    """Smallest number of episodes after which the learner's regret J(π*) − J(π̂) is <= δ in mean over replicates, or
+    with the criterion "pac" <= ε = `epsilon` with probability >= 1 − δ over replicates.
 
     `instance` is one of
 
@@ -186,34 +241,43 @@ def n_star(
     >>> n_star(lambda seed: garnet(seed, 4, 6, 3, 2), "nail-f", eta=0.3, delta=0.02, replicates=200).value
     31
 
+    With "pac" a replicate is right or wrong and `mean_loss` is the share of wrong ones. On the two named instances
+    regret is 0 or 1, so "pac" is "mean" for every ε < 1. On one instance the interval is Clopper and Pearson's over
+    replicates. Over several instances, whose replicates go together, it is Chernoff's of the share of wrong replicates
+    of an instance: it needs independent instances and no law of the shares, and its upper end is infinite for fewer
+    than log 40 / −log(1−δ) instances (36 at δ = 0.1). With one replicate an instance, the best use of so many
+    replicates, it is Clopper and Pearson's again. With `points`, episodes go on until the interval that holds at so
+    many points at once (`NStar.wider`) has settled.
+
     `setting` holds the other numbers (kernel, what a learner is told, β, decay). η is `eta` or the setting's, 0.5 if
     neither is given. `candidates` is the finite class of nail-class, and `watch` hears how far the search is. Raises
     `BadInput` for an unknown instance or method, a method that counts cannot stand for, H or A where the instance has
-    its own, laws that are no laws, two different η, η outside [0, 1), δ <= 0 (or >= 1 on the two names), replicates,
-    instances or max_episodes < 1, what is no number where one is asked for. Source: docs/theory.md §4.1, §4.2, §5.
+    its own, laws that are no laws, two different η, η outside [0, 1), δ <= 0 (or >= 1 on the two names, or with "pac"),
+    an unknown criterion, ε <= 0 (or >= 1 on the two names) or none with "pac", any with "mean", replicates, instances,
+    max_episodes or points < 1, what is no number where one is asked for. Source: docs/theory.md §4.1, §4.2, §5.
     """
     counts = {"horizon": horizon, "n_actions": n_actions, "replicates": replicates, "seed": seed,
               "max_episodes": max_episodes, "instances": instances}  # fmt: skip
     setting, budget = _said(eta, delta, setting, counts), max_episodes
     require(max_episodes >= 1, "max_episodes", max_episodes, "at least 1")
     require(replicates >= 1, "replicates", replicates, "at least 1")
+    _check_criterion(criterion, epsilon, delta, instance in INSTANCES)
+    if instance == "hidden-path":
+        _check_path(METHOD.find(method))
     if instance in INSTANCES:
-        require(0.0 < delta < 1.0, "delta", delta, "in (0, 1)")
         require(horizon is not None and n_actions is not None, "horizon, n_actions", (horizon, n_actions), "given")
         if instance == "hidden-path" and learner(method, by_level=True).driver is EXPERT:
             levels.begin(horizon, n_actions, 1, 0)
-            require(replicates * horizon * PATHS_DRAW <= PATHS_BYTES, "replicates × H", replicates * horizon,
-                    f"at most {PATHS_BYTES // PATHS_DRAW} where whole trajectories are kept")  # fmt: skip
-            budget = max(1, min(max_episodes, PATHS_BYTES // (replicates * horizon)))
+            setting, budget = paths.as_uniform(setting, n_actions), path_budget(horizon, replicates, max_episodes)
             octaves = path_octaves(horizon, n_actions, setting, replicates, seed, budget, delta)
         else:
             octaves = level_octaves(method, horizon, n_actions, setting, replicates, seed, budget)
     else:
-        require(delta > 0.0, "delta", delta, "positive")
         require(horizon is None and n_actions is None, "horizon, n_actions", (horizon, n_actions), "the instance's own")
         drawn = draw(instance, seed, instances, replicates)
         cells = replicates * drawn[0].mdp.r.size
         require(cells <= MDP_CELLS, "replicates × H × S × A", cells, f"at most {MDP_CELLS}")
         horizon = drawn[0].mdp.horizon
-        octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates)
-    return crossing(octaves, delta, horizon, budget, oracle=oracle(method), watch=watch)
+        octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates, epsilon=epsilon)
+    answers, shares = Answers(octaves), criterion == "pac"
+    return answers.counted(crossing(answers.octaves(), delta, horizon, budget, oracle(method), watch, points, shares))

@@ -15,8 +15,27 @@ from jaxtyping import Bool, Integer
 
 from nail.checks import require
 from nail.counting.drivers import Setting, complete
+from nail.counting.kernels import Wrong
 from nail.counting.levels import replicate_keys, secrets
 from nail.theory.exact import check_setting, right_probability
+
+
+def as_uniform(setting: Setting, n_actions: int) -> Setting:
+    """Noise that never hits the right action and is uniform over the others, as the uniform noise that it is on the
+    hidden path: of rate ηA/(A−1) (off path the expert is uniform either way, docs/theory.md §4.7).
+
+    Other settings are left as they are. Raises `BadInput` for another law over the wrong actions, and where that rate
+    is 1 or more: the label of the right action is then not the likeliest.
+    """
+    if not isinstance(setting.kernel, Wrong):
+        return setting
+    even = np.allclose(setting.kernel.law, 1.0 / (n_actions - 1))
+    require(even, "kernel", "another one", "uniform or never-right where whole paths are learned (hidden-path)")
+    eta = complete(setting, n_actions).eta * n_actions / (n_actions - 1)
+    require(eta < 1.0, "eta", eta * (n_actions - 1) / n_actions,
+            f"below (A−1)/A = {(n_actions - 1) / n_actions:g} where whole paths are learned from noise that is never "
+            "right")  # fmt: skip
+    return setting._replace(eta=eta, kernel=None)
 
 
 def expert_paths(

@@ -5,11 +5,12 @@ from nail.methods import METHOD, Method
 
 
 def check_counted(method: Method) -> None:
-    """Raise `BadInput` for what counts cannot stand for: a reward, a Jensen–Shannon divergence, a β other than 0, 1 or
-    None, a support that is not all tokens, a rollout rule, a mixture with a sampled student, a reverse KL on the
-    expert's own episodes."""
+    """Raise `BadInput` for what counts cannot stand for: a reward, a loss of its own, a Jensen–Shannon divergence, a β
+    other than 0, 1 or None, a support that is not all tokens, a rollout rule, a mixture with a sampled student, a
+    reverse KL on the expert's own episodes."""
     name = f"of the count-based learner {method.name}"
     require(method.reward == "unread", f"reward {name}", method.reward, "unread")
+    require(method.loss is None, f"loss {name}", getattr(method.loss, "__name__", method.loss), "None")
     require(method.divergence == "kl", f"divergence {name}", method.divergence, "kl")
     require(method.beta in (0, 1, None), f"beta {name}", method.beta, "0, 1 or None")
     require(method.support == "all", f"support {name}", method.support, "all")

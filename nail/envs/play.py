@@ -41,7 +41,7 @@ def check_task(task: str | Environment, **options: Any) -> Environment:
     _judge_profile(env, name)
     rng, play = np.random.default_rng(0), jax.jit(lambda context, actions: _play(env, context, actions))
     clean_actions = jax.jit(env.clean_actions)
-    for stream in (env.train_context, env.validation_context):
+    for stream in (jax.jit(env.train_context), jax.jit(env.validation_context)):
         for index in range(min(EPISODES, env.n_validation)):
             with _sentence(name, "played"):
                 context = stream(jnp.uint32(index))

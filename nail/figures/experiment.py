@@ -1,35 +1,30 @@
 """What a figure is: rows that are computed, a small table, claims with verdicts, a drawing. Plots read rows only."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nail.checks import BadInput, one_line, printable, require, require_known, say
+from nail.checks import BadInput, one_line, require, require_known, say
+from nail.figures.claims import HOLDS, UNDECIDED, Claim, print_claims
 from nail.registry import document_fields
 from nail.sweep.stages import Runs
 from nail.sweep.store import Damaged, lock_of, open_folder, parse_csv, read_csv, require_place, to_csv, write_text
 
-if TYPE_CHECKING:  # a list of figures needs neither
+if TYPE_CHECKING:  # a list of figures needs none of them
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from nail.figures.configurations import Speed
+    from nail.figures.own import Own
+
 PRESETS = ("smoke", "cpu", "laptop", "paper")
 """sizes, from the smallest on; a figure has those that its `cost` names"""
+OWN = "own"
+"""the preset of rows that are of none"""
 
 Row = dict[str, Any]
-
-
-class Claim(NamedTuple):
-    """A statement that a figure is to support, what would refute it, said beforehand, and what was measured."""
-
-    claim: str
-    source: str
-    refutes: str
-    """what rows would have to show for the claim to fall, thresholds included"""
-    measured: str
-    holds: bool
 
 
 class Experiment(NamedTuple):
@@ -40,22 +35,28 @@ class Experiment(NamedTuple):
     cost: dict[str, str]
     """preset → what it takes, in words, for every preset that the figure has"""
     compute: Callable[..., list[Row]]
-    """(preset, output folder, files that are `given`) → rows; resumes, and computes only what is missing"""
+    """(preset or size, output folder, files that are `given`) → rows; resumes, and computes only what is missing"""
     analyse: "Callable[[DataFrame], DataFrame]"
     """rows, with types → the small table that the figure is drawn from"""
     claims: "Callable[[DataFrame], list[Claim]]"
     """rows, with types → claims"""
     draw: "Callable[..., Figure]"
     """table → figure; where there are `units`, (table, unit) → figure"""
-    runs: Callable[[str], Runs] | None = None
-    """preset → the training runs, and chains of them, that the figure is computed from, where it is: they can be run as
-    a sweep"""
+    runs: Callable[[Any], Runs] | None = None
+    """preset or size → the training runs, and chains of them, that the figure is computed from, where it is: they can
+    be run as a sweep"""
     units: tuple[str, ...] = ()
     """what n* can be counted in; the first is what NAME.png shows, another one U is drawn to NAME_U.png when asked"""
     given: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """preset → names of files and folders of the user's that it is computed from"""
     needs: Callable[[], None] | None = None
     """raises `BadInput` that says what to install, where computing takes more than the base installation"""
+    points: Callable[[Any], list[list[Row]]] | None = None
+    """preset or size → the points that the figure is computed from, series by series, where it is"""
+    sizes: Mapping[str, Any] = MappingProxyType({})
+    """preset → its axes and settings (`nail.figures.own`), where the figure can be computed on a grid of one's own"""
+    speed: "Callable[[str], Speed | None] | None" = None
+    """preset → how fast the figure is computed at it, or None where that was not measured"""
 
 
 FIGURES: dict[str, Callable[[], Experiment]] = {}
@@ -93,19 +94,47 @@ def load(name: str) -> Experiment:
     return FIGURES[name]()
 
 
+def size_of(experiment: Experiment, preset: str, own: "Own") -> Any:
+    """A preset with axes and settings of one's own, which `compute`, `runs` and `points` take in its place.
+
+    Raises `BadInput` for a figure that has only its presets, and for a grid that the figure cannot be computed on.
+    """
+    from nail.figures.own import replaced
+
+    require_sizes(experiment, preset)
+    size = replaced(experiment.name, experiment.sizes[preset], own)
+    for part in (experiment.runs, experiment.points):
+        if part is not None:
+            part(size)
+    return size
+
+
 def make(
-    name: str, preset: str, out: Path, redraw: bool = False, unit: str = "", files: Mapping[str, Path] | None = None
-) -> list[Claim]:
+    name: str, preset: str, out: Path, redraw: bool = False, unit: str = "", files: Mapping[str, Path] | None = None,
+    *, vary: Mapping[str, Iterable[Any]] | None = None, seeds: int | None = None, steps: int | None = None,
+) -> list[Claim]:  # fmt: skip
     """Compute what is missing, then write NAME.{png,pdf,csv}, NAME_rows.csv and NAME_claims.csv into `out`, and the
     folder's README.md. Rows say by a column which preset they are of; `redraw` takes those that are there. In a `unit`
     that is not the figure's first it is drawn to NAME_UNIT.{png,pdf} too. `files` are those that the figure is given.
 
+    With `vary` (axis or setting of the figure → values), `seeds` (their number) or `steps` (updates of a run) it is
+    computed on a grid of one's own: the preset with these in the place of its own. Then rows say "own" in the column
+    `preset`, and in `options` what gives that grid on the command line.
+
     Raises `BadInput` for an unknown figure, for a preset or a unit that the figure does not have, for files that it is
-    not given or lacks, and if there are no rows to draw again, or rows that are damaged or another figure's.
+    not given or lacks, if there are no rows to draw again, or rows that are damaged or another figure's, and for a grid
+    that the figure cannot be computed on.
     """
+    from nail.figures.own import Own
+
     experiment, files = load(name), dict(files or {})
     require_preset(experiment, preset)
     require_unit(experiment, unit)
+    own = Own({axis: tuple(values) for axis, values in (vary or {}).items()}, seeds, steps)
+    size, made_by = preset, {"preset": preset}
+    if own != Own():
+        require(not redraw, "vary, seeds, steps", own.options(preset), "left out where nothing is computed")
+        size, made_by = size_of(experiment, preset, own), {"preset": OWN, "options": own.options(preset)}
     if not redraw:
         require_given(experiment, preset, files)
     out = open_folder(out)
@@ -117,7 +146,7 @@ def make(
     if redraw:
         require(rows_path.exists(), "out", out, f"a folder with {rows_path.name}, to draw from it again")
     else:
-        computed = to_csv([{**row, "preset": preset} for row in experiment.compute(preset, out, **files)])
+        computed = to_csv([{**row, **made_by} for row in experiment.compute(size, out, **files)])
     with lock_of(out / "figures.lock"):
         if computed:
             write_text(rows_path, computed)
@@ -160,7 +189,9 @@ def _write(out: Path, name: str, table: str, claims: list[Claim], pictures: "dic
     from nail.figures.plotting import figure_style, save
 
     write_text(out / f"{name}.csv", table)
-    verdicts = [{**claim._asdict(), "holds": "holds" if claim.holds else "does not hold"} for claim in claims]
+    verdicts = [{**claim._asdict(), "holds": claim.verdict} for claim in claims]
+    if not any(claim.needs for claim in claims):
+        verdicts = [{name: cell for name, cell in row.items() if name != "needs"} for row in verdicts]
     write_text(out / f"{name}_claims.csv", to_csv(verdicts))
     with figure_style():
         for picture, drawn in pictures.items():
@@ -173,6 +204,14 @@ def require_preset(experiment: Experiment, preset: str) -> None:
     require_known("preset", preset, PRESETS)
     known = ", ".join(experiment.cost)
     require(preset in experiment.cost, "preset", preset, f"one that {experiment.name} has ({known})")
+
+
+def require_sizes(experiment: Experiment, preset: str) -> None:
+    """`BadInput` for a figure that has only its presets, and for a preset that it does not have."""
+    if not experiment.sizes:
+        can = ", ".join(name for name in names() if load(name).sizes)
+        raise BadInput(f"a grid of your own can be given to {can}, and {experiment.name} has only its presets")
+    require_preset(experiment, preset)
 
 
 def require_given(experiment: Experiment, preset: str, files: Mapping[str, Path]) -> None:
@@ -215,14 +254,19 @@ def index(out: Path) -> str:
             say(f"{name} is listed in {out}/README.md as damaged ({error})")
             lines.append(f"| `{name}` | {load(name).summary} | damaged: to be computed again | | | |")
             continue
-        preset = " or ".join(sorted({row["preset"] for row in rows if row.get("preset")})) or "?"
+        made = " or ".join(f"`{each}`" for each in commands(name, rows)) or "?"
         revisions = ", ".join(sorted({row.get("git_revision", "?")[:9] for row in rows}))
-        held = sum(claim.get("holds") == "holds" for claim in claims)
         lines.append(
-            f"| `{name}` | {load(name).summary} | `{command(name, preset)}` | {len(rows):,} | "
-            f"{held} of {len(claims)} | revision {revisions} |"
+            f"| `{name}` | {load(name).summary} | {made} | {len(rows):,} | "
+            f"{counted([claim.get('holds', '') for claim in claims])} | revision {revisions} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def counted(verdicts: list[str]) -> str:
+    """How many claims hold, and how many are undecided where some are, in words."""
+    undecided = verdicts.count(UNDECIDED)
+    return f"{verdicts.count(HOLDS)} of {len(verdicts)}" + (f", {undecided} undecided" if undecided else "")
 
 
 def command(name: str, preset: str) -> str:
@@ -231,12 +275,11 @@ def command(name: str, preset: str) -> str:
     return f"nail figure {name} --preset {preset}{''.join(files)}"
 
 
-def print_claims(claims: list[Claim]) -> None:
-    """A readable table on standard output."""
-    for claim in claims:
-        print(f"{'holds' if claim.holds else 'DOES NOT HOLD':>13}  {printable(claim.claim)} ({claim.source})")
-        print(f"{'':>13}  measured: {printable(claim.measured)}")
-        print(f"{'':>13}  refuted by: {printable(claim.refutes)}")
+def commands(name: str, rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """What computed rows of a figure (text), each command once."""
+    made = {(row.get("preset", ""), row.get("options", "")) for row in rows if row.get("preset")}
+    return [f"nail figure {name} {options}" if preset == OWN else command(name, preset)
+            for preset, options in sorted(made)]  # fmt: skip
 
 
 document_fields(__name__)

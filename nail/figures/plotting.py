@@ -74,6 +74,12 @@ LOOK = {
     "lsm-tail": Look("#4C5FA8", "D", "--"),
     "lsm-unrenormalised": Look("#8A8A8A", "X", "--"),
     "opd-channel": Look("#6B5B00", "8"),
+    "halving": Look("#C44536", "v"),
+    "nail-selective": Look("#1B998B", "*"),
+    "stagger": Look("#5D4E8C", "^"),
+    "bc-r": Look("#6C7A89", "P"),
+    "opd-f-top-k": Look("#B07D2B", "<", "--"),
+    "opd-f-top-k-tail": Look("#D98880", ">", "--"),
 }
 
 _COLOURS = ("#0B7A75", "#B5179E", "#6A994E", "#7F5539", "#3A0CA3", "#C1121F")

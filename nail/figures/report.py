@@ -22,6 +22,7 @@ from PIL import Image
 from nail.checks import BadInput, is_text, require
 from nail.figures import experiment
 from nail.figures.citations import linked
+from nail.figures.claims import HOLDS, REFUTED, UNDECIDED, verdict_of
 from nail.methods import METHOD
 from nail.sweep.store import Damaged, read_csv, write_text
 from nail.sweep.table import typed
@@ -36,7 +37,7 @@ FITS = {
     "stated_slope": "as stated", "exact_slope": "exact", "delta_aic": "ΔAIC",
 }  # fmt: skip
 """columns of NAME.csv that say how a quantity grows (fitted slope with its interval, the theory's) → their headings"""
-VERDICTS = ("holds", "does not hold")
+VERDICTS = (HOLDS, REFUTED, UNDECIDED)
 MADE_BY = "<title>nail: figures and claims</title>"
 """in the head of each page: the mark of a file that may be written again"""
 MOST_PIXELS = 10**8
@@ -77,7 +78,12 @@ class Section(NamedTuple):
     @property
     def held(self) -> int:
         """Number of claims that hold."""
-        return sum(claim["holds"] == VERDICTS[0] for claim in self.claims)
+        return sum(claim["holds"] == HOLDS for claim in self.claims)
+
+    @property
+    def counted(self) -> str:
+        """How many claims hold, and how many are undecided where some are, in words."""
+        return experiment.counted([claim["holds"] for claim in self.claims])
 
 
 def write_report(folder: Path, out: Path) -> list[Section]:
@@ -131,9 +137,10 @@ def read_section(folder: Path, name: str, base: Path) -> Section:
     problems: list[str] = []
     picture, size = _picture(folder / f"{name}.png", problems)
     table = _table(folder / f"{name}.csv", problems)
-    claims = _table(folder / f"{name}_claims.csv", problems, ("claim", "source", "measured", "holds"))
+    told = _table(folder / f"{name}_claims.csv", problems, ("claim", "source", "measured", "holds"))
+    claims = [{**claim, "holds": verdict_of(claim["holds"])} for claim in told]
     if any(claim["holds"] not in VERDICTS for claim in claims):
-        problems.append(f"{name}_claims.csv has a verdict that is neither of: {', '.join(VERDICTS)}.")
+        problems.append(f"{name}_claims.csv has a verdict that is none of: {', '.join(VERDICTS)}.")
     rows = _table(folder / f"{name}_rows.csv", problems)
     files = [folder / f"{name}{kind}" for kind in (".csv", "_claims.csv", "_rows.csv", ".png", ".pdf")]
     found = experiment.load(name) if name in experiment.names() else None
@@ -231,9 +238,11 @@ def _provenance(name: str, found: experiment.Experiment | None, rows: list[Row])
         return []
     lines = [("rows", [f"{len(rows):,}"])]
     if found is not None:
-        presets = [preset for preset in experiment.PRESETS if any(row.get("preset") == preset for row in rows)]
-        lines.append(("command", [experiment.command(name, preset) for preset in presets or ["PRESET"]]))
+        there = {row.get("preset") for row in rows}
+        presets = [preset for preset in experiment.PRESETS if preset in there]
+        lines.append(("command", experiment.commands(name, rows) or [experiment.command(name, "PRESET")]))
         words = [f"{preset}: {found.cost[preset]}" for preset in presets]
+        words += ["own: a grid of the user's own"] if experiment.OWN in there else []
         lines.append(("preset", words or ["not recorded in the rows"]))
     columns = [c for c in ("git_revision", "source_hash", "device") if c in rows[0]]
     lines += [(column.replace("_", " "), _counted(rows, column)) for column in columns]

@@ -98,7 +98,8 @@ def unread(row: Method) -> str:
     for name in row._fields:
         value = getattr(row, name)
         if value not in kept.get(name, (value,) if name in READ else (Method._field_defaults[name],)):
-            return f"{name} {value if isinstance(value, str) else getattr(value, 'name', value)}"
+            known = value if isinstance(value, str) else getattr(value, "name", getattr(value, "__name__", value))
+            return f"{name} {known}"
     return ""
 
 

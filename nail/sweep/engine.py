@@ -26,6 +26,7 @@ from nail.sweep.stop import Stopped, asked, at_work
 from nail.sweep.trained_expert import load_expert, refuse_another_expert
 from nail.training.config import TrainConfig, group, group_key, run_id
 from nail.training.devices import pad_runs, place, require_settings
+from nail.training.problem import require_loss
 from nail.training.ranges import check, require_start
 from nail.training.retention import require_same_network
 from nail.training.train import TrainState
@@ -91,7 +92,8 @@ def sweep(
         there.warn_of_other_sources(out, ids, hint=hint)
     again = set(there.failed) if options.retry_failed else there.lost
     done |= set(there.failed) - again
-    mine = tuple(config for config, run in zip(configs, ids, strict=True) if run not in done)
+    # seed by seed, so that the first lots are of all programs and an unfinished sweep compares what it varies
+    mine = tuple(sorted((c for c, run in zip(configs, ids, strict=True) if run not in done), key=lambda c: c.seed))
     known, kept = by_id(configs), set(ids if options.keep_params else ())
     if any(config.start for config in mine):
         known |= known_runs(there, read_requests(out)[0])
@@ -101,6 +103,7 @@ def sweep(
     for members in group(mine):
         require_room(members[0])
         require_same_network(members[0])
+        require_loss(members[0])
     experts = {group_key(members[0]): load_expert(members[0]) for members in group(mine)}
     ask(out, {run_id(config): config.stored for config in (configs if whole is None else flat(whole))})
     if mine:

@@ -106,9 +106,9 @@ def read_failures(folder: Path, runs: Mapping[str, dict[str, Any]]) -> dict[str,
 
 def _read_failure(path: Path, fields: dict[str, Any]) -> Failure:
     try:
-        value, _ = read_json(path)
+        value = read_json(path)
         kinds = {name: int if name == "step" else str for name in Failure._fields}
-        ours = isinstance(value, dict) and value.keys() == kinds.keys() and value["run"] == path.stem
+        ours = value.keys() == kinds.keys() and value["run"] == path.stem
         if ours and all(isinstance(value[name], kind) for name, kind in kinds.items()):
             return Failure(**value)
         sentence = f"{path} is not the error of this run"

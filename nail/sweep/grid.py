@@ -76,26 +76,34 @@ def parse_axis(text: str, base: TrainConfig) -> tuple[str, tuple[Any, ...]]:
 
     Raises `BadInput` for a field that the task does not have or a value that is not of its type.
     """
+    name, values = split_axis(text)
+    return name, parse_values(name, kinds_of(_field_of(base, name)), values)
+
+
+def split_axis(text: str) -> tuple[str, str]:
+    """(field, text of its values) of a text "field=…"; raises `BadInput` for another."""
     name, equals, values = text.partition("=")
-    name = name.strip().replace("-", "_")
     if not equals:
         raise BadInput(f"vary must be field=value,value,… or field=from:to, got {text}")
-    field = _field_of(base, name)
+    return name.strip().replace("-", "_"), values
+
+
+def parse_values(name: str, kinds: list[Any], text: str) -> tuple[Any, ...]:
+    """The values of one of these types in a text "v1,v2,…", or "a:b" for the integers a, …, b − 1."""
     found: list[Any] = []
-    for part in filter(None, (part.strip() for part in values.split(","))):
+    for part in filter(None, (part.strip() for part in text.split(","))):
         first, colon, last = part.partition(":")
-        if colon and field.type is int:
-            numbers = range(_value(field, first), _value(field, last))
+        if colon and kinds == [int]:
+            numbers = range(_value(name, kinds, first), _value(name, kinds, last))
             require(numbers.stop - numbers.start <= MAX_RUNS, f"the axis {name}", part, f"at most {MAX_RUNS} values")
             found += numbers
         else:
-            found.append(_value(field, part))
-    return name, tuple(found)
+            found.append(_value(name, kinds, part))
+    return tuple(found)
 
 
-def _value(field: dataclasses.Field, text: str) -> Any:
-    """`text` as a value of a field's type."""
-    kinds = kinds_of(field)
+def _value(name: str, kinds: list[Any], text: str) -> Any:
+    """`text` as a value of one of these types."""
     if types.NoneType in kinds and text.lower() == "none":
         return None
     (kind,) = (k for k in kinds if k is not types.NoneType)
@@ -106,6 +114,4 @@ def _value(field: dataclasses.Field, text: str) -> Any:
             return kind(text)
     except ValueError:
         pass
-    raise BadInput(
-        f"{field.name} must be {'true or false' if kind is bool else f'of type {kind.__name__}'}, got {text!r}"
-    )
+    raise BadInput(f"{name} must be {'true or false' if kind is bool else f'of type {kind.__name__}'}, got {text!r}")

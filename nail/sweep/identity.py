@@ -14,7 +14,7 @@ from typing import Any
 
 from nail.sources import HOUSES, file_of, own_code
 
-PACKAGES = ("nail", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+PACKAGES = ("nail", "jax", "jaxlib", "flax", "optax", "numpy")
 ROOTS = ("nail.training.train",)
 """the compiled program of a run; whatever it imports can change a number"""
 STORED_OR_DRAWN = ("nail.sweep", "nail.cli", "nail.figures.experiment", "nail.figures.plotting")

@@ -64,9 +64,7 @@ class Lot:
     runs: dict[str, dict[str, Any]]
     """id → fields of its configuration; of a point: its name and values, under `figure` and their own names"""
     expert: str = ""
-    """hash of the trained expert that answers its runs; "" of the oracle, and in an older layout"""
-    sealed: bool = True
-    """whether its parts must be sealed; those of an older layout are not"""
+    """hash of the trained expert that answers its runs; "" of the oracle"""
 
     @staticmethod
     def new(
@@ -83,23 +81,18 @@ class Lot:
         Names in it that become paths (of runs) and the folder's own are hashes, whoever wrote it.
         """
         path = folder / "lot.json"
-        found, sealed = read_json(path)
-        runs = found.get("runs") if isinstance(found, dict) else None
-        if isinstance(runs, list) and all(isinstance(fields, dict) for fields in runs):
-            # of an older layout without ids: another source's, so that it is told of and never taken
-            runs = {content_hash(fields): fields for fields in runs}
-            found = {**found, "runs": runs}
-        if not (runs and is_hash(folder.name) and is_manifest(found)):
+        found = read_json(path)
+        if not (is_hash(folder.name) and is_manifest(found)):
             raise Damaged(f"{path} does not say which runs these are")
-        lot = Lot(folder, found["source_hash"], found["attempt"], found["size"], runs, found.get("expert", ""), sealed)
-        if sealed and Lot.new(folder, runs, lot.source, lot.attempt).folder.name != folder.name:
+        lot = Lot(folder, *(found[name] for name in ("source_hash", "attempt", "size", "runs", "expert")))
+        if Lot.new(folder, lot.runs, lot.source, lot.attempt).folder.name != folder.name:
             raise Damaged(f"{path} belongs to another folder")
         return lot
 
     def write(self) -> "Lot":
         """Write down which runs these are; a lot exists from then on."""
         manifest = {"source_hash": self.source, "attempt": self.attempt, "size": self.size, "runs": self.runs}
-        write_json(self.folder / "lot.json", {**manifest, **({"expert": self.expert} if self.expert else {})})
+        write_json(self.folder / "lot.json", {**manifest, "expert": self.expert})
         return self
 
     @property
@@ -150,7 +143,7 @@ class Lot:
     def read_part(self, segment: int) -> tuple[Rows, list[str]]:
         """(rows of a segment, runs that had failed then); raises `Damaged`, and `FileNotFoundError` without them."""
         path = self.part(segment)
-        content, note = read_sealed(path, self._place(path), self.sealed)
+        content, note = read_sealed(path, self._place(path))
         rows = parse_csv(content, path)
         if not self.figure and len(rows) != len(self.runs):
             raise Damaged(f"{path} has {len(rows)} rows, and the lot {len(self.runs)} runs")

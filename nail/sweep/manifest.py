@@ -14,12 +14,12 @@ def is_hash(name: Any) -> bool:
 
 
 def is_manifest(found: dict[str, Any]) -> bool:
-    """Whether a lot.json, maybe of an older layout, has what is read of it."""
-    kinds = {"source_hash": str, "attempt": int, "size": int, "runs": dict}
+    """Whether a lot.json has what is read of it."""
+    kinds = {"source_hash": str, "attempt": int, "size": int, "runs": dict, "expert": str}
     if not all(isinstance(found.get(name), kind) for name, kind in kinds.items()) or found["size"] < 1:
         return False
-    hashes = (found["source_hash"], *([expert] if (expert := found.get("expert", "")) != "" else []))
-    return all(map(is_hash, hashes)) and are_runs(found["runs"])
+    hashes = (found["source_hash"], *([found["expert"]] if found["expert"] else []))
+    return all(map(is_hash, hashes)) and bool(found["runs"]) and are_runs(found["runs"])
 
 
 def are_runs(runs: Any) -> bool:

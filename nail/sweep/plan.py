@@ -108,14 +108,8 @@ def read_requests(out: Path) -> tuple[dict[str, dict[str, Any]], list[Damaged]]:
 
 def _read_request(path: Path) -> dict[str, dict[str, Any]]:
     """What one file asked for; raises `Damaged`."""
-    found, sealed = read_json(path)
-    if isinstance(found, list):
-        # of an older layout: without ids
-        runs, named = {content_hash(fields): fields for fields in found}, True
-    else:
-        runs = found.get("runs") if sealed else found
-        named = isinstance(runs, dict) and path.stem == content_hash(sorted(runs))
-    if not (named and are_runs(runs)):
+    runs = read_json(path).get("runs")
+    if not (are_runs(runs) and path.stem == content_hash(sorted(runs))):
         raise Damaged(f"{path} does not say what was asked for")
     return runs
 

@@ -31,22 +31,19 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_text(path, json.dumps({**value, KEY: _hash(json.dumps(value).encode())}, indent=1) + "\n")
 
 
-def read_json(path: Path) -> tuple[Any, bool]:
-    """An object without its hash, and whether it has one (an older layout has none, and lists too).
+def read_json(path: Path) -> dict[str, Any]:
+    """An object, without its hash.
 
-    Raises `Damaged` if it is neither or not what was written, `FileNotFoundError` if there is none.
+    Raises `Damaged` if it is not what was written, `FileNotFoundError` if there is none.
     """
     content = content_of(path)
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is cut off or garbled") from error
-    if not (value and isinstance(value, (dict, list))):
-        raise Damaged(f"{path} holds nothing of ours")
-    found = value.pop(KEY, None) if isinstance(value, dict) else None
-    if found is not None and found != _hash(json.dumps(value).encode()):
+    if not (isinstance(value, dict) and value.pop(KEY, None) == _hash(json.dumps(value).encode())):
         raise Damaged(f"{path} is not as it was written")
-    return value, found is not None
+    return value
 
 
 def write_sealed(path: Path, content: bytes, place: str, note: str = "") -> None:
@@ -55,8 +52,8 @@ def write_sealed(path: Path, content: bytes, place: str, note: str = "") -> None
     write_bytes(path, content + f"#{_hash(content, place + tail)}{tail}\n".encode())
 
 
-def read_sealed(path: Path, place: str, must: bool = True) -> tuple[bytes, str]:
-    """(content, note) of a file of `place`; without `must` a file of an older layout will do, which has no hash.
+def read_sealed(path: Path, place: str) -> tuple[bytes, str]:
+    """(content, note) of a file of `place`.
 
     Raises `Damaged` if it is not what was written for that place, `FileNotFoundError` if there is none.
     """
@@ -64,9 +61,7 @@ def read_sealed(path: Path, place: str, must: bool = True) -> tuple[bytes, str]:
     at = found.rfind(b"#")
     seal = SEAL.fullmatch(found[at:]) if at >= 0 else None
     if seal is None:
-        if must:
-            raise Damaged(f"{path} is cut off or garbled")
-        return found, ""
+        raise Damaged(f"{path} is cut off or garbled")
     content, tail = found[:at], seal[2].decode()
     if _hash(content, place + tail).encode() != seal[1]:
         raise Damaged(f"{path} is not as it was written, or belongs elsewhere")

@@ -70,8 +70,7 @@ def load_expert(config: TrainConfig) -> Any:
 
 
 def expert_hash(expert: str) -> str:
-    """Hash of the parameters that the folder `expert` names; "" for the oracle, none, one that cannot be read, and an
-    older layout."""
+    """Hash of the parameters that the folder `expert` names; "" for the oracle, none, and one that cannot be read."""
     try:
         name = "" if expert == "oracle" else _read_manifest(Path(expert))[1]
     except BadInput:
@@ -107,8 +106,6 @@ def _read_expert(folder: Path, config: TrainConfig) -> Any:
             raise BadInput(f"the expert in {folder} was trained with {field} {theirs}, this run has {field} {ours}")
     policy = make_policy(config, make_environment(config))
     like = jax.eval_shape(policy.init, jax.random.key(0))
-    if not name:
-        return _read_older(folder / "expert", like)
     try:
         params = read_tree(folder / name, _place(made_by), like)
     except FileNotFoundError as error:
@@ -120,34 +117,17 @@ def _read_expert(folder: Path, config: TrainConfig) -> Any:
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
-    """(configuration, name of the file with the parameters) of an expert; "" for the name in an older layout."""
+    """(configuration, name of the file with the parameters) of an expert."""
     path = folder / "expert.json"
     try:
-        found, sealed = read_json(path)
+        found = read_json(path)
     except OSError as error:
         raise BadInput(f"expert must be oracle or a folder with a trained expert, got {folder}") from error
-    config, name = (found.get("config"), found.get("params")) if sealed else (found, "")
-    named = name == "" or (isinstance(name, str) and NAME.fullmatch(name))
+    config, name = found.get("config"), found.get("params")
+    named = isinstance(name, str) and NAME.fullmatch(name)
     if not (named and isinstance(config, dict) and "task" in config):
         raise Damaged(f"{path} holds no configuration")
     return config, name
-
-
-def _read_older(folder: Path, like: Any) -> Any:
-    """Parameters that were written with Orbax, by an older layout."""
-    import orbax.checkpoint as ocp
-
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    lone = jax.tree_util.all_leaves([like])
-    wanted = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), {"array": like} if lone else like
-    )
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            found = checkpointer.restore(folder.resolve(), wanted)
-    except Exception as error:  # Orbax has no error of its own
-        raise Damaged(f"{folder} cannot be read ({type(error).__name__})") from error
-    return found["array"] if lone else found
 
 
 def _place(fields: dict[str, Any]) -> str:

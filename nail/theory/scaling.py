@@ -109,7 +109,7 @@ POWER = EXPONENTIAL._replace(x=np.log)
 LINEAR = Law(np.sqrt, lambda h: 0.5 * np.log(h), np.log, np.exp, np.reciprocal)
 
 
-def _log_likelihood(law: Law, points: Points, line: Float[np.ndarray, "taus n"]):
+def log_likelihood(law: Law, points: Points, line: Float[np.ndarray, "taus n"]):
     """log likelihood of each τ, and of each point the score and the information of log n*'s mean."""
     sd = np.sqrt(points.variance)
     z = (points.log_n - law.base(points.horizons) - law.link(line)) / sd
@@ -132,7 +132,7 @@ def profile(law: Law, points: Points, slope: float) -> tuple[float, float]:
     start = ((law.inverse(points.log_n - law.base(points.horizons)) - along) * weight).sum(1) / weight.sum(1)
     intercept = np.where(start > least, start, least + 1e-3 * np.exp(points.log_n.min()))
     damped = np.ones_like(intercept)
-    value, score, information = _log_likelihood(law, points, along + intercept[:, None])
+    value, score, information = log_likelihood(law, points, along + intercept[:, None])
     for _ in range(60):
         slopes = law.derivative(along + intercept[:, None])
         up = (score * slopes).sum(1)
@@ -141,7 +141,7 @@ def profile(law: Law, points: Points, slope: float) -> tuple[float, float]:
             break
         tried = intercept + damped * step
         tried = np.where(tried > least, tried, 0.5 * (intercept + least))
-        found = _log_likelihood(law, points, along + tried[:, None])
+        found = log_likelihood(law, points, along + tried[:, None])
         better = found[0] >= value
         intercept, value = np.where(better, tried, intercept), np.where(better, found[0], value)
         score, information = (

@@ -1,4 +1,4 @@
-"""Doors: add a task, an instance, a noise law or a method from outside the package, by one call each.
+"""Doors: add a task, an instance, a noise law, a method or a learner from outside the package, by one call each.
 
 What was added is then known by its name to the command line (`--task`, `--noise`, `--method`), `nail list`, `nail
 bench`, legends and rows, in every process that imports the module with the call: `nail --import MODULE …`, or an entry
@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 from nail.checks import BadInput, require
 from nail.envs.noises import NOISES, Noise
 from nail.envs.tasks import TASKS, Task, tabular_task
+from nail.learners import Functions
 from nail.methods import METHOD, Method, check_method
 from nail.policies.students import STUDENTS
 from nail.registry import Options
@@ -84,6 +85,55 @@ def add_method(method: Method) -> None:
         0.3
     """
     METHOD.add(check_method(method))
+
+
+def add_learner(
+    name: str, init: Callable[..., Any], play: Callable[..., Any], update: Callable[..., Any],
+    decide: Callable[..., Any], ask: Callable[..., Any] | None = None, oracle: Any = "labels", label: str = "",
+    summary: str = "",
+) -> None:  # fmt: skip
+    """`nail.n_star(instance, name, …)` then runs a count-based learner with a state of its own: pure functions of one
+    replicate, in JAX, which the package compiles and runs in thousands of replicates.
+
+    `nail.learners.Functions` says what each is given and returns, `Problem` and `Episode` beside it what the first and
+    third argument of `init` and `update` hold. In short, with H steps, S states a step and A actions:
+
+    - init(problem) → the state before the first episode, any pytree of arrays whose shapes stay;
+    - play(state, h, s, key) → an action (), or A: the noisy expert plays the step, which counts as an answer;
+    - ask(state, h, s, key) → whether the expert is asked there, a bool (); without it, at every step;
+    - update(state, episode, key) → the state after an episode: its states, actions, labels, probabilities and asked,
+      (H,) each; a label is A where none was asked for;
+    - decide(state) → the policy that is judged, actions (H, S).
+
+    A learner reads what it asked for, the states it came through (two that follow each other are a transition), and the
+    channel as believed. Nothing else: neither π* nor the noisy law nor the reward is given to it. `oracle` is what an
+    answer is, and what the learner counts as: "labels", "probabilities" (the exact probability of the action that was
+    played) or "labels and probabilities", where an answer counts as two.
+
+    Here the first half of the steps is played and answered by the expert, the rest by the learner:
+
+        >>> import jax.numpy as jnp
+        >>> def init(problem):
+        ...     return jnp.zeros((problem.horizon, problem.n_states, problem.n_actions), int)
+        >>> def play(labels, h, s, key):
+        ...     H, S, A = labels.shape
+        ...     return jnp.where(h < H // 2, A, labels[h, s].argmax())
+        >>> def update(labels, episode, key):
+        ...     return labels.at[jnp.arange(len(labels)), episode.states, episode.labels].add(1)
+        >>> def decide(labels):
+        ...     return labels.argmax(-1)
+        >>> add_learner("half-and-half", init, play, update, decide)
+        >>> found = nail.n_star("poison-chain", "half-and-half", 4, 4, eta=0.3, delta=0.1)
+        >>> found.queries == 4 * found.value
+        True
+
+    On "poison-chain" there are two states a step, 0 on the path and 1 off it; "hidden-path" is refused by that name
+    (give the tree, `nail.envs.instances.hidden_path`). Raises `BadInput` if the package uses the name, for what is no
+    function, for an unknown oracle; and, when a run begins and before anything is computed, naming the function, for
+    shapes or types that are not these, and for functions that are not pure (each is traced twice).
+    """
+    functions = Functions(init, play, update, decide, ask, oracle)
+    add_method(Method(name, label or name, "student", functions=functions, summary=summary))
 
 
 def _add(task: Task) -> None:

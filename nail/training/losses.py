@@ -137,6 +137,34 @@ def local_tail_mc(logp: LogLaw, t: Law, k: int, action: Int[Array, ""], logq: Lo
     return local_unrenormalised(logp, t, k) + jnp.where(missed, reverse_mc(logp, t, action, logq), 0.0)
 
 
+def top_renormalised(logp: LogLaw, t: Law, k: int) -> Scalar:
+    """Σ_{a∈S} t̂(a) log(t̂(a)/p̂(a)), p̂ and t̂ the laws given S: the forward KL on S (docs/post_training.md §1.7). It
+    reads no mass off S, and nothing at all where K = 1."""
+    inside = teacher_support(t, k)
+    lp, lt = _given(logp, inside), _given(_log(t), inside)
+    return jnp.sum(jnp.exp(lt) * (lt - lp), where=inside)
+
+
+def top_unrenormalised(logp: LogLaw, t: Law, k: int) -> Scalar:
+    """Σ_{a∈S} t(a) log(t(a)/p(a)) ≥ t(S) log t(S), least where p is t given S: no mass is left off S, and K = 1 learns
+    the expert's mode (docs/post_training.md §1.7). K ≥ A is `forward_full`."""
+    return jnp.sum(t * (_log(t) - logp), where=teacher_support(t, k) & (t > 0))
+
+
+def top_tail(logp: LogLaw, t: Law, k: int) -> Scalar:
+    """`top_unrenormalised` plus (1−t(S))·log((1−t(S))/(1−p(S))): the forward KL with all tokens off S taken for one.
+
+    It is least, and 0, where p = t on S: the mass off S is the expert's (docs/post_training.md §1.7). K ≥ A is
+    `forward_full`.
+    """
+    if k >= logp.shape[-1]:
+        return forward_full(logp, t)
+    outside = ~teacher_support(t, k)
+    rest = jnp.sum(t, where=outside)
+    tail = jnp.where(rest > 0, rest * (_log(rest) - jax.nn.logsumexp(logp, where=outside)), 0.0)
+    return top_unrenormalised(logp, t, k) + tail
+
+
 def _given(logs: LogLaw, inside: Bool[Array, " A"]) -> LogLaw:
     """Log-probabilities given a set of tokens; outside it a number without gradient."""
     return jnp.where(inside, logs - jax.nn.logsumexp(logs, where=inside), 0.0)

@@ -17,6 +17,7 @@ from nail.policies.policy import Policy
 from nail.policies.students import STUDENTS
 from nail.training.config import TrainConfig
 from nail.training.experts import Expert, NetworkExpert, Oracle
+from nail.training.own_loss import check_loss
 
 
 class Numbers(NamedTuple):
@@ -73,11 +74,21 @@ def make_policy(config: TrainConfig, env: Environment) -> Policy:
 
 
 def make_setup(config: TrainConfig, expert_params: Any = None) -> Setup:
-    """Method, environment, student and clean expert: the oracle, or the network with `expert_params`."""
-    env = make_environment(config)
+    """Method, environment, student and clean expert: the oracle, or the network with `expert_params`.
+
+    Raises `BadInput` for a method's own loss that is no pure function of such an environment's laws.
+    """
+    env, method = make_environment(config), METHOD.find(config.method)
+    check_loss(method, config.estimator, env.n_actions)
     policy = make_policy(config, env)
     expert = Oracle(env) if expert_params is None else NetworkExpert(env, policy, expert_params)
-    return Setup(config, METHOD.find(config.method), env, policy, expert)
+    return Setup(config, method, env, policy, expert)
+
+
+def require_loss(config: TrainConfig) -> None:
+    """Raise `BadInput` as `make_setup` does for a method's own loss, if it has one."""
+    if METHOD.find(config.method).loss is not None:
+        make_setup(config)
 
 
 def make_channel(setup: Setup, numbers: Numbers) -> Corruption:

@@ -8,12 +8,13 @@ import optax
 from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from nail.methods import expert_share
+from nail.methods import Method, expert_share
 from nail.noise import Corruption, over, sample, words
 from nail.policies.policy import Policy
 from nail.rules import rollout_law
 from nail.training import losses, rewards
 from nail.training.config import TrainConfig
+from nail.training.own_loss import at_position
 from nail.training.privileged import follow, own_teacher
 from nail.training.problem import Numbers, Setup, make_channel
 from nail.training.rollout import draw, rollout
@@ -188,6 +189,9 @@ def _at_prefixes(
     key: PRNGKeyArray,
 ) -> Float[Array, "B H"]:  # fmt: skip
     """The method's loss at each visited prefix, nats: of the student's law `logp`, whose rollout had `logits`."""
+    if setup.method.loss is not None:
+        own = at_position(setup.method.loss, setup.config.estimator == "full")
+        return _over_prefixes(own)(logp, visited.laws, visited.labels)
     config, method, played = setup.config, setup.method, logp
     if method.scores_rollout(config.estimator):
         played = rollout_law(method.rule, logits, numbers.temperature, numbers.rule_number)
@@ -202,21 +206,29 @@ def _at_prefixes(
     if method.action == "auxiliary" and method.beta != 0.0:
         actions = sample(stop_gradient(jnp.exp(logp)), words(key, actions.shape))
     if method.support != "all":
-        local = _on_support(method.support, config.support_size, full)
+        local = _on_support(method, config.support_size, full)
         return _over_prefixes(local)(logp, visited.laws, actions, played)
     mc = losses.mixed_mc if method.divergence == "kl" else losses.jsd_mc
     per_prefix = _over_prefixes(lambda lp, t, y, a, lq: mc(lp, t, y, a, lq, beta))
     return per_prefix(logp, visited.laws, visited.labels, actions, played)
 
 
-def _on_support(support: str, k: int, full: bool) -> Any:
-    """(log p, t, action, log q) → the loss on the expert's K most likely tokens; only the tail's reads the last two."""
-    if support == "tail" and not full:
+FORWARD = {
+    "renormalised": losses.top_renormalised, "unrenormalised": losses.top_unrenormalised, "tail": losses.top_tail,
+}  # fmt: skip
+REVERSE = {
+    "renormalised": losses.local_renormalised, "unrenormalised": losses.local_unrenormalised,
+    "tail": losses.local_tail_full,
+}  # fmt: skip
+"""support of a KL → its exact loss there"""
+
+
+def _on_support(method: Method, k: int, full: bool) -> Any:
+    """(log p, t, action, log q) → the loss on the expert's K most likely tokens; only a sampled tail reads the last two
+    (`Method.samples_terms`)."""
+    if method.samples_terms and not full:
         return lambda lp, t, a, lq: losses.local_tail_mc(lp, t, k, a, lq)
-    exact = {
-        "renormalised": losses.local_renormalised, "unrenormalised": losses.local_unrenormalised,
-        "tail": losses.local_tail_full,
-    }[support]  # fmt: skip
+    exact = (FORWARD if method.beta == 0 else REVERSE)[method.support]
     return lambda lp, t, *_: exact(lp, t, k)
 
 
