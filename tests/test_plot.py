@@ -85,12 +85,12 @@ def test_the_axis_with_most_values_is_x_and_methods_are_colours():
 
 def test_of_one_point_measured_twice_the_larger_budget_is_drawn():
     """Of a series that was censored the point beyond the budget is replaced; of others nothing is lost."""
-    both = pd.concat([points(budget=20), points(budget=200)])
-    table = draw(both)[1]
-    assert len(table) == len(points(budget=200))
-    assert table.censored.sum() == 0
-    one = table[(table.method == "loglossbc") & (table.eta == 0.5) & (table.H == 8)].iloc[0]
-    assert one.value == n_bc(8, 2, 0.5, 0.1) > 20
+    for budgets in ((20, 200), (200, 20)):
+        table = draw(pd.concat([points(budget=budget) for budget in budgets]))[1]
+        assert len(table) == len(points(budget=200))
+        assert table.censored.sum() == 0
+        one = table[(table.method == "loglossbc") & (table.eta == 0.5) & (table.H == 8)].iloc[0]
+        assert one.value == n_bc(8, 2, 0.5, 0.1) > 20
 
 
 def test_the_table_of_seeds_is_medians_and_order_statistics():
@@ -186,15 +186,18 @@ def test_too_many_panels_are_refused():
     assert places(many, by="eta")[2:] == ("eta", ("delta",), "method")
 
 
-def test_a_picture_that_cannot_be_drawn_fails_nothing(tmp_path, capsys):
-    """Rows of neither kind, and a place that is taken, are one sentence."""
+def test_a_picture_that_cannot_be_drawn_fails_nothing(tmp_path, capsys, monkeypatch):
+    """Rows of neither kind, a place that is taken, and an error of any sort are one sentence."""
     (tmp_path / "rows.csv").write_text("a\n1\n")
     picture_at_end(tmp_path)
     (tmp_path / "rows.csv").write_text(to_csv(runs().to_dict("records")))
     (tmp_path / "plot.png").mkdir()
     picture_at_end(tmp_path)
+    (tmp_path / "plot.png").rmdir()
+    monkeypatch.setattr("nail.figures.picture.draw", lambda *_, **__: 1 / 0)
+    picture_at_end(tmp_path)
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
+    assert len(said) == 3
     assert all(line.startswith(f"nail: no picture was drawn of {tmp_path}") for line in said)
 
 

@@ -39,6 +39,8 @@ APART = 0.07
 """of an axis: the least distance of two values that are named"""
 THOUSANDS = 10_000
 """episodes from which on they are counted in thousands"""
+LEGEND_ROW = 0.17
+"""inches of a row of a legend"""
 DECADE = 10.0
 """ratio of the largest to the smallest value of an axis from which on it is logarithmic"""
 
@@ -116,8 +118,9 @@ def _draw(rows: pd.DataFrame, what: Shown, table: pd.DataFrame, log: str | None,
     for place, (axes, points) in enumerate(zip(grid, panels, strict=False)):
         draw_panel(axes, points, what, looks)
         if what.panels:
-            values = points.iloc[0]
-            axes.set_title(", ".join(value_label(name, values[name], rows) for name in what.panels))
+            named = [value_label(name, points[name].iloc[0], rows) for name in what.panels]
+            long = width_of(", ".join(named), 8.5) > 0.85 * 72 * width / columns
+            axes.set_title(("\n" if long else ", ").join(named))
         if place + columns >= len(panels):
             axes.set_xlabel(axis_label(what.x, rows) + _thousands(axes, "x", what.x, points))
             axes.tick_params(labelbottom=True)
@@ -128,7 +131,8 @@ def _draw(rows: pd.DataFrame, what: Shown, table: pd.DataFrame, log: str | None,
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     _scales(grid[0], table, what, logs)
-    _legend(figure, rows, what, table, looks)
+    rows_of_legend = _legend(figure, rows, what, table, looks)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows_of_legend - 1))
     note(figure, " ".join(filter(None, [_bands(table, what), unseen, _setting(rows, what)])))
     return figure
 
@@ -216,8 +220,8 @@ def _name_values(axes: Axes, values: np.ndarray, log: bool) -> None:
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
-def _legend(figure: Figure, rows: pd.DataFrame, what: Shown, table: pd.DataFrame, looks: dict[Any, Look]) -> None:
-    """Colours, kinds of lines, reference lines, in as many columns as fit."""
+def _legend(figure: Figure, rows: pd.DataFrame, what: Shown, table: pd.DataFrame, looks: dict[Any, Look]) -> int:
+    """Colours, kinds of lines, reference lines, in as many columns as fit; returns the number of its rows."""
     handles = []
     if what.by not in (None, what.x):
         for value, style in looks.items():
@@ -230,11 +234,17 @@ def _legend(figure: Figure, rows: pd.DataFrame, what: Shown, table: pd.DataFrame
     for (kind, name), _ in table[table.kind.isin(KINDS)].groupby(["kind", "name"]):
         handles.append(Line2D([], [], label=name, **REFERENCE[kind]))
     if not handles:
-        return
-    widest = max(TextPath((0, 0), handle.get_label(), size=7.5).get_extents().width for handle in handles)
+        return 0
+    widest = max(width_of(str(handle.get_label()), 7.5) for handle in handles)
     columns = int(72 * figure.get_figwidth() / (widest + 34))
     columns = max(1, min(columns, len(handles)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.2)
+    return -(-len(handles) // columns)
+
+
+def width_of(text: str, size: float) -> float:
+    """Width of a text in points."""
+    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
 
 
 def _bands(table: pd.DataFrame, what: Shown) -> str:
@@ -244,8 +254,9 @@ def _bands(table: pd.DataFrame, what: Shown) -> str:
     said = []
     if most > 1:
         seeds = f"{few} seeds" if few == most else f"{few} to {most} seeds"
-        spread = "thin or small: each seed" if most <= FEW else "band or bar: its 95 % interval (order statistics)"
-        said.append(f"Median of {seeds}; {spread}.")
+        spread = ["thin or small: each seed"] if few <= FEW else []
+        spread += ["band or bar: its 95 % interval (order statistics)"] if most > FEW else []
+        said.append(f"Median of {seeds}; {'; '.join(spread)}.")
     elif what.measured and table.low.notna().any():
         said.append("Bands or bars: 95 % intervals.")
     elif not what.measured:

@@ -54,7 +54,8 @@ def known_n_star(rows: pd.DataFrame, y: str) -> np.ndarray:
     known."""
     from nail.theory.known import EXACT
 
-    usual = {"criterion": ("mean",), "kernel": ("uniform", ""), "noise": ("uniform", ""), "noise_kernel": ("uniform",)}
+    kernel = "noise_kernel" if "noise_kernel" in rows else "kernel"
+    usual = {"criterion": ("mean",), kernel: ("uniform", ""), "noise": ("huber", "uniform", "")}
     plain = np.ones(len(rows), bool)
     for name, values in usual.items():
         plain &= rows[name].isin(values).to_numpy() if name in rows else True

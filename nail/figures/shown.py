@@ -23,7 +23,10 @@ METRICS = {
     "accuracy", "test_loss", *BY_POSITION,
 }  # fmt: skip
 """columns of a training run that are no option even where they do not change in a run"""
-POINTS = {"instance", "method", "n_star", "low", "high", "queries", "queries_low", "queries_high", "censored"}
+POINTS = {
+    "instance", "method", "H", "A", "eta", "delta", "n_star", "low", "high", "queries", "queries_low", "queries_high",
+    "censored",
+}  # fmt: skip
 RUNS = {"run", "method", "seed", "step", "episodes"}
 """columns of the two kinds of rows"""
 EFFORT = ("max_episodes", "replicates", "instances")
@@ -63,12 +66,13 @@ def prepared(rows: pd.DataFrame) -> pd.DataFrame:
     require(len(rows), "rows", "none", "at least one row to draw")
     if not measured:
         return rows.assign(method=chains_in(rows))
+    rows = rows.reset_index(drop=True)
     effort = [name for name in EFFORT if name in rows]
     point = [name for name in options_of(rows) if name not in effort]
     if not (effort and point):
         return rows
     most = rows.sort_values(effort, kind="stable").groupby(point, dropna=False)[effort].transform("last")
-    return rows[(rows[effort] == most).all(axis=1)]
+    return rows[(rows[effort] == most.reindex(rows.index)).all(axis=1)]
 
 
 def options_of(rows: pd.DataFrame) -> list[str]:

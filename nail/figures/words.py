@@ -40,6 +40,8 @@ N_STAR = {
     "n_star": "n* (episodes)",
     "queries": "queries in n* episodes",
 }
+UNTIL = {"mean": "mean regret ≤ δ", "pac": "P(regret ≤ ε) ≥ 1 − δ"}
+"""criterion of n* → what it is"""
 SHARES = ("full_exact", "answer_exact", "accuracy")
 """columns whose values lie in [0, 1]"""
 
@@ -47,23 +49,27 @@ SHARES = ("full_exact", "answer_exact", "accuracy")
 def axis_label(name: str, rows: pd.DataFrame) -> str:
     """What stands beside an axis."""
     if name in N_STAR:
-        pac = "criterion" in rows and (rows.criterion == "pac").all()
-        until = "P(regret ≤ ε) ≥ 1 − δ" if pac else "mean regret ≤ δ"
-        return f"{N_STAR[name]}\nuntil {until}"
+        return f"{N_STAR[name]}\nuntil {UNTIL.get(_criterion(rows), 'its criterion is met')}"
     if name == "delta":
-        return "failure probability δ" if "criterion" in rows and (rows.criterion == "pac").all() else "mean regret δ"
+        return {"mean": "mean regret δ", "pac": "probability δ"}.get(_criterion(rows), "δ")
     return AXES.get(name, name.replace("_", " "))
+
+
+def _criterion(rows: pd.DataFrame) -> str:
+    """That of all rows; "" of rows with several."""
+    found = set(rows.criterion) if "criterion" in rows else {"mean"}
+    return found.pop() if len(found) == 1 else ""
 
 
 def value_label(name: str, value: Any, rows: pd.DataFrame) -> str:
     """A value of a column in a legend or a title: a method by its label, with what it reads where that is not labels;
     another one as "η = 0.3"."""
     if name == "method":
-        label = " > ".join(METHOD[part].label if part in METHOD else part for part in str(value).split(" > "))
+        label = " > ".join(METHOD[part].label if part in METHOD else number(part) for part in str(value).split(" > "))
         reads = set(rows[rows.method == value].oracle) - {"labels"} if "oracle" in rows else set()
         return label + (f" (reads {', '.join(map(str, sorted(reads)))})" if reads else "")
     if name in ("instance", "task"):
-        return str(value)
+        return number(value)
     return f"{SYMBOLS.get(name, name)} = {number(value)}"
 
 

@@ -131,6 +131,7 @@ def load(out: Path | str, run: str | None = None, *, any_revision: bool = False)
     Parameters are kept by `nail train`, by `nail sweep grid --keep-params`, and by `nail.run(…, keep_params=True)`.
 
         >>> base = TrainConfig(task="poison-chain", A=3, H=3, batch=8, steps=20, eval_every=10, n_validation=4)
+        >>> rows = nail.run(base, "out/example", keep_params=True)
         >>> policy = nail.load("out/example")
         >>> policy(policy.prompts()).shape, policy.table.shape
         ((1, 3), (3, 2, 3))
