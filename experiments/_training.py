@@ -248,7 +248,7 @@ def draw_curves(
 ) -> None:
     """Full-chain accuracy against training trajectories: a curve and a band (± 1 standard deviation) each `by`."""
     for value, points in table[table.kind == "curve"].groupby(by):
-        x, mean, sd = points["episodes"], points["mean"], points["sd"]
+        x, mean, sd = points["episodes"], points["mean"], pd.to_numeric(points["sd"])
         axes.fill_between(
             x, (mean - sd).clip(0, 1), (mean + sd).clip(0, 1), color=colour(value), alpha=0.13, linewidth=0
         )

@@ -170,7 +170,7 @@ def _speed_claims(clean: dict[str, pd.DataFrame], can: dict[str, bool]) -> list[
 def draw(table: pd.DataFrame) -> Figure:
     """Noise levels side by side; clean validation loss above, full-chain accuracy below."""
     row, levels, methods = next(table.itertuples()), table.groupby("eta"), list(table.method.unique())
-    figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
+    figure = Figure(figsize=(TEXT_WIDTH * max(1, len(levels) / 2), 4.7), layout="constrained")
     grid = figure.subplots(2, len(levels), sharex=True, squeeze=False)
     for (loss, accuracy), (eta, level) in zip(grid.T, levels, strict=True):
         q = 1 - eta + eta / row.p
