@@ -178,7 +178,9 @@ def label_of(method: str) -> str:
     return METHOD[method].label
 
 
-def solves(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict[str, bool]) -> Claim:
+def solves(
+    rows: pd.DataFrame, where: str, method: str, source: str, needs: Mapping[str, bool] = MappingProxyType({})
+) -> Claim:  # fmt: skip
     """The claim that a method, whose rows of one setting these are, solves its task on every seed."""
 
     def measure() -> tuple[str, bool]:
@@ -187,12 +189,13 @@ def solves(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict
 
     return judged(
         f"{where}: {METHOD[method].label} solves the task (full chain ≥ {SOLVED}, every seed)", source,
-        f"one seed below {SOLVED} over the last quarter (median of its evaluations)", {**enough_seeds(rows), **needs},
-        measure,
+        f"one seed below {SOLVED} over the last quarter (median of its evaluations)", dict(needs), measure,
     )  # fmt: skip
 
 
-def does_not_solve(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict[str, bool]) -> Claim:
+def does_not_solve(
+    rows: pd.DataFrame, where: str, method: str, source: str, needs: Mapping[str, bool] = MappingProxyType({})
+) -> Claim:  # fmt: skip
     """The claim that it solves it on none."""
 
     def measure() -> tuple[str, bool]:
@@ -201,8 +204,7 @@ def does_not_solve(rows: pd.DataFrame, where: str, method: str, source: str, nee
 
     return judged(
         f"{where}: {METHOD[method].label} does not solve the task (full chain < {UNSOLVED}, every seed)", source,
-        f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)",
-        {**enough_seeds(rows), **needs}, measure,
+        f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)", dict(needs), measure,
     )  # fmt: skip
 
 

@@ -81,7 +81,8 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def _noisy_claims(rows: pd.DataFrame, where: str, can: dict[str, bool]) -> list[Claim]:
     of = {method: rows[rows.method == method] for method in ORDER}
-    needs = {method: {**there(of[method], label_of(method)), **can} for method in ORDER}
+    seeds = enough_seeds(rows)
+    needs = {method: {**there(of[method], label_of(method)), **seeds, **can} for method in ORDER}
     found = [solves(of[method], where, method, "paper, Fig. 2", needs[method]) for method in NAIL]
     found += [solves(of["dagger"], where, "dagger", "docs/theory.md §5, expected", needs["dagger"])]
     rare = high_noise(rows)
