@@ -17,6 +17,7 @@ from ._nstar import (
     EXPONENTIAL,
     POLYNOMIAL,
     TREE,
+    above_zero,
     at_each,
     coverage_claim,
     enough_points,
@@ -213,5 +214,5 @@ def _tree_claim(rows: pd.DataFrame, method: str) -> Claim:
         f"{label(method)} has the chain's {beside} on the hidden path's own tree too", "docs/theory.md §4.1, §4.2",
         f"some of a 95 % interval of n*(tree)/n*(chain) further than ±{SAME:.0%} from 1; undecided where one is "
         "wider than that and meets it",
-        {"points on the tree and on the chain at the same H": len(points) > 0}, measure,
+        {"points on the tree and on the chain at the same H": len(points) > 0, **above_zero(points)}, measure,
     )  # fmt: skip

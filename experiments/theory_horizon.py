@@ -155,7 +155,7 @@ def _panel(axes: Axes, table: pd.DataFrame, instance: str) -> None:
             measured(axes, look(method), points, "horizon")
     found = table[table.instance != ""]
     axes.set_yscale("log")
-    axes.set_ylim(found.low.min() / 1.5, found.episodes.max() * 3)
+    axes.set_ylim(max(found.low.min(), 0.5) / 1.5, found.episodes.max() * 3)
     here = found if instance == CHAIN else of(found, instance=PATH)
     axes.set_xlim(0, (here if len(here) else found).horizon.max() * 1.03)
     axes.set_xlabel("horizon H (steps)")

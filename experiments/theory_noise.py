@@ -23,6 +23,7 @@ from ._nstar import (
     EXPONENTIAL,
     KNOWN,
     POLYNOMIAL,
+    above_zero,
     at_each,
     both_units,
     censored,
@@ -115,6 +116,7 @@ def _gap_claim(offline: pd.DataFrame, greedy: pd.DataFrame) -> Claim:
         "2 η of LogLossBC and NAIL-F": len(both) >= 2,
         "LogLossBC within the budget at the least η": not beyond[:1].any(),
         "NAIL-F within the budget": not greedy.censored.any(),
+        **above_zero(pd.concat([offline, greedy])),
     }
 
     def measure() -> tuple[str, bool | None]:
@@ -154,7 +156,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     exact = of(table, method="n_levels")
     cost = row.horizon if unit == "queries" else 1
     right.plot(exact.eta, cost / exact.kappa, label="1/κ", **{**REFERENCE["lower"], "linestyle": "--"})
-    left.set_ylim(found.low.min() / 1.5, found.episodes.max() * 2)
+    left.set_ylim(max(found.low.min(), 0.5) / 1.5, found.episodes.max() * 2)
     left.set_ylabel(n_label(unit))
     right.set_ylabel("episodes a level, n*/H" if unit == "episodes" else "expert queries a level, n*")
     for axes in (left, right):

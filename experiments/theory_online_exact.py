@@ -112,16 +112,20 @@ def series(size: str | Size) -> list[list[Point]]:
 
 
 @lru_cache
-def law(n_actions: int, eta: float, levels: int, longest: int) -> Level:
-    """One level, with labels enough for `longest` of them."""
-    labels = math.ceil(1.25 * longest * episodes_per_level(n_actions, eta)) + 40
-    return level_table(n_actions, eta, labels, replicates=levels)
+def law(n_actions: int, eta: float, levels: int, longest: int, delta: float) -> Level:
+    """One level, with labels enough for `longest` of them to succeed with probability 0.99, and 1 − δ."""
+    labels, reached = math.ceil(1.25 * longest * episodes_per_level(n_actions, eta)) + 40, False
+    while not reached:
+        level = level_table(n_actions, eta, labels, replicates=levels)
+        reached, labels = success_curve(level, [longest])[0, -1] >= max(0.99, 1 - delta), 2 * labels
+    return level
 
 
 def measure(point: Point) -> list[Row]:
     """By `kind`: "curve", n* of the law at every horizon; "law", its success at one; or "n_star" and "success", those
     measured, with the law's beside it as `exact`."""
-    level, delta = law(*(point[k] for k in ("n_actions", "eta", "levels", "longest"))), point["delta"]
+    level = law(*(point[k] for k in ("n_actions", "eta", "levels", "longest", "delta")))
+    delta = point["delta"]
     known = {"mu": episodes_per_level(point["n_actions"], point["eta"]),
              "root": norm.isf(delta) * level_moments(level)[1]}  # fmt: skip
     row = {**dict.fromkeys((*COLUMNS, "n", "success", "exact_error"), ""), **point, **known}
@@ -147,7 +151,7 @@ def simulated(point: Point, least: int) -> tuple[int, int]:
     """The first checkpoint n >= `least` of the simulated learner, and its replicates that are right at all levels."""
     octaves = level_octaves(
         point["method"], point["horizon"], point["n_actions"], Setting(point["eta"]), point["replicates"],
-        point["seed"], point["budget"],
+        point["seed"], max(point["budget"], least + 1),
     )  # fmt: skip
     episodes, loss = next((at, loss) for at, loss in octaves if at[-1] >= least)
     first = int(np.searchsorted(episodes, least))
@@ -269,7 +273,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     panels["rest"].set_ylabel("n* − μH (episodes)")
     panels["rest"].set_xlabel("√H")
     panels["success"].set_xscale("log")
-    panels["success"].set_xlim(left=of(table, kind="success").n.min() * 0.8)
+    panels["success"].set_xlim(left=max(of(table, kind="success").n.min(), 0.5) * 0.8)
     few = ", ".join(map(str, np.unique(of(table, kind="law").horizon)))
     panels["success"].set_xlabel(("expert queries H·n" if unit == "queries" else "episodes n") + f"; H = {few}")
     panels["success"].set_ylabel("P(all H right)")
