@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from nail.figures.claims import judged
+from nail.figures.claims import every, inside, judged
 from nail.figures.experiment import Claim
 from nail.stats import NORMAL_95
 from nail.theory.exact import right_probability
@@ -19,6 +19,7 @@ from ._nstar import (
     EXPONENTIAL,
     POLYNOMIAL,
     TREE,
+    above_zero,
     at_each,
     coverage_claim,
     enough_points,
@@ -91,7 +92,9 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     ]  # fmt: skip
 
 
-NOT_ABOVE = f"AIC(exponential) not {DECIDED:g} above the smaller of the other two"
+ABOVE = f"AIC(exponential) {DECIDED:g} above the smaller of the other two"
+BELOW = f"AIC(exponential) {DECIDED:g} below the smaller of the other two"
+WIDE = "undecided where that interval is wider than this band and meets it, and where AIC does not decide"
 TITLE = {CHAIN: "poison chain", PATH: "hidden path"}
 
 
@@ -104,38 +107,45 @@ def _numbers(found: Scaling, method: str, points: pd.DataFrame) -> str:
     )
 
 
-def _within(interval: tuple[float, float], target: float, margin: float) -> bool:
-    return target * (1 - margin) <= interval[0] and interval[1] <= target * (1 + margin)
+def _within(interval: tuple[float, float], target: float, margin: float) -> bool | None:
+    return inside(interval, target * (1 - margin), target * (1 + margin))
+
+
+def _exponential(found: Scaling) -> bool | None:
+    """Whether AIC decides for an exponential, and not against it."""
+    return None if abs(found.delta_aic) < DECIDED else found.delta_aic < 0
+
+
+def _other(found: Scaling) -> bool | None:
+    """Whether AIC decides against an exponential, and not for it."""
+    return None if abs(found.delta_aic) < DECIDED else found.delta_aic > 0
 
 
 def _rate_claim(curves: pd.DataFrame, instance: str, method: str, b: float) -> Claim:
     points = of(curves, instance=instance, method=method)
 
-    def measure() -> tuple[str, bool]:
+    def measure() -> tuple[str, bool | None]:
         found = fit(points)
-        holds = found.delta_aic <= -DECIDED and _within(found.exponential.interval, b, NEAR)
-        return _numbers(found, method, points), holds
+        return _numbers(found, method, points), every(_exponential(found), _within(found.exponential.interval, b, NEAR))
 
     return judged(
         f"{TITLE[instance]}: n* of {label(method)} is exponential in H at rate −log q a step",
         "docs/theory.md §4.1, §4.2, §5",
-        f"some of the rate's 95 % interval further than {NEAR:.0%} from −log q = {b:.3f}, or AIC(exponential) not "
-        f"{DECIDED:g} below both others",
+        f"some of the rate's 95 % interval further than ±{NEAR:.0%} from −log q = {b:.3f}, or {ABOVE}; {WIDE}",
         enough_points(points),
         measure,
     )
 
 
 def _mean_cost_claim(points: pd.DataFrame, mu: float) -> Claim:
-    def measure() -> tuple[str, bool]:
+    def measure() -> tuple[str, bool | None]:
         found = fit(points)
-        holds = found.delta_aic >= DECIDED and _within(found.linear.interval, mu, NEAR)
-        return _numbers(found, "nail-f", points), holds
+        return _numbers(found, "nail-f", points), every(_other(found), _within(found.linear.interval, mu, NEAR))
 
     return judged(
         "poison chain: n* of NAIL-F is not exponential in H, and its slope is μ, given the √H term "
         "(n* = bH + zσ√H + a)", "docs/theory.md §4.2, §5",
-        f"some of the 95 % interval of b further than {NEAR:.0%} from μ = {mu:.4f}, or {NOT_ABOVE}",
+        f"some of the 95 % interval of b further than ±{NEAR:.0%} from μ = {mu:.4f}, or {BELOW}; {WIDE}",
         enough_points(points), measure,
     )  # fmt: skip
 
@@ -145,30 +155,30 @@ def _dagger_claim(points: pd.DataFrame, greedy: pd.DataFrame) -> Claim:
     found, other = fit(points), fit(greedy)
     sure = found is not None and other is not None and min(x.linear.interval[0] for x in (found, other)) > 0
 
-    def measure() -> tuple[str, bool]:
+    def measure() -> tuple[str, bool | None]:
         half = math.hypot(*(math.log(x.linear.interval[1] / x.linear.interval[0]) / 2 for x in (found, other)))
         ratio = found.linear.slope / other.linear.slope
         interval = ratio * math.exp(-half), ratio * math.exp(half)
         numbers = f"ratio {ratio:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]; " + _numbers(found, "dagger", points)
-        return numbers, found.delta_aic >= DECIDED and _within(interval, 1.0, DAGGER)
+        return numbers, every(_other(found), _within(interval, 1.0, DAGGER))
 
     return judged(
         "poison chain: n* of DAgger is not exponential in H, and its slope, given the √H term, is near that of NAIL-F",
         "docs/theory.md §4.2",
-        f"some of the 95 % interval of the ratio of slopes further than {DAGGER:.0%} from 1, or {NOT_ABOVE}",
+        f"some of the 95 % interval of the ratio of slopes further than ±{DAGGER:.0%} from 1, or {BELOW}; {WIDE}",
         {**enough_points(points), "as many of NAIL-F": other is not None, "slopes whose intervals are above 0": sure},
         measure,
     )
 
 
 def _linear_claim(points: pd.DataFrame) -> Claim:
-    def measure() -> tuple[str, bool]:
+    def measure() -> tuple[str, bool | None]:
         found = fit(points)
-        return _numbers(found, "nail-r", points), found.delta_aic >= DECIDED
+        return _numbers(found, "nail-r", points), _other(found)
 
     return judged(
         "poison chain: n* of NAIL-R (reads probabilities) is not exponential in H", "docs/theory.md §5",
-        f"{NOT_ABOVE} (a power law, n* = bH + c√H)", enough_points(points), measure,
+        f"{BELOW} (a power law, n* = bH + c√H); undecided where AIC does not decide", enough_points(points), measure,
     )  # fmt: skip
 
 
@@ -190,18 +200,19 @@ def _tree_claim(rows: pd.DataFrame, method: str) -> Claim:
         chain, beside = of(rows, instance=CHAIN, method=method).sort_values("horizon"), "measured n*"
         points, chain = (x[x.horizon.isin(set(points.horizon) & set(chain.horizon))] for x in (points, chain))
 
-    def measure() -> tuple[str, bool]:
+    def measure() -> tuple[str, bool | None]:
         if method == "nail-f":
             low, ratio, high = (points[name] / points.n_greedy for name in ("low", "n_star", "high"))
         else:
             middle, sd = log_ratio(points, chain)
             low, ratio, high = np.exp(middle + np.outer([-NORMAL_95, 0.0, NORMAL_95], sd))
         ends = f"ends from {min(low):.3f} to {max(high):.3f}"
-        inside = np.all(low >= 1 - SAME) and np.all(high <= 1 + SAME)
-        return f"A = 2, ratios {at_each('horizon', points, ratio)}; {ends}", bool(inside)
+        within = every(*(_within(interval, 1.0, SAME) for interval in zip(low, high, strict=True)))
+        return f"A = 2, ratios {at_each('horizon', points, ratio)}; {ends}", within
 
     return judged(
         f"{label(method)} has the chain's {beside} on the hidden path's own tree too", "docs/theory.md §4.1, §4.2",
-        f"some of a 95 % interval of n*(tree)/n*(chain) further than {SAME:.0%} from 1",
-        {"points on the tree and on the chain at the same H": len(points) > 0}, measure,
+        f"some of a 95 % interval of n*(tree)/n*(chain) further than ±{SAME:.0%} from 1; undecided where one is "
+        "wider than that and meets it",
+        {"points on the tree and on the chain at the same H": len(points) > 0, **above_zero(points)}, measure,
     )  # fmt: skip

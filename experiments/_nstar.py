@@ -199,7 +199,13 @@ def at_each(on: str | tuple[str, ...], points: pd.DataFrame, values: Iterable[fl
 
 def enough_points(points: pd.DataFrame) -> dict[str, bool]:
     """The need of a claim about a curve of measured points."""
-    return {f"{FEWEST} points within the budget": int((points.censored == 0).sum()) >= FEWEST}
+    enough = int((points.censored == 0).sum()) >= FEWEST
+    return {f"{FEWEST} points within the budget": enough, **above_zero(points)}
+
+
+def above_zero(points: pd.DataFrame) -> dict[str, bool]:
+    """The need of what reads the logarithm of n*: few replicates can be right before the first episode."""
+    return {"n* above 0": bool((points.n_star > 0).all())}
 
 
 def require_methods(figure: str, methods: Iterable[str]) -> None:

@@ -175,7 +175,9 @@ def label_of(method: str) -> str:
     return METHOD[method].label
 
 
-def solves(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict[str, bool]) -> Claim:
+def solves(
+    rows: pd.DataFrame, where: str, method: str, source: str, needs: Mapping[str, bool] = MappingProxyType({})
+) -> Claim:  # fmt: skip
     """The claim that a method, whose rows of one setting these are, solves its task on every seed."""
 
     def measure() -> tuple[str, bool]:
@@ -184,12 +186,13 @@ def solves(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict
 
     return judged(
         f"{where}: {METHOD[method].label} solves the task (full chain ≥ {SOLVED}, every seed)", source,
-        f"one seed below {SOLVED} over the last quarter (median of its evaluations)", {**enough_seeds(rows), **needs},
-        measure,
+        f"one seed below {SOLVED} over the last quarter (median of its evaluations)", dict(needs), measure,
     )  # fmt: skip
 
 
-def does_not_solve(rows: pd.DataFrame, where: str, method: str, source: str, needs: dict[str, bool]) -> Claim:
+def does_not_solve(
+    rows: pd.DataFrame, where: str, method: str, source: str, needs: Mapping[str, bool] = MappingProxyType({})
+) -> Claim:  # fmt: skip
     """The claim that it solves it on none."""
 
     def measure() -> tuple[str, bool]:
@@ -198,8 +201,7 @@ def does_not_solve(rows: pd.DataFrame, where: str, method: str, source: str, nee
 
     return judged(
         f"{where}: {METHOD[method].label} does not solve the task (full chain < {UNSOLVED}, every seed)", source,
-        f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)",
-        {**enough_seeds(rows), **needs}, measure,
+        f"one seed at {UNSOLVED} or more over the last quarter (median of its evaluations)", dict(needs), measure,
     )  # fmt: skip
 
 
@@ -245,7 +247,7 @@ def draw_curves(
 ) -> None:
     """Full-chain accuracy against training trajectories: a curve and a band (± 1 standard deviation) each `by`."""
     for value, points in table[table.kind == "curve"].groupby(by):
-        x, mean, sd = points["episodes"], points["mean"], points["sd"]
+        x, mean, sd = points["episodes"], points["mean"], pd.to_numeric(points["sd"])
         axes.fill_between(
             x, (mean - sd).clip(0, 1), (mean + sd).clip(0, 1), color=colour(value), alpha=0.13, linewidth=0
         )

@@ -81,7 +81,8 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 def _noisy_claims(rows: pd.DataFrame, where: str, can: dict[str, bool]) -> list[Claim]:
     of = {method: rows[rows.method == method] for method in ORDER}
-    needs = {method: {**there(of[method], label_of(method)), **can} for method in ORDER}
+    seeds = enough_seeds(rows)
+    needs = {method: {**there(of[method], label_of(method)), **seeds, **can} for method in ORDER}
     found = [solves(of[method], where, method, "paper, Fig. 2", needs[method]) for method in NAIL]
     found += [solves(of["dagger"], where, "dagger", "docs/theory.md §5, expected", needs["dagger"])]
     rare = high_noise(rows)
@@ -170,7 +171,7 @@ def _speed_claims(clean: dict[str, pd.DataFrame], can: dict[str, bool]) -> list[
 def draw(table: pd.DataFrame) -> Figure:
     """Noise levels side by side; clean validation loss above, full-chain accuracy below."""
     row, levels, methods = next(table.itertuples()), table.groupby("eta"), list(table.method.unique())
-    figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
+    figure = Figure(figsize=(TEXT_WIDTH * max(1, len(levels) / 2), 4.7), layout="constrained")
     grid = figure.subplots(2, len(levels), sharex=True, squeeze=False)
     for (loss, accuracy), (eta, level) in zip(grid.T, levels, strict=True):
         q = 1 - eta + eta / row.p

@@ -123,7 +123,8 @@ def _claims_of(rows: pd.DataFrame, label: str, can: dict[str, bool]) -> list[Cla
 
 def draw(table: pd.DataFrame) -> Figure:
     """Curves of both methods by temperature, and episodes-to-solve against it."""
-    figure, methods = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained"), list(table.method.unique())
+    methods = list(table.method.unique())
+    figure = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained")
     *panels, times = figure.subplots(1, 1 + len(methods))
     every = sorted(table.temperature.unique())
     colours = dict(zip(every, matplotlib.colormaps["plasma"](np.linspace(0, 0.88, len(every))), strict=True))

@@ -132,7 +132,8 @@ def _in_cells(found: dict[tuple[float, float], str]) -> str:
 
 def draw(table: pd.DataFrame) -> Figure:
     """A heat map a method: m across, η upwards, the median in each cell, contours of q^m."""
-    figure, methods = Figure(figsize=(TEXT_WIDTH, 2.7), layout="constrained"), list(table.method.unique())
+    methods = list(table.method.unique())
+    figure = Figure(figsize=(TEXT_WIDTH * max(1, len(methods) / 3), 2.7), layout="constrained")
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     medians = table[table.kind == "median"]
     solved = medians.episodes[medians.censored == 0]

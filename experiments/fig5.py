@@ -138,7 +138,8 @@ def _ratios(times: Float[np.ndarray, "seeds betas"], between: float) -> tuple[Me
 
 def draw(table: pd.DataFrame) -> Figure:
     """Curves of each noise level by β, and episodes-to-solve against β."""
-    figure, levels = Figure(figsize=(TEXT_WIDTH, 2.95), layout="constrained"), table.groupby("eta")
+    levels = table.groupby("eta")
+    figure = Figure(figsize=(TEXT_WIDTH * max(1, (1 + len(levels)) / 3), 2.95), layout="constrained")
     *panels, times = figure.subplots(1, 1 + len(levels))
     colours = matplotlib.colormaps["viridis"]
     looks = itertools.cycle((*REGIMES, *CASES))

@@ -155,7 +155,7 @@ def _panel(axes: Axes, table: pd.DataFrame, instance: str) -> None:
             measured(axes, look(method), points, "horizon")
     found = table[table.instance != ""]
     axes.set_yscale("log")
-    axes.set_ylim(found.low.min() / 1.5, found.episodes.max() * 3)
+    axes.set_ylim(max(found.low.min(), 0.5) / 1.5, found.episodes.max() * 3)
     here = found if instance == CHAIN else of(found, instance=PATH)
     axes.set_xlim(0, (here if len(here) else found).horizon.max() * 1.03)
     axes.set_xlabel("horizon H (steps)")
@@ -181,7 +181,9 @@ def _slopes(axes: Axes, table: pd.DataFrame) -> None:
             axes.text(places[0], y, "too few points", va="center", fontsize=7.5)
             continue
         fitted = f"{_law(method, f'{cell.slope:.3f}')}   [{cell.slope_low:.3f}, {cell.slope_high:.3f}]"
-        theory = "" if math.isnan(cell.theory_slope) else _law(method, f"{cell.theory_slope:.3f}")
+        # where no curve has one the whole column is empty, and text
+        known = not isinstance(cell.theory_slope, str) and not math.isnan(cell.theory_slope)
+        theory = _law(method, f"{cell.theory_slope:.3f}") if known else ""
         for x, text in zip(places, (fitted, theory, f"{cell.delta_aic:.0f}"), strict=True):
             axes.text(x, y, text, va="center", fontsize=7.5)
 

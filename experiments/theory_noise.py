@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nail.figures.claims import judged
+from nail.figures.claims import every, judged
 from nail.figures.experiment import Claim
 from nail.figures.own import chosen
 from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
@@ -24,6 +24,7 @@ from ._nstar import (
     EXPONENTIAL,
     KNOWN,
     POLYNOMIAL,
+    above_zero,
     at_each,
     both_units,
     censored,
@@ -107,26 +108,30 @@ def _gap_claim(offline: pd.DataFrame, greedy: pd.DataFrame) -> Claim:
     statement = "the more noise, the larger the factor between LogLossBC and NAIL-F"
     source, refutes = "docs/theory.md §4.1, §4.2", (
         "between two neighbouring η the factor falls (95 % interval of the change below 0, the second within the "
-        "budget), or from the least to the largest η it does not grow (interval not above 0), or it is not above 1 at "
-        "the largest (intervals overlap); beyond the budget LogLossBC's n* is taken to be the budget, a lower bound"
+        "budget), or from the least to the largest η (interval below 0), or it is below 1 at the largest (intervals "
+        "apart); undecided where the interval of the growth holds 0 or those at the largest η overlap; beyond the "
+        "budget LogLossBC's n* is taken to be the budget, a lower bound, which cannot refute"
     )  # fmt: skip
     beyond = (offline.censored != 0).to_numpy()
     needs = {
         "2 η of LogLossBC and NAIL-F": len(both) >= 2,
         "LogLossBC within the budget at the least η": not beyond[:1].any(),
         "NAIL-F within the budget": not greedy.censored.any(),
+        **above_zero(pd.concat([offline, greedy])),
     }
 
-    def measure() -> tuple[str, bool]:
+    def measure() -> tuple[str, bool | None]:
         ratio = np.log((episodes(offline) / greedy.n_star).to_numpy(float))
         sd = np.hypot(log_sd(offline), log_sd(greedy))
         falls = (np.diff(ratio) + NORMAL_95 * np.hypot(sd[1:], sd[:-1]) < 0) & ~beyond[1:]
-        grows = ratio[-1] - ratio[0] - NORMAL_95 * np.hypot(sd[0], sd[-1]) > 0
-        above = offline.low.iloc[-1] > greedy.high.iloc[-1]
+        change, half = ratio[-1] - ratio[0], NORMAL_95 * np.hypot(sd[0], sd[-1])
+        first, last = offline.iloc[-1], greedy.iloc[-1]
+        grows = True if change > half else False if change < -half and not beyond[-1] else None
+        above = True if first.low > last.high else False if first.high < last.low else None
         measured = "n*(LogLossBC)/n*(NAIL-F): " + at_each("eta", offline, np.exp(ratio))
         if beyond.any():
             measured += "; a lower bound at " + ", ".join(f"η={eta:g}" for eta in offline.eta[beyond])
-        return measured, bool(grows and above and not falls.any())
+        return measured, every(not falls.any(), grows, above)
 
     return judged(statement, source, refutes, needs, measure)
 
@@ -152,7 +157,7 @@ def draw(table: pd.DataFrame, unit: str = "episodes") -> Figure:
     exact = of(table, method="n_levels")
     cost = row.horizon if unit == "queries" else 1
     right.plot(exact.eta, cost / exact.kappa, label="1/κ", **{**REFERENCE["lower"], "linestyle": "--"})
-    left.set_ylim(found.low.min() / 1.5, found.episodes.max() * 2)
+    left.set_ylim(max(found.low.min(), 0.5) / 1.5, found.episodes.max() * 2)
     left.set_ylabel(n_label(unit))
     right.set_ylabel("episodes a level, n*/H" if unit == "episodes" else "expert queries a level, n*")
     for axes in (left, right):

@@ -294,5 +294,5 @@ EXPERIMENT = Experiment(
         "cpu": "the chain: about 45 seconds on two cores; 60 runs of 2,500 updates of its own, beside 60 of figure 4's",
         "paper": "finer grids, the paper's network; an accelerator; not timed yet",
     },
-    compute, analyse, claims, draw, runs, units=("episodes", "queries"),
+    compute, analyse, claims, draw, runs, units=("episodes", "queries"), points=series,
 )  # fmt: skip

@@ -14,10 +14,10 @@ def stored(name):
 
 
 def verdicts(name, rows):
-    """Statement → whether it holds of these rows."""
+    """Statement → whether it holds of these rows; None if they do not decide it."""
     claims = experiment.load(name).claims(rows)
     assert all(claim.refutes for claim in claims), "a claim does not say what would refute it"
-    found = {claim.claim: bool(claim.holds) for claim in claims}
+    found = {claim.claim: None if claim.holds is None else bool(claim.holds) for claim in claims}
     assert len(found) == len(claims), "two claims make the same statement"
     return found
 
@@ -25,8 +25,8 @@ def verdicts(name, rows):
 def unturned(name, rows, changes):
     """What is left to be wished of `changes` (part of a statement → function of rows), in sentences.
 
-    The claims whose statement contains the part must turn when the rows are changed: from holding to not holding, or,
-    where the measurement refutes them already, the other way round. Every claim must be turned by some change.
+    The claims whose statement contains the part must turn when the rows are changed: from holding to refuted, or, where
+    the measurement refutes them already, the other way round. Every claim must be turned by some change.
     """
     before, left, turned = verdicts(name, rows), [], set()
     for part, change in changes.items():

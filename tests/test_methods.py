@@ -76,4 +76,4 @@ def test_help_says_what_the_fields_are(kind):
         assert "reverse KL" in Method.beta.__doc__
         assert "\n    " not in Method.told.__doc__
     if kind is Claim:
-        assert Claim.holds.__doc__ == "bool"
+        assert Claim.holds.__doc__ == "bool | None"

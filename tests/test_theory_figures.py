@@ -59,7 +59,7 @@ def test_figure_is_complete_and_a_second_call_computes_nothing(made, table, name
     out = made(name)
     assert all((out / f"{name}.{kind}").stat().st_size > 5_000 for kind in ("png", "pdf"))
     claims = table(name, "_claims")
-    assert set(claims.holds) <= {"holds", "does not hold"}
+    assert set(claims.holds) <= {"holds", "refuted", "undecided"}
     assert ((claims.measured != "") & (claims.source != "")).all()
     parts = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/rows/*")}
     files = {path: path.read_bytes() for path in out.glob(f"{name}*") if path.suffix != ".pdf"}

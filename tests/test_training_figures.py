@@ -81,7 +81,7 @@ def check_files(name, folder):
     rows = read_rows(folder / f"{name}_rows.csv")
     assert set(rows.preset) == {"smoke"}
     assert set(rows.run) == {run_id(config) for config in flat(experiment.load(name).runs("smoke"))}
-    assert set(read_rows(folder / f"{name}_claims.csv").holds) <= {"holds", "does not hold"}
+    assert set(read_rows(folder / f"{name}_claims.csv").holds) <= {"holds", "refuted", "undecided"}
     assert f"`{name}`" in (folder / "README.md").read_text()
 
 
@@ -153,10 +153,10 @@ def test_figures_share_their_runs():
         assert len(of["fig5"] & of["fig2"]) == 4 * len(training.SEEDS[preset])
 
 
-def made_up(name, solves_at):
-    """Rows of a figure's cpu runs whose full-chain accuracy jumps from 0 to 1 at `solves_at(config)` episodes."""
+def made_up(name, solves_at, size="cpu"):
+    """Rows of a figure's runs whose full-chain accuracy jumps from 0 to 1 at `solves_at(config)` episodes."""
     rows = []
-    for config in flat(experiment.load(name).runs("cpu")):
+    for config in flat(experiment.load(name).runs(size)):
         for step in range(0, config.steps + 1, config.eval_every):
             episodes = step * config.batch
             right = float(episodes >= solves_at(config))
@@ -186,11 +186,10 @@ def test_claims_hold_on_rows_as_the_paper_says(name):
     assert all(verdicts(name, as_the_paper_says))
 
 
-@pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
-def test_claims_fail_when_nothing_is_ever_solved(name):
-    """What is left standing says that something fails."""
-    standing = {"fig1": 0, "fig3": 1, "fig4": 2, "fig5": 0}
-    assert sum(verdicts(name, lambda config: NEVER)) == standing[name]
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_decided_when_nothing_is_ever_solved(name):
+    """Then the budget or the network may be why."""
+    assert set(verdicts(name, lambda config: NEVER)) == {None}
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig3", "fig4", "fig5"])
@@ -202,7 +201,6 @@ def test_claims_of_a_difference_fail_when_all_solve_alike(name):
 def test_figure_2_claims_turn_with_the_data():
     held = verdicts("fig2", lambda c: NEVER if c.method in ("opd-f", "opd-r") else as_the_paper_says(c))
     assert all(held)
-    assert sum(verdicts("fig2", lambda config: NEVER)) == 4
     assert sum(verdicts("fig2", lambda config: 16_000)) == 8
 
 

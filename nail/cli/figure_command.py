@@ -51,8 +51,8 @@ class FigureCommand:
         require_known("preset", self.preset, experiment.PRESETS)
         require(not self.unit or self.name != "all", "unit", self.unit, "left out for all figures together")
         files = {name: path for name in PATHS if (path := getattr(self, name)) is not None}
-        wanted = self._wanted(files)
         own = own_grid(self.name, self.preset, self.vary, self.seeds, self.steps)
+        wanted = self._wanted(files)
         if self.show_config:
             return self._show(wanted, own)
         require(not (own and self.redraw), "vary, seeds, steps", "given", "left out where nothing is computed")

@@ -34,18 +34,33 @@ class Claim(NamedTuple):
 
 
 def judged(
-    claim: str, source: str, refutes: str, needs: dict[str, bool], measure: Callable[[], tuple[str, bool]]
+    claim: str, source: str, refutes: str, needs: dict[str, bool], measure: Callable[[], tuple[str, bool | None]]
 ) -> Claim:
     """A claim with its verdict where the rows have all that it needs, else one that is undecided.
 
-    `needs` says of each need whether the rows have it; `measure` gives (what was measured, whether the claim holds) and
-    is called only then.
+    `needs` says of each need whether the rows have it; `measure` gives (what was measured, whether the claim holds, or
+    None) and is called only then.
     """
     lacking, said = [need for need, there in needs.items() if not there], "; ".join(needs)
     if lacking:
-        return Claim(claim, source, refutes, f"undecided: these rows lack {'; '.join(lacking)}", None, said)
+        return Claim(claim, source, refutes, f"not judged: these rows lack {'; '.join(lacking)}", None, said)
     measured, holds = measure()
-    return Claim(claim, source, refutes, measured, bool(holds), said)
+    return Claim(claim, source, refutes, measured, None if holds is None else bool(holds), said)
+
+
+def every(*verdicts: bool | None) -> bool | None:
+    """Whether all of some statements hold: one that is refuted refutes them together, else an undecided one leaves them
+    undecided."""
+    return False if False in verdicts else None if None in verdicts else True
+
+
+def inside(interval: tuple[float, float], low: float, high: float) -> bool | None:
+    """Whether what an interval is for lies in [low, high]: refuted where the interval is narrow enough to lie in there
+    and does not, or lies wholly outside; undecided where it is wider than [low, high] and meets it."""
+    if low <= interval[0] and interval[1] <= high:
+        return True
+    apart = interval[1] < low or interval[0] > high
+    return False if apart or interval[1] - interval[0] <= high - low else None
 
 
 def verdict_of(word: str) -> str:

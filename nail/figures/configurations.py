@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nail.figures.experiment import Experiment
 
 Point = dict[str, Any]
-NO_SETTING = ("seed", "budget", "start")
+NO_SETTING = ("seed", "budget", "tree_seed")
 """columns of points that are no settings: what each point has of its own"""
 
 
@@ -38,34 +38,35 @@ def work_of_points(points: Iterable[Point]) -> float:
 
 def shown(experiment: "Experiment", preset: str, size: Any) -> str:
     """The configurations of a figure at a preset or a size, and an estimate of the time, as text."""
+    own, lines, time = not isinstance(size, str), [], f"time: {experiment.cost[preset]}"
+    kind = "a grid of your own" if own else preset
     if experiment.runs is not None:
         configs = flat(experiment.runs(size))
-        rows, work = [config.columns() for config in configs], work_of(configs)
-        counted, fold = f"{len(rows):,} runs", "seed"
-        by = "updates × batch × chain length", "compiling, and another network than the preset's,"
-    elif experiment.points is not None:
-        found = [point for series in experiment.points(size) for point in series]
-        rows = [{k: v for k, v in point.items() if k not in NO_SETTING} for point in found]
-        work, counted, fold = work_of_points(found), f"{len(rows):,} points", "horizon"
-        by = "replicates × H", "compiling, and the episodes that a point takes, unknown before,"
-    else:
-        return f"{experiment.name} at {preset}: {experiment.cost[preset]}"
-    own = not isinstance(size, str)
-    lines = [f"{experiment.name}, {'a grid of your own' if own else preset}: {counted}", *table(rows, fold)]
-    if not own:
-        return "\n".join([*lines, f"time: {experiment.cost[preset]}"])
-    return "\n".join([*lines, f"time: {_estimate(experiment, preset, work, *by)}"])
+        rows = [{**config.columns(), "start": "another run" if config.start else ""} for config in configs]
+        lines += [f"{experiment.name}, {kind}: {len(rows):,} runs", *table(rows, "seed")]
+        if own:
+            left_out = "compiling, and another network than the preset's,"
+            time = _estimate(experiment, preset, work_of(configs), "updates × batch × chain length", left_out)
+    if experiment.points is not None:
+        points = [point for series in experiment.points(size) for point in series]
+        rows = [{k: v for k, v in point.items() if k not in NO_SETTING} for point in points]
+        fold = "horizon" if len({point.get("horizon") for point in points}) > 1 else "eta"
+        lines += [f"{experiment.name}, {kind}: {len(rows):,} points", *table(rows, fold)]
+        if own:
+            left_out = "compiling, and the episodes that a point takes, unknown before,"
+            time = _estimate(experiment, preset, work_of_points(points), "replicates × H", left_out)
+    return "\n".join([*(lines or [f"{experiment.name}, {kind}"]), time])
 
 
 def _estimate(experiment: "Experiment", preset: str, work: float, unit: str, left_out: str) -> str:
     speed = experiment.speed(preset) if experiment.speed else None
     if speed is None:
-        return f"unknown, {preset} was not timed"
+        return f"time: unknown, {preset} was not timed"
     seconds = work / speed.rate
     time = f"{seconds:,.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
     return (
-        f"about {time} on two cores, if nothing is done yet: {speed.measured}, and the rest in proportion to {unit}; "
-        f"{left_out} are not in it"
+        f"time: about {time} on two cores, if nothing is done yet: {speed.measured}, and this was scaled from it in "
+        f"proportion to {unit}; {left_out} are not in it"
     )
 
 

@@ -115,7 +115,8 @@ def curve(axes: Axes, method: str, points: pd.DataFrame, clip: tuple[float, floa
     """A method's `mean` against `episodes` with a band of one standard deviation `sd`, one row of `points` an
     evaluation; the band is cut to `clip` (a share stays in [0, 1])."""
     style, x, mean = look(method), points["episodes"], points["mean"]
-    low, high = mean - points["sd"], mean + points["sd"]
+    spread = pd.to_numeric(points["sd"])  # of a single seed there is none: a column of empty cells is text
+    low, high = mean - spread, mean + spread
     if clip is not None:
         low, high = np.clip(low, *clip), np.clip(high, *clip)
     axes.fill_between(x, low, high, color=style.colour, alpha=0.16, linewidth=0)
