@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ GOLDEN = {  # method: clean validation loss and mean training loss, nats per tok
 def test_nail_beta_ends_are_nail_f_and_nail_r(seen):
     """β = 0 gives NAIL-F's loss and gradient, β = 1 NAIL-R's, on the same episodes; JSD-β has the same ends."""
 
-    def loss_and_gradient(method, beta=0.0):
+    def losses_and_gradients(method, betas):
         setup, numbers, channel = free(method=method)
 
         @jax.jit
@@ -109,15 +110,15 @@ def test_nail_beta_ends_are_nail_f_and_nail_r(seen):
                 lambda logits: objective(setup, channel, at, logits, visited, jax.random.key(2))
             )(logits)  # fmt: skip
 
-        return of(*seen, jnp.float32(beta))
+        return [of(*seen, jnp.float32(beta)) for beta in betas]
 
-    ends = {0.0: loss_and_gradient("nail-f"), 1.0: loss_and_gradient("nail-r")}
+    ends = [*losses_and_gradients("nail-f", [0.0]), *losses_and_gradients("nail-r", [1.0])]
     for mixed in ("nail-beta", "jsd-beta"):
-        for beta, (end_loss, end_gradient) in ends.items():
-            loss, gradient = loss_and_gradient(mixed, beta)
+        found = losses_and_gradients(mixed, [0.0, 1.0])
+        for (loss, gradient), (end_loss, end_gradient) in zip(found, ends, strict=True):
             np.testing.assert_allclose(loss, end_loss, rtol=1e-6)
             np.testing.assert_allclose(gradient, end_gradient, atol=1e-6)
-    assert float(ends[0.0][0]) != pytest.approx(float(ends[1.0][0]), rel=0.01)
+    assert float(ends[0][0]) != pytest.approx(float(ends[1][0]), rel=0.01)
 
 
 @pytest.mark.parametrize("method", [row.name for row in trained_methods() if row.signal != "reward"])
@@ -243,6 +244,14 @@ def test_aggregated_batches_are_episodes_that_were_seen(capacity, batches):
     assert set(held) <= drawn
 
 
+@functools.cache
+def writing(batch):
+    """(setup, `aggregate` of a data set of 24 episodes for several keys, prompts of episodes by their numbers)."""
+    setup, _, channel = world(method="dagger", dagger_buffer=24, batch=batch, m=6)
+    over_keys = lambda *args: jax.vmap(lambda key: aggregate(setup, channel, *args[:-1], key))(args[-1])  # noqa: E731
+    return setup, jax.jit(over_keys), jax.jit(jax.vmap(setup.env.train_context))
+
+
 @pytest.mark.parametrize("batch", [1, 4, 12])
 @pytest.mark.parametrize("late", [2**31 - 40, 2**31, 3 * 2**30, 2**32 - 1])
 def test_the_data_set_of_a_late_update(batch, late):
@@ -251,7 +260,7 @@ def test_the_data_set_of_a_late_update(batch, late):
     Slot e mod C holds e mod 251 beforehand, for the last C episodes e. Of 600 draws each slot has its share: the most
     and the least drawn of 24 lie within 1e−6 by a union bound over binomial tails.
     """
-    setup, _, channel = world(method="dagger", dagger_buffer=24, batch=batch, m=6)
+    setup, write, prompts = writing(batch)
     step = min(late // batch, (2**32 - 1) // batch - 1, 2**31 - 2)
     seen = (step + 1) * batch
     latest = {e % 24: e for e in range(seen - 24, seen)}
@@ -263,13 +272,12 @@ def test_the_data_set_of_a_late_update(batch, late):
     buffer = Buffer(jnp.asarray(stale), jnp.asarray(stale))
     fresh = jnp.asarray(rows[mine].astype(np.int32))
     new = Visited(None, fresh, fresh, None, fresh)
-    write = jax.jit(lambda step, keys: jax.vmap(lambda key: aggregate(setup, channel, buffer, new, step, key))(keys))
-    after, drawn = write(jnp.int32(step), jax.random.split(jax.random.key(0), 600 // batch))
-    np.testing.assert_array_equal(after.labels[0], rows)
-    np.testing.assert_array_equal(after.observations[0], rows)
+    after, drawn = write(buffer, new, jnp.int32(step), jax.random.split(jax.random.key(0), 600 // batch))
+    np.testing.assert_array_equal(np.asarray(after.labels)[0], rows)
+    np.testing.assert_array_equal(np.asarray(after.observations)[0], rows)
     labels, contexts = np.asarray(drawn.labels)[..., 0].ravel(), np.asarray(drawn.contexts).reshape(600, -1)
     slots = np.array([np.flatnonzero(label == value)[0] for value in labels])
-    wanted = jax.vmap(setup.env.train_context)(jnp.asarray([latest[s] for s in slots], jnp.uint32))
+    wanted = prompts(np.array([latest[s] for s in slots], np.uint32))
     np.testing.assert_array_equal(contexts, wanted)
     counts = np.bincount(slots, minlength=24)
     few, many = stats.binom.ppf([5e-7 / 24, 1 - 5e-7 / 24], 600, 1 / 24)

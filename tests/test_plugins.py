@@ -2,7 +2,6 @@
 of a package's metadata. The module runs JAX when it is imported."""
 
 import doctest
-import itertools
 import os
 import subprocess
 import sys
@@ -60,7 +59,6 @@ QUICK = (
 )  # fmt: skip
 """by --import or by an entry point, command, a part of what it prints"""
 SLOW = (
-    *((way, *rest) for way, (_, *rest) in zip(itertools.cycle(("package", "module")), QUICK, strict=False)),
     ("module", f"train --task parity --noise stubborn {NETWORK} {SMALL} --out out", "nail-f seed 0: 16 episodes"),
     ("package", "sweep mine --preset smoke --out out", "wrote 3 rows"),
     ("module", f"sweep grid {MINE} --slurm --cluster local --shards 1 --out out", "1 runs in 1 shards"),

@@ -27,7 +27,15 @@ from nail.training.train import make_train
 from nail.training.unread import refuse_unread
 from nail.training.update import TrainState, buffer_shape, initial_params, optimiser, update
 
-METHODS = [row.name for row in trained_methods()]
+
+def fields_that_decide(row):
+    """Of a method's row, what the conditions of `nail.training.unread` look at."""
+    support = {"renormalised": "exact", "unrenormalised": "exact"}.get(row.support, row.support)
+    return row.driver, row.signal, row.reward == "pairs", row.aggregate, row.beta is None, row.rule, support
+
+
+METHODS = list({fields_that_decide(row): row.name for row in trained_methods()}.values())
+"""one of those that agree in them: NAIL-F and OPD-F, say, read the same options"""
 COMMON = {"batch": 8, "steps": 60, "eval_every": 3, "n_validation": 40, "warmup": 2, "lr": 0.1}
 TASK = {
     "poison-chain": {"A": 4, "H": 2}, "garnet": {"S": 3, "A": 4, "H": 2}, "modadd": {"p": 7, "m": 3}, "s5": {"m": 1},

@@ -147,9 +147,9 @@ def make_tabular(instance: Instance, bank_seed: int, n_validation: int) -> Tabul
     transitions = _transitions(instance.mdp)
     certain = transitions.states.shape[-1] == 1 and np.max(instance.mdp.rho) == 1.0
     return TabularEnvironment(
-        jnp.asarray(instance.expert, jnp.float32),
+        jnp.asarray(np.asarray(instance.expert, np.float32)),
         transitions,
-        jnp.asarray(instance.mdp.rho, jnp.float32),
+        jnp.asarray(np.asarray(instance.mdp.rho, np.float32)),
         bank_seed,
         1 if certain else n_validation,
     )
@@ -162,9 +162,8 @@ def _transitions(mdp: TabularMDP) -> Transitions:
     states = np.stack([np.sort(np.argpartition(-layer, most - 1, axis=-1)[..., :most], axis=-1) for layer in layers])
     probs = np.stack([np.take_along_axis(layer, s, axis=-1) for layer, s in zip(layers, states, strict=True)])
     shape = (mdp.horizon, *states.shape[1:])
-    return Transitions(
-        jnp.asarray(np.broadcast_to(states, shape), jnp.int32), jnp.asarray(np.broadcast_to(probs, shape), jnp.float32)
-    )
+    states, probs = np.broadcast_to(states, shape).astype(np.int32), np.broadcast_to(probs, shape).astype(np.float32)
+    return Transitions(jnp.asarray(states), jnp.asarray(probs))
 
 
 def _uniform(law: Float[Array, "*n A"]) -> Bool[Array, "*n"]:

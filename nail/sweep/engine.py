@@ -243,7 +243,7 @@ class Worker:
             self._fail_not_finite(lot, bad[: len(configs)])
             if self._keeps(lot) and segment == lot.n_segments - 1:
                 # before the last rows: once those are there the lot is done
-                lot.save_params(jax.tree.map(lambda x: x[: len(configs)], state.params))
+                lot.save_params(jax.tree.map(lambda x: x[: len(configs)], jax.device_get(state.params)))
             lot.write_rows(segment, rows, lot.failures())
             segment += 1
             ending = asked()

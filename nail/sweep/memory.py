@@ -138,7 +138,7 @@ def _pass_bytes(config: TrainConfig) -> tuple[int, int]:
         observations = jnp.zeros((config.batch, env.horizon), jnp.int32)
         return policy.forward(params, contexts, observations)[0]
 
-    params = jax.eval_shape(policy.init, jax.random.key(0))
+    params = jax.eval_shape(lambda: policy.init(jax.random.key(0)))
     index = jax.ShapeDtypeStruct((config.batch,), jnp.uint32)
     trace = jax.make_jaxpr(forward)(params, index)
     results = [v.aval for equation, _ in products(trace.jaxpr, trips=1) for v in equation.outvars]  # of a loop once

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -102,7 +101,8 @@ def pad_runs(tree: Any, least: int = 0) -> Any:
     def longer(x):
         size = max(len(x), least)
         missing = size + -size % jax.local_device_count() - len(x)
-        return jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)]) if missing else x
+        # by NumPy: each operation of JAX outside a program is a program of its own, to be compiled
+        return np.concatenate([x, np.repeat(np.asarray(x)[-1:], missing, axis=0)]) if missing else x
 
     return place(jax.tree.map(longer, tree))
 

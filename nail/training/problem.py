@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nail.checks import BadInput
@@ -49,7 +50,7 @@ def numbers_of(configs: tuple[TrainConfig, ...]) -> Numbers:
 
     def column(name: str) -> Array:
         values = [getattr(config, played.get(name, name)) for config in configs]
-        return jnp.array(values, jnp.int32 if name == "seed" else jnp.float32)
+        return jnp.asarray(np.array(values, np.int32 if name == "seed" else np.float32))
 
     return Numbers(*map(column, Numbers._fields))
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from nail.envs.noises import NOISES
@@ -75,11 +76,13 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
         runs, decays = len(numbers.seed), (config.clip, config.weight_decay)
         given = start is not None
         params, moments = _starter(*decays)(start) if given else _initialiser(*decays, policy)(numbers.seed)
-        buffer = jax.tree.map(lambda x: jnp.zeros((runs, *x.shape), x.dtype), buffer_shape(setup))
-        step, count, bad = (jnp.full(runs, first, jnp.int32) for first in (0, 0, -1))
+        # by NumPy, which compiles nothing
+        buffer = jax.tree.map(lambda x: np.zeros((runs, *x.shape), x.dtype), buffer_shape(setup))
+        step, count, bad = (np.full(runs, first, np.int32) for first in (0, 0, -1))
+        loss = np.zeros(runs, np.float32)
         reference = jax.tree.map(jnp.copy, params) if began_with(config, setup.method.reward == "pairs") else None
         average = jax.tree.map(jnp.copy, params) if config.teacher == "average" else None
-        return place(TrainState(step, params, moments, buffer, jnp.zeros(runs), count, bad, reference, average))
+        return place(TrainState(step, params, moments, buffer, loss, count, bad, reference, average))
 
     def segment(state: TrainState, numbers: Numbers) -> tuple[TrainState, Metrics]:
         seen = evaluate(env, policy, state.params, decode_parallel)
