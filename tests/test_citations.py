@@ -66,7 +66,8 @@ def broken(text, own=""):
             elif cited.section and cited.section not in headings((ROOT / document).read_text()):
                 found.append(f"{words}: no heading {cited.section} in {document}")
     texts = re.findall(r"(?<![\w/.-])(?:\.\./)*((?:\w[\w.-]*/)*[\w-]+\.md)\b", text)
-    return found + [f"{name} is not a file of docs/" for name in texts if not (ROOT / name).exists()]
+    places = (ROOT, ROOT / "docs") if own else (ROOT,)  # pages of docs/ link to each other by name
+    return found + [f"{name} is not a file of docs/" for name in texts if not any((p / name).exists() for p in places)]
 
 
 @pytest.mark.quick
@@ -92,7 +93,7 @@ def test_links_inside_a_text_of_docs_lead_to_its_headings():
         text = path.read_text()
         anchors = {anchor(title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
         linked = re.findall(r"\]\(#([^)]*)\)", text)
-        assert linked
+        assert linked or not headings(text)
         assert set(linked) <= anchors, sorted(set(linked) - anchors)
         assert {f"§{number}" for number in headings(text)} <= set(re.findall(r"\[(§[\d.]+)", text)), "contents"
 

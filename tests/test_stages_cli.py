@@ -229,8 +229,8 @@ def test_an_expert_and_a_figure_have_no_start(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_documented_stages(tmp_path):
-    """Commands of docs/commands.md word by word, in processes of their own, the second one killed and given again."""
-    text = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    """The stages of docs/commands.md word by word, in processes of their own, the second one killed and given again."""
+    text = (Path(__file__).parents[1] / "docs/commands.md").read_text()
     commands = [line.split("#")[0].split() for line in text.splitlines() if line.startswith("nail train --task garnet")]
     chain = [command[1:] for command in commands if command[-2:] in (["--out", "A"], ["--out", "B"])]
     assert [command[-1] for command in chain] == ["A", "B"]
