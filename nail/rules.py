@@ -27,7 +27,7 @@ class Rule(NamedTuple):
     """largest number that is allowed"""
     law: Callable[[Any, Any], Any] | None = None
     """(logits (.., A), number) → log-probabilities (.., A) of what `play` draws, −inf for a token that it never does;
-    None: not known, and refused where an objective is scored by it (`nail.methods.check_scored`)"""
+    None: not known, and refused where an objective is scored by it (`nail.method_checks.check_scored`)"""
 
 
 def rollout_law(rule: Rule | None, logits: Any, temperature: Any, number: Any) -> Any:

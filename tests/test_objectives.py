@@ -11,7 +11,8 @@ from test_learner import CONFIG, flat, free, golden, seen  # noqa: F401  (a fixt
 
 import nail
 from nail.checks import BadInput
-from nail.methods import TOP_P, Method, check_method
+from nail.method_checks import check_method
+from nail.methods import TOP_P, Method
 from nail.training.config import TrainConfig
 from nail.training.train import make_train
 from nail.training.update import first_played, objective

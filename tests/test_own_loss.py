@@ -12,7 +12,8 @@ from test_objectives import TABLE, assert_same_runs, table
 import nail
 from nail.checks import BadInput
 from nail.lm.config import lm_methods, unread
-from nail.methods import METHOD, TOP_P, check_method
+from nail.method_checks import check_method
+from nail.methods import METHOD, TOP_P
 from nail.training.config import group_key, run_id
 from nail.training.problem import make_setup
 from nail.training.ranges import check

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, require, require_known
-from nail.methods import METHOD, Method, check_scored, require_trained, trained_methods
+from nail.method_checks import check_scored
+from nail.methods import METHOD, Method, require_trained, trained_methods
 from nail.training.config import content_hash
 
 KINDS = ("bfloat16", "float32")

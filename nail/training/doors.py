@@ -16,7 +16,8 @@ from nail.checks import BadInput, require
 from nail.envs.noises import NOISES, Noise
 from nail.envs.tasks import TASKS, Task, tabular_task
 from nail.learners import Functions
-from nail.methods import METHOD, Method, check_method
+from nail.method_checks import check_method
+from nail.methods import METHOD, Method
 from nail.policies.students import STUDENTS
 from nail.registry import Options
 from nail.training.config import TrainConfig

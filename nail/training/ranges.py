@@ -8,7 +8,8 @@ import numpy as np
 from nail.checks import LARGE, MAX_COUNT, SMALL, BadInput, is_text, require, require_known
 from nail.envs.noises import NOISES
 from nail.envs.tasks import SLOTS, TASKS
-from nail.methods import METHOD, check_scored, require_trained
+from nail.method_checks import check_scored
+from nail.methods import METHOD, require_trained
 from nail.training.config import TrainConfig, config_class
 from nail.training.derived import OWN_TEACHERS
 from nail.training.unread import refuse_unread
