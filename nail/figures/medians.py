@@ -44,19 +44,30 @@ def tabulate(found: pd.DataFrame, shown: Shown) -> pd.DataFrame:
     its interval where it has one), or a row of kind "seed" each and one of kind "median" with the interval of order
     statistics at its `level`. A `value` that is `censored` is the budget."""
     keys = list(dict.fromkeys([*shown.series, shown.x]))
-    parts = []
-    for values, group in found.groupby(keys, dropna=False, sort=True):
-        setting = dict(zip(keys, values, strict=True))
-        single = len(group) == 1
-        parts.append(group.assign(kind="point" if single else "seed", n_seeds=1))
-        if not single:
-            middle = median_interval(group.value.dropna().to_numpy(float)) if group.value.notna().any() else None
-            numbers = middle._asdict() if middle else {"value": np.nan}
-            parts.append(pd.DataFrame(
-                [{**setting, "kind": "median", **numbers, "budget": group.budget.max(), "n_seeds": len(group)}]
-            ))  # fmt: skip
-    table = pd.concat(parts, ignore_index=True)
+    alone = found.groupby(keys, dropna=False).value.transform("size") == 1
+    each = found.assign(kind=np.where(alone, "point", "seed"), n_seeds=1)
+    table = pd.concat([each, _medians(found[~alone], keys)], ignore_index=True) if not alone.all() else each
+    table = table.sort_values(keys, kind="stable", ignore_index=True)
     beyond = np.isinf(table.value) & table.budget.notna()
     table = table.assign(y=shown.y, censored=beyond.astype(int), value=table.value.mask(beyond, table.budget))
     columns = [*keys, "kind", "name", "y", "value", "low", "high", "level", "censored", "seed", "n_seeds"]
     return table.reindex(columns=columns)
+
+
+def _medians(found: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """One row a setting: `nail.stats.median_interval` of its values. That picks order statistics by their number alone,
+    so it is asked once for each number of values."""
+    ordered = found.dropna(subset=["value"]).sort_values("value", kind="stable")
+    groups = ordered.groupby(keys, dropna=False)
+    place, count = groups.cumcount(), groups.value.transform("size")
+    picked = {n: median_interval(np.arange(n, dtype=float)) for n in count.unique()}
+
+    def at(name: str) -> pd.DataFrame:
+        return ordered[place == count.map({n: getattr(places, name) for n, places in picked.items()})]
+
+    ends = {name: at(name).set_index(keys).value.rename(name) for name in ("low", "high")}
+    middle = at("value").assign(kind="median", n_seeds=count, level=count.map({n: p.level for n, p in picked.items()}))
+    kept = middle[[*keys, "kind", "value", "budget", "level", "n_seeds"]]
+    for end in ends.values():
+        kept = kept.merge(end.reset_index(), on=keys, how="left")
+    return kept
