@@ -276,10 +276,11 @@ def command(name: str, preset: str) -> str:
 
 
 def commands(name: str, rows: Iterable[Mapping[str, str]]) -> list[str]:
-    """What computed rows of a figure (text), each command once."""
-    made = {(row.get("preset", ""), row.get("options", "")) for row in rows if row.get("preset")}
-    return [f"nail figure {name} {options}" if preset == OWN else command(name, preset)
-            for preset, options in sorted(made)]  # fmt: skip
+    """What computed rows of a figure (text), each command once, from the smallest preset on."""
+    known = (*PRESETS, OWN)
+    made = {(row["preset"], row.get("options", "")) for row in rows if row.get("preset") in known}
+    ordered = sorted(made, key=lambda one: (known.index(one[0]), one[1]))
+    return [f"nail figure {name} {options}" if preset == OWN else command(name, preset) for preset, options in ordered]
 
 
 document_fields(__name__)
