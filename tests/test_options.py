@@ -162,23 +162,9 @@ train --task=garnet --m=8 | --m is called --H in the task garnet
 train --task garnet --width 8 | unknown option or command --width
 train --task poison-chain --S 3 | unknown option or command --S
 train --task garnt | unknown task 'garnt'; did you mean 'garnet'?
-train --task hidden-path --A 3 --H 12 | A^(H−1) must be at most 1024, got 3^11
-train --task s5 --m 0 | m must be an integer of at least 1, got 0
-train --task s5 --recovery echo | unknown recovery 'echo'
-train --task s5 --p 7 | unknown option or command --p
-train --task s5 --m 2 --noise canonical | noise must be one that the task s5 has (uniform, temperature, distributional
-train --noise semantic-key | noise must be one that the task modadd has (uniform, temperature, distributional, profile
 train --task garnet --noise canonical | noise must be one that the task garnet has
-train --task defclass --epsilon 2 | epsilon must be in [0, 1], got 2.0
-train --task defclass --eta-new 1 | eta_new must be in [0, 1), got 1.0
-train --task defclass --m 3 | unknown option or command --m
 sweep grid --task defclass --vary epsilon=0,2 | epsilon must be in [0, 1], got 2.0
-train --rule-number 0.5 | rule_number must be left out: nail-f has no rollout rule, got 0.5
-train --method lsm --top-k-teacher 9 | top_k_teacher must be an integer in 1..A = 8, got 9
-train --method nail-r --top-k-teacher 4 | top_k_teacher must be left out: nail-r has no support of K tokens, got 4
-train --method lsm --rule-number 1.1 | rule_number must be in [0, 1], got 1.1
 train --method lsm --top-k-teacher few | top_k_teacher must be None or an integer, got 'few'
-train --mask-first x | mask_first must be different tokens in 0..7 with blanks between, got 'x'
 train --recovery echoes | unknown recovery 'echoes'; did you mean 'echo'?
 train --p abc | p must be an integer, got 'abc'
 train --seed 1.5 | seed must be an integer, got '1.5'

@@ -84,14 +84,14 @@ TASKS = {
 BAD = [
     *((["train", f"--task={task}", f"--method={method}", option, f"--top-k-teacher={k}"],
        f"top_k_teacher must be an integer in 1..A = {most}, got {k}")
-      for task, (option, most) in TASKS.items() for method in ("lsm", "lsm-tail", "lsm-unrenormalised")
-      for k in (0, -1, most + 1)),
+      for task, (option, most) in TASKS.items()
+      for method, k in (("lsm", 0), ("lsm-tail", -1), ("lsm-unrenormalised", most + 1))),
     *((["train", f"--method={method}", f"--rule-number={p}"], f"rule_number must be in [0, 1], got {p}")
       for method in ("opd-top-p", "opd-r-top-p", "lsm") for p in ("-0.1", "1.1", "nan")),
     *((["train", "--task=garnet", f"--method={method}"], f"task must be one with a reward for {method} to read")
       for method in ("grpo", "dr-grpo", "rft", "rft-online", "dpo")),
     *((["train", f"--method={method}", f"--group={group}"], f"group must be an integer from 2 to the batch (64), got "
-       f"{group}") for method in ("grpo", "dr-grpo", "rft", "rft-online", "dpo") for group in (1, 0, -3, 65)),
+       f"{group}") for method, group in (("grpo", 1), ("dr-grpo", 0), ("rft", -3), ("rft-online", 65), ("dpo", 1))),
     (["train", "--method=grpo", "--group=24"], "batch must be a multiple of the group (24), got 64"),
     (["train", "--method=dpo", "--dpo-beta=0"], "dpo_beta must be in [1e-30, 1e+30], got 0"),
     (["train", "--method=dpo", "--dpo-beta=nan"], "dpo_beta must be in [1e-30, 1e+30], got nan"),
@@ -115,14 +115,13 @@ def test_bad_input_is_a_sentence_and_nothing_is_compiled(command, said, compiled
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("method", "changed", "said"),
     [
-        (["--H=3"], "has H 2 where its stage has 3"),
-        (["--A=4"], "has A 3 where its stage has 4"),
-        (["--task=hidden-path"], "has task poison-chain where its stage has hidden-path"),
+        ("dpo", ["--H=3"], "has H 2 where its stage has 3"),
+        ("grpo", ["--A=4"], "has A 3 where its stage has 4"),
+        ("lsm", ["--task=hidden-path"], "has task poison-chain where its stage has hidden-path"),
     ],
 )
-@pytest.mark.parametrize("method", ["dpo", "grpo", "lsm", "rft"])
 @pytest.mark.usefixtures("no_program")
 def test_a_start_of_another_network_is_a_sentence(method, changed, said, first, tmp_path, capsys):
     """Shapes are looked at, and no program is made."""
