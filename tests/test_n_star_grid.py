@@ -8,6 +8,7 @@ import pytest
 from sweeping import Killed, dying, parts, table, times
 
 import nail
+from nail.checks import BadInput
 from nail.cli.main import main
 from nail.complexity.plan import plan
 from nail.complexity.points import run_of
@@ -184,6 +185,14 @@ def test_a_kernel_is_used_and_named(capsys):
         "poison-chain", "nail-f", 3, 3, 0.4, 0.2, 64, 0, 200, Setting(kernel=np.array([0.6, 0.3, 0.1]))
     ).value
     assert f'"value": {value},' in said["0.6,0.3,0.1"]
+
+
+def test_functions_of_the_users_own_are_looked_at_beforehand(tables):
+    nail.add_method(nail.Method("short", "returns one number", "student", score=lambda counts: counts.labels.sum()))
+    for where in ({}, {"instance": "garnet", "S": 3}):
+        axes_of(method=("halving", "nail-f"), **where)
+        with pytest.raises(BadInput, match="score of the method short returns must be numbers of shape"):
+            axes_of(method=("nail-f", "short"), **where)
 
 
 BAD = [

@@ -166,14 +166,14 @@ def check(point: Point, first: Any = None) -> None:
     from nail.counting import nstar, paths
     from nail.counting.drivers import EXPERT, Setting
     from nail.counting.learners import class_score, learner
-    from nail.counting.own import check_own
 
     method, n_actions, replicates = point["method"], point["A"], point["replicates"]
     row = learner(method)
     require(row.score is not class_score, "method", method, "one that is not given a finite class")
     kernels.check_kernel(point["kernel"], method, n_actions)
     nstar.check_criterion(point["criterion"], point.get("epsilon"), point["delta"], first is None)
-    check_own(METHOD[method], (point["H"], n_actions) if first is None else first.mdp.r.shape)
+    if METHOD[method].own:
+        _check_own(point, first)
     if first is not None:
         count, cells = point.get("instances", 1), replicates * first.mdp.r.size
         require(count <= replicates, "instances", count, f"in 1..replicates = {replicates}")
@@ -190,3 +190,19 @@ def check(point: Point, first: Any = None) -> None:
         require(point["kernel"] in ("uniform", "never-right"), "kernel", point["kernel"],
                 f"uniform or never-right where whole paths are learned ({method} on hidden-path)")  # fmt: skip
         paths.as_uniform(Setting(point["eta"], kernels.level_kernel(point["kernel"], n_actions)), n_actions)
+
+
+def _check_own(point: Point, first: Any) -> None:
+    """Raise `BadInput` for functions of the user's own that are not what a learner's must be: each is traced."""
+    from nail.counting.channels import with_noise
+    from nail.counting.drivers import Setting, complete
+    from nail.counting.own import begin_own
+
+    method, n_actions = METHOD[point["method"]], point["A"]
+    shape = (point["H"], n_actions) if first is None else first.mdp.r.shape
+    kernel = kernels.level_kernel(point["kernel"], n_actions) if first is None else first.kernel
+    noise = channel_of(point.get("noise", HUBER), point.get("burst"), point["eta"])
+    setting = with_noise(Setting(point["eta"], kernel), noise)
+    begin_own(
+        method, method.told, shape, complete(setting, n_actions, None, shape[:-1] if first is not None else ()), 1
+    )
