@@ -301,10 +301,11 @@ def test_replicates_in_parts_on_two_devices_are_the_same(monkeypatch):
     for free in ([], jax.local_devices()[1:2]):
         back = []
         with lent(lambda free=free: free.pop() if free else None, back.append):
-            octaves = nstar.level_octaves("opd-f", 2, 3, Setting(0.5), 256, 0, 192)
+            octaves = nstar.level_octaves("opd-f", 4, 3, Setting(0.7), 256, 0, 192)
             found.append(np.concatenate([failed for _, failed in octaves], axis=1))
     assert len(back) == 1
     assert found[0].shape == (256, 193)
+    assert 0.1 < found[0][:, 65:].mean() < 0.9
     np.testing.assert_array_equal(*found)
     whole = levels.begin(2, 3, 48, 0)
     assert len(levels.shared([whole], lambda: pytest.fail("a block of 48 would become two of 24"))) == 1
