@@ -234,6 +234,8 @@ def of_seeds(n_seeds: float) -> str:
 def interval_note(table: pd.DataFrame) -> str:
     """What the medians of a table are, for a figure's note."""
     row = next(table[table.kind == "median"].itertuples())
+    if row.n_seeds == 1:
+        return "the time of that seed"
     return f"median of {row.n_seeds:g} seeds, bar: its {100 * row.level:.4g} % interval (order statistics)"
 
 

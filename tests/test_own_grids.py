@@ -249,7 +249,10 @@ LACKING = {
 """figure → (part of a statement, rows that lack what the claims with that part need, made from the stored ones)"""
 
 
-@pytest.mark.parametrize("name", LACKING)
+SLOW = {"theory_horizon": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in LACKING])
 def test_claims_are_undecided_on_a_grid_that_lacks_what_they_need(name):
     rows, meant = stored(name), set()
     statements = verdicts(name, rows)
