@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from nail.complexity.intervals import log_sd
 from nail.counting import levels
 from nail.counting.drivers import Setting, complete
 from nail.counting.learners import learner
@@ -20,7 +21,9 @@ from nail.counting.nstar import AHEAD, n_star
 from nail.figures.experiment import Claim, Row
 from nail.figures.plotting import REFERENCE, TEXT_WIDTH, look, measured, note
 from nail.noise import Bursts
+from nail.stats import NORMAL_95
 from nail.theory.bursts import burst_rates, n_bc_by_level
+from nail.theory.known import level_spread, n_greedy, n_levels
 
 from ._nstar import (
     COLUMNS,
@@ -31,14 +34,10 @@ from ._nstar import (
     coverage_claim,
     in_unit,
     label,
-    level_spread,
-    log_sd,
-    n_greedy,
     n_label,
-    n_levels,
     of,
 )
-from ._theory import NORMAL_95, Point, figure_of_points, seeded
+from ._theory import Point, figure_of_points, seeded
 
 
 class Size(NamedTuple):

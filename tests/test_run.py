@@ -226,7 +226,7 @@ def test_a_loss_that_is_not_finite_fails_its_run_only(tmp_path, unbroken):
     """lr is traced, so the wild run shares the lot of tame ones; their rows are what they are without it."""
     wild = dataclasses.replace(BASE, lr=1e38, weight_decay=0.0, seed=9)
     with pytest.raises(RunsFailed, match=r"1 of 5 runs failed.*dagger, seed 9, .* not finite at update") as failed:
-        rows_of((CONFIGS[0], wild, *CONFIGS[1:]), open_folder(tmp_path), checkpoint_seconds=0.0, runs_per_lot=2)
+        rows_of((CONFIGS[0], wild, *CONFIGS[1:]), open_folder(tmp_path), checkpoint_seconds=0.0, runs_per_lot=6)
     (failure,) = failed.value.failures
     assert failure.step >= 0
     assert any({failure.run, IDS[0]} <= {row["run"] for row in rows_in(part)} for part in parts(tmp_path))

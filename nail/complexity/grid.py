@@ -18,6 +18,8 @@ from nail.complexity.points import NAME, run_of
 FILES = ("rows.csv", "fits.csv", "bounds.csv", "n_star.png", "n_star.pdf", "n_star.csv")
 """of a folder"""
 PICTURE = "n_star"
+Axis = float | int | Sequence[float | int]
+"""a number, or several"""
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,10 @@ class SampleComplexities:
 
 
 def n_star_grid(
-    instance: Any, method: str | Sequence[str], *, eta: float | Sequence[float] = 0.5,
-    delta: float | Sequence[float] = 0.1, kernel: Any = None, noise: str = "huber",
-    burst: float | Sequence[float] | None = None, criterion: str | Sequence[str] = "mean",
-    epsilon: float | Sequence[float] | None = None, replicates: int | Sequence[int] = 2000,
-    instances: int | Sequence[int] = 20, seed: int | Sequence[int] = 0, max_episodes: int | Sequence[int] = 100_000,
+    instance: Any, method: str | Sequence[str], *, eta: Axis = 0.5, delta: Axis = 0.1, kernel: Any = None,
+    noise: str = "huber", burst: Axis | None = None, criterion: str | Sequence[str] = "mean",
+    epsilon: Axis | None = None, replicates: Axis = 2000, instances: Axis = 20, seed: Axis = 0,
+    max_episodes: Axis = 100_000,
     bounds: Mapping[str, str | Callable[..., Any]] | None = None,
     lower_bounds: Mapping[str, str | Callable[..., Any]] | None = None, bound_unit: str = "episodes",
     out: Path | str | None = None, **options: Any,
