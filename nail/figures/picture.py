@@ -4,6 +4,7 @@ Which columns go where: nail/figures/shown.py. What is drawn of them, and writte
 nail/figures/medians.py.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,15 @@ LEGEND_ROW = 0.17
 """inches of a row of a legend"""
 DECADE = 10.0
 """ratio of the largest to the smallest value of an axis from which on it is logarithmic"""
+
+
+class Picture(Figure):
+    """A figure that a notebook shows."""
+
+    def _repr_png_(self) -> bytes:
+        shown = io.BytesIO()
+        self.savefig(shown, format="png", dpi=110)
+        return shown.getvalue()
 
 
 def draw(
@@ -111,7 +121,7 @@ def _draw(rows: pd.DataFrame, what: Shown, table: pd.DataFrame, log: str | None,
     columns = _columns(len(panels))
     height = -(-len(panels) // columns)
     width = COLUMN_WIDTH if len(panels) == 1 else TEXT_WIDTH
-    figure = Figure(figsize=(width, 0.9 + (2.3 if columns < 3 else 1.9) * height), layout="constrained")
+    figure = Picture(figsize=(width, 0.9 + (2.3 if columns < 3 else 1.9) * height), layout="constrained")
     grid = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False).ravel()
     logs = _logs(table, what, log)
     looks = looks_of(rows, what)
