@@ -51,7 +51,7 @@ class Picture(Figure):
 
     def _repr_png_(self) -> bytes:
         shown = io.BytesIO()
-        self.savefig(shown, format="png", dpi=110)
+        self.savefig(shown, format="png", dpi=150)
         return shown.getvalue()
 
 
