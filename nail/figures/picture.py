@@ -49,10 +49,12 @@ DECADE = 10.0
 class Picture(Figure):
     """A figure that a notebook shows."""
 
-    def _repr_png_(self) -> bytes:
-        shown = io.BytesIO()
-        self.savefig(shown, format="png", dpi=150)
-        return shown.getvalue()
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """At the resolution of files, which text is laid out for, and half their size."""
+        shown, (width, _) = io.BytesIO(), self.get_size_inches()
+        with figure_style():
+            self.savefig(shown, format="png")
+        return shown.getvalue(), {"width": round(110 * width)}
 
 
 def draw(
