@@ -4,7 +4,7 @@ Simulations are within 5 standard errors (error probability 6e-7 each), chi-squa
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -185,10 +185,28 @@ def test_a_rate_by_level_and_a_channel_of_ones_own():
     expected = bursts.bc_by_level(3, rates, 12)
     assert abs(wins.mean() - expected) < five_errors(expected, runs)
     matrix = 0.5 * np.eye(3, dtype=np.float32) + np.float32(0.5 / 3)
-    few = {"horizon": 3, "n_actions": 3, "replicates": 160}
+    few = {"horizon": levels.PAD, "n_actions": 3, "replicates": 160}
     assert nail.n_star("poison-chain", "nail-f", noise=Confusion(matrix), **few) == nail.n_star(
         "poison-chain", "nail-f", eta=0.5, **few
     )
+
+
+def test_a_channel_of_ones_own_gets_the_laws_of_h_levels():
+    """Not those of padded ones; one that cannot take them is one sentence."""
+    weights = jnp.linspace(0.1, 0.5, 5)[:, None]
+    found = nail.n_star("poison-chain", "nail-f", 5, 3, noise=ByLevel(weights), replicates=160)
+    assert found.interval[0] <= found.value <= found.interval[1]
+    with pytest.raises(BadInput, match=r"noise must be a map from laws \(6, 3\) to laws"):
+        nail.n_star("poison-chain", "nail-f", 6, 3, noise=ByLevel(weights), replicates=160)
+
+
+class ByLevel(NamedTuple):
+    """Uniform noise with a rate a level, (H, 1)."""
+
+    rates: Any
+
+    def probs(self, clean):
+        return (1 - self.rates) * clean + self.rates / clean.shape[-1]
 
 
 class Confusion(NamedTuple):

@@ -171,6 +171,7 @@ train --seed 1.5 | seed must be an integer, got '1.5'
 train --eta high | eta must be a number, got 'high'
 train --temperature warm | temperature must be None or a number, got 'warm'
 train --p | --p needs a value
+n-star --instance poison-chain --method nail-f --noise ring --eta 0.1 --delta 0.1 | noise must be one of huber, bursts
 train --p 3 --method | --method needs a value
 train --wdth 64 | unknown option or command --wdth; did you mean --width?
 train --learning-rate 1 | unknown option or command --learning-rate

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from programs import finished, one
 
+import nail
+from nail.checks import BadInput
 from nail.cli.main import main
 from nail.envs.environment import Environment
+from nail.envs.instances import garnet
 from nail.envs.mdp import regret, value
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD, trained_methods
+from nail.noise import at_states
 from nail.policies.softmax_table import deterministic, frequencies
 from nail.sweep.table import read_rows
 from nail.theory import exact
@@ -29,6 +33,25 @@ TABULAR = {c.task: c for c in (CONFIG, TrainConfig(task="hidden-path", A=3, H=4,
 
 def with_(base=CONFIG, **changes):
     return dataclasses.replace(base, **changes)
+
+
+def test_labels_have_the_kernel_of_the_instance(tables):
+    """ν by state: the laws of an update at the states that it visits are those of the instance; bursts refuse it."""
+    instance = garnet(0, 4, 3, 3, 2, noise="adversarial")
+    nail.add_instance("adversarial", "all noise on one action a state", lambda options, seed: instance)
+    setup = make_setup(TrainConfig(task="adversarial", eta=0.3))
+    states = jnp.array([[0, 1, 2, 0], [2, 2, 1, 1]])
+    channel = at_states(make_channel(setup, one_run(setup)), states)
+    clean = jnp.asarray(instance.expert, jnp.float32)[jnp.arange(4), states]
+    expected = instance.noisy(0.3)[np.arange(4), np.asarray(states)]
+    np.testing.assert_allclose(channel.probs(clean), expected, atol=1e-6)
+    with pytest.raises(BadInput, match="uniform where the kernel of the instance differs by state"):
+        make_train(TrainConfig(task="adversarial", eta=0.3, noise="bursts"))
+
+
+def one_run(setup):
+    """The numbers of one run."""
+    return jax.tree.map(lambda number: number[0], numbers_of((setup.config,)))
 
 
 def trained(config):

@@ -168,6 +168,9 @@ def sentence(box: str) -> str:
         alike = near and near[1] != unknown[1] and difflib.get_close_matches(unknown[1], [near[1]], cutoff=0.75)
         hint = f"; did you mean {near[1]}?" if alike else f" (known: {known[1]})" if known else ""
         return f"unknown option or command {unknown[1]}{hint}"
+    if choice := re.search(r"nvalid choice ('.*?') for argument '(\S+?)'\. Expected one of \((.*?)\)", text):
+        name, known = choice[2].lstrip("-").replace("-", "_"), choice[3].replace("'", "")
+        return f"{name} must be one of {known}, got {choice[1]}"
     if lacking := re.search(r"Missing value for argument '(\S+)'", text):
         return f"{lacking[1]} needs a value"
     if expected := re.search(r"Expected one of \{(.*)\}", text):

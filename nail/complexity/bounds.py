@@ -243,7 +243,7 @@ def _answers(bound: Bound, rows: pd.DataFrame, vary: Sequence[str]) -> Iterator[
     try:
         plane = slopes(rows, vary, value, bound.unit)
     except BadInput as error:
-        yield {"question": "rate", "axis": " ".join(vary), "verdict": "", "note": str(error)}
+        yield {"question": "rate", "axis": " ".join(vary), "verdict": "", "note": f"not fitted: {error}"}
         return
     for j, axis in enumerate(vary):
         yield {"question": "rate", "axis": axis, "value": plane.slopes[j], "low": plane.low[j], "high": plane.high[j],

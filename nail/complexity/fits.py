@@ -120,7 +120,7 @@ def _over_horizon(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     try:
         found = fit_scaling(horizons, np.where(above, np.inf, n), _known(rows), budget)
     except BadInput as error:
-        yield {"fit": "none", "axis": "H", **_counts(rows), "note": str(error)}
+        yield {"fit": "none", "axis": "H", **_counts(rows), "note": f"no fit: {error}"}
         return
     lines = dict(zip(LAWS, (found.exponential, found.polynomial, found.linear), strict=True))
     least = min(line.aic for line in lines.values())
@@ -139,7 +139,7 @@ def _joint(rows: pd.DataFrame, vary: Sequence[str]) -> Iterator[dict[str, Any]]:
     try:
         plane = slopes(rows, vary)
     except BadInput as error:
-        yield {"fit": "none", "axis": " ".join(vary), **_counts(rows), "note": str(error)}
+        yield {"fit": "none", "axis": " ".join(vary), **_counts(rows), "note": f"no fit: {error}"}
         return
     each = _at_each(rows, vary, plane.residuals, is_censored(rows))
     for j, axis in enumerate(vary):

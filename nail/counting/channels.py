@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from nail.checks import require
+from nail.checks import BadInput, require
 from nail.methods import METHOD
 from nail.noise import Bursts, ByState, Channel, Huber, drawn
 
@@ -72,7 +72,11 @@ def check_channel(noise: Channel | None, method: str, expert: Float[np.ndarray, 
     require(not told, "method", method, "one that is not told the channel, where it is not Huber's")
     exits = expert.ndim == 2 and row.driver == "expert" and hasattr(noise, "drawn")
     require(not exits, "method", method, "one that the student drives, where labels depend on each other")
-    laws = np.asarray(noise.probs(jnp.asarray(expert, jnp.float32)))
+    try:
+        laws = np.asarray(noise.probs(jnp.asarray(expert, jnp.float32)))
+    except (TypeError, ValueError) as error:
+        said = f"a map from laws {expert.shape} to laws ({next(iter(str(error).splitlines()), type(error).__name__)})"
+        raise BadInput(f"noise must be {said}, got {noise}") from error
     fine = laws.shape == expert.shape and laws.min() >= 0 and np.abs(laws.sum(-1) - 1).max() < CLOSE
     require(fine, "noise", noise, f"a map from laws {expert.shape} to laws of that shape, up to {CLOSE:g}")
 

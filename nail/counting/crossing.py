@@ -17,7 +17,7 @@ Statements about several points at once need intervals of a higher level each (B
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ class NStar:
     """distance of the checkpoints at `value`, episodes; 1 is exact"""
     mean_loss: float
     """mean loss (regret, or 1 − success, or the share of runs beyond ε) at `value`, at the budget if censored"""
-    wider: tuple[tuple[float, float], ...] = ()
+    wider: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     """intervals of level 1 − 0.05/k, k = 2, 4, .., `TOGETHER`: those of k points hold at once with 95 %"""
 
 

@@ -79,16 +79,20 @@ def secrets(keys: Key[Array, " R"], horizon: int, n_actions: int | Int[Array, ""
     return (uniform * n_actions).astype(jnp.int32)[:, :horizon]
 
 
-def begin(horizon: int, n_actions: int, replicates: int, seed: int, kept: Kept | None = None) -> State:
-    """Replicates before their first episode, with a tally of nothing, or what a learner of its own state has `kept`.
+def begin(
+    horizon: int, n_actions: int, replicates: int, seed: int, kept: Kept | None = None, pad: bool = True
+) -> State:
+    """Replicates before their first episode, with a tally of nothing, or what a learner of its own state has `kept`;
+    without `pad` of H levels exactly, for a channel of the user's own that knows no others.
     Raises `BadInput` for H < 1, A < 2 or replicates < 1."""
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(n_actions >= 2, "n_actions", n_actions, "at least 2")
     require(replicates >= 1, "replicates", replicates, "at least 1")
     keys = replicate_keys(replicates, seed)
-    empty = no_data((padded(horizon), n_actions), replicates) if kept is None else kept
+    most = padded(horizon) if pad else horizon
+    empty = no_data((most, n_actions), replicates) if kept is None else kept
     levels = jnp.full(replicates, horizon, jnp.int32)
-    return State(keys, levels, secrets(keys, padded(horizon), n_actions), empty)
+    return State(keys, levels, secrets(keys, most, n_actions), empty)
 
 
 @partial(jax.jit, static_argnames=("row", "points"))

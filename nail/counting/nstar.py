@@ -81,9 +81,9 @@ def level_octaves(
     """Whether a learner that decides level by level fails, from n = 0 on, in parts of an octave."""
     row, setting = learner(method, by_level=True), complete(setting, n_actions)
     setting = by_level(setting, horizon, levels.padded(horizon))
-    check_channel(setting.noise, method, np.eye(n_actions)[np.arange(levels.padded(horizon)) % n_actions])
+    check_channel(setting.noise, method, np.eye(n_actions)[np.arange(horizon) % n_actions])
     kept = begin_own(METHOD[method], row.told, (horizon, n_actions), setting, replicates)
-    parts = [levels.begin(horizon, n_actions, replicates, seed, kept)]
+    parts = [levels.begin(horizon, n_actions, replicates, seed, kept, pad=setting.noise is None)]
     yield np.array([0]), *_failures(row, levels.advance(row, parts[0], setting, 0, AHEAD)[1], 1)
     for octave, stride in _strides(POINTS):
         for before in range(octave, octave + POINTS * stride, AHEAD * stride):

@@ -61,17 +61,25 @@ def _weights(config: Any) -> list[float]:
 
 
 def _kernel(env: Any) -> Any:
+    """ν of a task: that of a tabular task's instance, else uniform over the noise's tokens. Raises `BadInput` where it
+    differs from state to state."""
     import jax.numpy as jnp
 
     from nail.noise import uniform_kernel
 
-    return jnp.asarray(uniform_kernel(env.n_actions, env.noise_support), jnp.float32)
+    own = getattr(env, "kernel", None)
+    if own is None:
+        return jnp.asarray(uniform_kernel(env.n_actions, env.noise_support), jnp.float32)
+    require(own.ndim == 1, "noise", "another law", "uniform where the kernel of the instance differs by state")
+    return own
 
 
-def _uniform(config: Any, env: Any, numbers: Any) -> Any:
-    from nail.noise import Huber
+def _huber(config: Any, env: Any, numbers: Any) -> Any:
+    from nail.noise import ByState, Huber
 
-    profile = getattr(env, "noise_profile", None)
+    own, profile = getattr(env, "kernel", None), getattr(env, "noise_profile", None)
+    if own is not None and own.ndim > 1:
+        return ByState(numbers.eta, own)
     return Huber(numbers.eta if profile is None else numbers.eta * profile, _kernel(env))
 
 
@@ -122,7 +130,10 @@ def _temperature(config: Any, env: Any, numbers: Any) -> Any:
 NOISES = Table(
     "noise",
     [
-        Noise("uniform", "Huber mixture with the uniform kernel", _uniform, reads=("eta",)),
+        Noise(
+            "uniform", "Huber mixture with the uniform kernel, in a tabular task with the instance's own", _huber,
+            reads=("eta",),
+        ),
         Noise("temperature", "the expert's own law, tempered", _temperature, reads=("expert_temperature",)),
         Noise(
             "distributional", "the law's mass on the noise's tokens is mixed among them", _distributional,

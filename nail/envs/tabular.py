@@ -52,6 +52,8 @@ class TabularEnvironment(NamedTuple):
     rho: Float[Array, " S"]
     bank_seed: int
     n_validation: int
+    kernel: Float[Array, "... A"]
+    """the instance's noise kernel ν, (A,) or (H, S, A)"""
 
     @property
     def horizon(self) -> int:
@@ -70,7 +72,7 @@ class TabularEnvironment(NamedTuple):
 
     @property
     def noise_support(self) -> tuple[int, ...]:
-        """Uniform noise is over all actions."""
+        """All actions."""
         return tuple(range(self.n_actions))
 
     def train_context(self, index: UInt32[Array, ""]) -> Chance:
@@ -152,6 +154,7 @@ def make_tabular(instance: Instance, bank_seed: int, n_validation: int) -> Tabul
         jnp.asarray(np.asarray(instance.mdp.rho, np.float32)),
         bank_seed,
         1 if certain else n_validation,
+        jnp.asarray(np.asarray(instance.kernel, np.float32)),
     )
 
 

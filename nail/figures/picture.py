@@ -145,7 +145,7 @@ def _draw(rows: pd.DataFrame, what: Shown, table: pd.DataFrame, log: str | None,
     _scales(grid[0], table, what, logs)
     rows_of_legend = _legend(figure, rows, what, table, looks)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows_of_legend - 1))
-    note(figure, " ".join(filter(None, [_bands(table, what), unseen, _setting(rows, what)])))
+    note(figure, " ".join(filter(None, [_bands(table, what), unseen, _outside(table, grid[0]), _setting(rows, what)])))
     return figure
 
 
@@ -220,6 +220,14 @@ def _scales(axes: Axes, table: pd.DataFrame, what: Shown, logs: str) -> None:
     beside = beside[np.isfinite(beside) & (beside > ends.max() / FARTHEST**2) & (beside < ends.max() * FARTHEST)]
     low, high = (f([*ends, *beside]) for f in (min, max))
     axes.set_ylim((low / 1.5, high * 3) if "y" in logs else (0, 1.12 * high))
+
+
+def _outside(table: pd.DataFrame, axes: Axes) -> str:
+    """The bounds that lie beyond the axis everywhere."""
+    low, high = axes.get_ylim()
+    drawn = table[table.kind.isin(KINDS)]
+    far = [str(name) for name, line in drawn.groupby("name", sort=False) if not line.value.between(low, high).any()]
+    return f"Outside the picture: {', '.join(far)}." if far else ""
 
 
 def _name_values(axes: Axes, values: np.ndarray, log: bool) -> None:

@@ -28,11 +28,12 @@ def known_runs(there: Folder, asked: Mapping[str, dict[str, Any]]) -> dict[str, 
 
 
 def _configured(run: str, fields: dict[str, Any]) -> TrainConfig | None:
-    """The configuration with these fields, if it is the run's: that of another revision may have had others."""
+    """The configuration with these fields, if it is the run's: that of another revision may have had others, and names
+    from outside the package are known once their module is imported."""
     try:
         config = TrainConfig(**fields)
         return config if run_id(config) == run else None
-    except BadInput:
+    except (BadInput, KeyError):
         return None
 
 

@@ -187,7 +187,10 @@ def _named(kept: dict[str, Seen], known: dict[str, TrainConfig]) -> str:
 
 def _loaded(seen: Seen, run: str, known: dict[str, TrainConfig]) -> TrainedPolicy:
     if run not in known:
-        raise BadInput(f"run must be one whose configuration this revision knows, and {run} has fields of another one")
+        raise BadInput(
+            f"run must be one whose method, task and noise are known here, and those of {run} are not: import the "
+            "module that defines them (or the revision of the source that computed it)"
+        )
     config = known[run]
     try:
         params = seen.lot.load_params([run], shapes_of(config))[run]

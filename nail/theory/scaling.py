@@ -194,7 +194,7 @@ def fit_scaling(
     level outside (0, 1). Source: docs/theory.md §5.
     """
     horizons, n_star = np.asarray(horizons, float), np.asarray(n_star, float)
-    require(horizons.ndim == 1 and len(horizons) >= 3, "number of horizons", horizons.shape, "at least 3")
+    require(horizons.ndim == 1 and len(horizons) >= 3, "number of horizons", len(horizons), "at least 3")
     require(horizons.shape == n_star.shape, "n_star", f"{n_star.shape} values", "one value a horizon")
     require(bool(np.all(n_star > 0)), "n_star", n_star.tolist(), "positive")
     above = ~np.isfinite(n_star)
