@@ -61,17 +61,20 @@ def _weights(config: Any) -> list[float]:
 
 
 def _kernel(env: Any) -> Any:
-    """ν of a task: that of a tabular task's instance, else uniform over the noise's tokens. Raises `BadInput` where it
-    differs from state to state."""
+    """ν of a task: that of a tabular task's instance, else uniform over the noise's tokens."""
     import jax.numpy as jnp
 
     from nail.noise import uniform_kernel
 
     own = getattr(env, "kernel", None)
-    if own is None:
-        return jnp.asarray(uniform_kernel(env.n_actions, env.noise_support), jnp.float32)
-    require(own.ndim == 1, "noise", "another law", "uniform where the kernel of the instance differs by state")
-    return own
+    return jnp.asarray(uniform_kernel(env.n_actions, env.noise_support), jnp.float32) if own is None else own
+
+
+def check_kernel(noise: str, env: Any) -> None:
+    """Raise `BadInput` for a law of one kernel for all states, where the instance's differs from state to state."""
+    own = getattr(env, "kernel", None)
+    fine = own is None or own.ndim == 1 or noise not in ONE_KERNEL
+    require(fine, "noise", noise, "uniform (or one of your own) where the kernel of the instance differs by state")
 
 
 def _huber(config: Any, env: Any, numbers: Any) -> Any:
@@ -127,6 +130,8 @@ def _temperature(config: Any, env: Any, numbers: Any) -> Any:
     return Temperature(numbers.expert_temperature)
 
 
+ONE_KERNEL = ("profile", "bursts", "distributional")
+"""laws with one kernel for all states"""
 NOISES = Table(
     "noise",
     [

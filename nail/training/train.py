@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from nail.envs.noises import NOISES
+from nail.envs.noises import NOISES, check_kernel
 from nail.policies.policy import Policy
 from nail.training.config import TrainConfig
 from nail.training.devices import over_runs, place
@@ -69,6 +69,7 @@ def make_train(config: TrainConfig, expert_params: Any = None) -> Train:
     env, policy = setup.env, setup.policy
     check_tokens(config, env.n_actions)
     NOISES[config.noise].check(config, env.horizon)
+    check_kernel(config.noise, env)
     old = old_environment(config, policy) if config.old_task else None
     decode_parallel = config.decode == "parallel"
 
