@@ -86,7 +86,7 @@ def pools_of(kind):
     mild = {int: "123458", float: ["0.1", "0.3", "0.5", "1.5"], Path: ["out", "made", "figures", "runs"]}
     fitting = [value for part, pool in of_type.items() if part in parts for value in pool]
     likely = [value for part, pool in mild.items() if part in parts for value in pool]
-    likely += [part for part in parts if isinstance(part, str)]  # of a choice among words
+    likely += sorted(part for part in parts if isinstance(part, str))  # of a choice among words
     anything = TEXTS if parts <= {str, tuple, ...} else [*TEXTS, *INTEGERS, *FRACTIONS, *NAMES, *PATHS]
     return (*(likely or fitting or TEXTS,) * 6, *(fitting or TEXTS,) * 3, anything)
 
