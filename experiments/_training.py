@@ -153,10 +153,15 @@ def enough_seeds(rows: pd.DataFrame) -> dict[str, bool]:
 
 
 def learnable(rows: pd.DataFrame) -> dict[str, bool]:
-    """The need of a claim about who solves the task: a run of `rows` that does, for each length of the chain, so that
-    neither budget nor network is why another one does not."""
-    solved = (rows.full_exact >= SOLVED).groupby(rows.m).any()
-    return {f"a run that solves the task (full chain ≥ {SOLVED}), for each m": bool(solved.all() and len(solved))}
+    """The need of a claim about who solves the task: a run of `rows` that does, for each length of the chain and each
+    η. Where none does, the budget or the network may be why."""
+    solved = solved_cells(rows).values()
+    return {f"a run that solves the task (full chain ≥ {SOLVED}), for each m and η": all(solved) and len(solved) > 0}
+
+
+def solved_cells(rows: pd.DataFrame) -> dict[tuple[float, float], bool]:
+    """m, η → whether some run there solves the task."""
+    return (rows.full_exact >= SOLVED).groupby([rows.m, rows.eta]).any().to_dict()
 
 
 def high_noise(rows: pd.DataFrame) -> dict[str, bool]:
@@ -213,7 +218,13 @@ def decides(seeds: int, settings: int, alike: int = 1) -> bool:
 
 def decidable(seeds: int, settings: int, alike: int = 1) -> dict[str, bool]:
     """The need of such a test."""
-    return {f"seeds and settings enough for a p value below {LEVEL:g}": decides(seeds, settings, alike)}
+    return {f"seeds and settings solved in the budget, enough for a p value below {LEVEL:g}":
+            decides(seeds, settings, alike)}  # fmt: skip
+
+
+def unsolved_ties(times: Float[np.ndarray, "seeds settings"]) -> int:
+    """How many orders of the settings within seeds are alike because the budget ties those that are not solved."""
+    return math.prod(math.factorial(int(never)) for never in np.isinf(times).sum(1))
 
 
 def in_words(found: Median) -> str:

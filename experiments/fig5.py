@@ -39,6 +39,7 @@ from ._training import (
     of_seeds,
     tabulate,
     times_by,
+    unsolved_ties,
 )
 
 BETAS = {
@@ -101,10 +102,11 @@ def _claims_at(rows: pd.DataFrame, eta: float) -> list[Claim]:
         each = (f"β={beta:g}: {each_seed(column)}" for beta, column in zip(values, times.T, strict=True))
         return f"p = {p:.2g}; thousand episodes per seed: " + "; ".join(each), p < LEVEL
 
-    def strong() -> tuple[str, bool]:
-        least, most = _ratios(times_by(rows, "beta")[1], np.diff(np.unique(rows.episodes)).max())
+    def strong() -> tuple[str, bool | None]:
+        least, most, never = _ratios(times_by(rows, "beta")[1], np.unique(rows.episodes))
         interval = f"{100 * least.level:.4g} % interval [{least.low:.3g}, {most.high:.3g}]"
-        return f"ratio {least.value:.3g} to {most.value:.3g}, {interval}", least.low >= STRONG
+        open_ended = least.low < STRONG <= never.low
+        return f"ratio {least.value:.3g} to {most.value:.3g}, {interval}", None if open_ended else least.low >= STRONG
 
     return [
         judged(
@@ -114,26 +116,42 @@ def _claims_at(rows: pd.DataFrame, eta: float) -> list[Claim]:
         ),
         judged(
             f"η={eta:g}: speed depends on β (Friedman's test, β permuted within seeds, p < {LEVEL:g})",
-            "paper, Fig. 5", f"p ≥ {LEVEL:g}",
-            {**decidable(rows.seed.nunique(), betas, math.factorial(betas)), **both}, depends,
+            "paper, Fig. 5", f"p ≥ {LEVEL:g}, where values of β that a seed does not solve tie as the latest",
+            {**decidable(rows.seed.nunique(), betas, alike(times_by(rows, "beta")[1])), **both}, depends,
         ),
         judged(
             f"η={eta:g}: the dependence is strong (the reverse KL takes at least {STRONG:g} times as long as the "
             "forward KL)", "paper, Fig. 5",
             f"an interval of the median ratio (order statistics, within seeds) that reaches below {STRONG:g}; a seed "
-            "solves the task at the earliest just after the evaluation before",
+            "solves the task at the earliest just after the evaluation before, or after the budget: if the interval "
+            f"reaches below {STRONG:g} only by seeds that the reverse KL does not solve, this is undecided",
             {"β = 0 and β = 1": set(ENDS.values()) <= set(rows.beta), **both}, strong,
         ),
     ]  # fmt: skip
 
 
-def _ratios(times: Float[np.ndarray, "seeds betas"], between: float) -> tuple[Median, Median]:
-    """Median over seeds of the time of the reverse KL over that of the forward KL, at the least and at the most: a time
-    is known up to the distance `between` evaluations."""
+def alike(times: Float[np.ndarray, "seeds betas"]) -> int:
+    """Of the orders of β within seeds, how many have the largest statistic of Friedman's test that there can be: all
+    seeds agree on an order, whichever, but for what they do not solve."""
+    first = np.isinf(times).sum(1).min()
+    return math.factorial(times.shape[1]) // math.factorial(int(first)) * unsolved_ties(times)
+
+
+def _ratios(
+    times: Float[np.ndarray, "seeds betas"], evaluated: Float[np.ndarray, " evaluations"]
+) -> tuple[Median, Median, Median]:
+    """Median over seeds of the time of the reverse KL over that of the forward KL, at the least and at the most, and at
+    the least where the reverse KL never solves what it does not in the budget.
+
+    A time is known up to the distance between evaluations, and one beyond the budget is only known to be longer.
+    """
+    between, budget = np.diff(evaluated).max(), evaluated[-1]
+    forward, reverse = times[:, 0], times[:, -1]
+    earliest = np.where(np.isinf(times), budget, np.maximum(times - between, 0))
     with np.errstate(invalid="ignore", divide="ignore"):
-        ends = (times[:, -1] - between) / times[:, 0], times[:, -1] / (times[:, 0] - between)
+        ends = earliest[:, -1] / forward, reverse / earliest[:, 0]
     least, most = (np.nan_to_num(x, nan=fill, posinf=np.inf) for x, fill in zip(ends, (0.0, np.inf), strict=True))
-    return median_interval(least), median_interval(most)
+    return median_interval(least), median_interval(most), median_interval(np.where(np.isinf(reverse), np.inf, least))
 
 
 def draw(table: pd.DataFrame) -> Figure:
