@@ -137,11 +137,19 @@ def test_more_points_need_wider_intervals():
 
 def test_labels():
     """Asked for at each step they are H times the episodes at every level; asked for less often, the ends are no nearer
-    than H labels an episode allow."""
+    than H labels an episode allow, and the error of their mean, which is at most 10 here, is half of the error: by the
+    normal law's quantiles wider by 2.4977/2.2414 at two points; no more than H labels an episode are asked for."""
     rows = given([30, 30], H=5, low=25, high=40, wider="20:50", queries=150, queries_low=125, queries_high=200)
     assert intervals.at_once(rows, "labels").iloc[0].tolist() == [150, 100, 250]
-    rows = rows.assign(queries=40, queries_low=30, queries_high=50, censored=[0, 1])
-    assert intervals.at_once(rows, "labels").iloc[0].tolist() == [40, 5, 100]
+    rows = rows.assign(queries=40, queries_low=30, queries_high=50, censored=[0, 1], wider="20:50 20:50")
+    more = 10 * (2.497705 / 2.241403 - 1)
+    assert intervals.at_once(rows, "labels").iloc[0].tolist() == pytest.approx([40, 5 - more, 100 + more], abs=1e-4)
+    few = intervals.at_once(rows.assign(replicates=100, instances=3), "labels").high[0]
+    assert few == pytest.approx(100 + 10 * (stats.t.ppf(1 - 0.05 / 8, 2) / stats.t.ppf(1 - 0.05 / 4, 2) - 1))
+    assert intervals.at_once(rows.assign(queries_high=249), "labels").high[0] == 250
+    assert intervals.at_once(rows.iloc[:1], "labels").iloc[0].tolist() == [40, 30, 50]
+    open_end = rows.assign(queries=math.inf, queries_high=math.inf, high=math.inf, wider="20:50 20:inf")
+    assert intervals.at_once(open_end, "labels").high.tolist() == [math.inf] * 2
     both = bounds.judge(rows, [bounds.parse("x: 60", unit="labels"), bounds.parse("y: 60")], [])
     assert both.query("question == 'holds'").verdict.tolist() == ["undecided", "holds"]
 

@@ -90,6 +90,18 @@ def test_n_star_gives_the_librarys_answer(capsys):
     assert "\n" not in captured.err  # on a slow machine there was a bar
 
 
+def test_ends_of_a_mean_number_of_queries_are_rounded_outwards(capsys):
+    words = [*N_STAR.split(), "nail-selective", "--seed", "4"]
+    assert main([*words, "--json"]) == 0
+    printed, found = strict(capsys.readouterr().out), n_star("poison-chain", "nail-selective", 3, 3, 0.4, 0.2, 50, 4)
+    (low, high), ends = printed["query_interval"], found.query_interval
+    assert ends[0] - 1e-3 < low <= ends[0] < found.queries < ends[1] <= high < ends[1] + 1e-3
+    assert low != int(low)
+    assert tuple(printed["interval"]) == found.interval
+    assert main(words) == 0
+    assert "mean number of its answers" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_long_search_shows_how_far_it_is(capsys, monkeypatch):
     """On standard error, with a rate; the answer is the same."""
     words = [*N_STAR.split(), "loglossbc", "--delta", "0.01", "--json"]

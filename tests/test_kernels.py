@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import nail
 from nail.checks import BadInput
 from nail.complexity.kernels import kernel_text, level_kernel, with_kernel
 from nail.complexity.points import largest_return, least_right
@@ -100,6 +101,27 @@ def test_noise_that_is_never_right_is_uniform_noise_on_the_hidden_path():
     assert one == n_star("hidden-path", "loglossbc", 2, 4, eta=0.4, **few)
     with pytest.raises(BadInput, match="uniform or never-right"):
         paths.as_uniform(Setting(0.3, level_kernel("worst", 4)), 4)
+
+
+@pytest.mark.parametrize("method", ["halving", "stagger"])
+def test_learners_with_a_state_are_not_told_a_kernel_that_follows_the_right_actions(method):
+    """By name it is uniform noise with the same chance of a right label, 0.6, and they are told so; a grid and a table
+    take them too."""
+    few = {"delta": 0.2, "replicates": 40, "max_episodes": 200}
+    setting = Setting(0.4, level_kernel("never-right", 3))
+    found = n_star("poison-chain", method, 2, 3, setting=setting, **few)
+    assert found == n_star("poison-chain", method, 2, 3, eta=0.6, **few)
+    grid = nail.n_star_grid("poison-chain", method, H=2, A=3, eta=0.4, kernel="never-right", **few)
+    assert not grid.rows.censored.any()
+    table = with_kernel(poison_chain(2, 3, SECRETS[5]), "never-right")
+    assert n_star(table, method, eta=0.4, **few).value > 0
+
+
+def test_a_kernel_that_follows_the_right_actions_is_refused_where_it_would_be_told(tables):
+    nail.add_method(nail.Method("mine", "Mine", "student", score=lambda counts: counts.labels, told="eta"))
+    for method in ("nail-channel", "nail-wrong-eta", "mine"):
+        with pytest.raises(BadInput, match="method must be one that is not told ν, where ν follows π"):
+            n_star("poison-chain", method, 2, 3, setting=Setting(0.4, level_kernel("worst", 3)))
 
 
 def test_kernels_of_tables_follow_the_expert_and_q():

@@ -191,6 +191,7 @@ def test_functions_of_the_users_own_are_looked_at_beforehand(tables):
     nail.add_method(nail.Method("short", "returns one number", "student", score=lambda counts: counts.labels.sum()))
     for where in ({}, {"instance": "garnet", "S": 3}):
         axes_of(method=("halving", "nail-f"), **where)
+        axes_of(method=("halving", "stagger"), kernel=("worst", "never-right"), **where)
         with pytest.raises(BadInput, match="score of the method short returns must be numbers of shape"):
             axes_of(method=("nail-f", "short"), **where)
 
@@ -218,7 +219,6 @@ BAD = [
     ("--kernel 0.5,0.6,-0.1", "kernel must be a law: numbers of at least 0 with sum 1"),
     ("--kernel 0.5,0.6,0.1 --vary H=2,3", "kernel must be a law: numbers of at least 0 with sum 1"),
     ("--kernel worst --vary method=nail-f,nail-channel", "method must be one that is not told ν, where ν follows π*"),
-    ("--kernel worst --method halving --H 2", "method must be one that is not told ν, where ν follows π*"),
     ("--vary H=2,3 --epsilon 0.1", "epsilon must be given with criterion pac only"),
     ("--vary H=2,3 --criterion pac", "epsilon must be a number in (0, 1) with criterion pac"),
     ("--instance hidden-path --kernel worst --vary method=nail-f,loglossbc", "kernel must be uniform or never-right"),

@@ -21,6 +21,8 @@ CRITERION = ("criterion", "epsilon")
 """options that say when a learner is good enough; the default is not printed"""
 NOISE = ("noise", "burst")
 """options of bursts"""
+DECIMALS = 1000
+"""parts of 1 to which an end of an interval of means is rounded"""
 SILENT = 2.0
 """seconds until the progress of a search is shown"""
 
@@ -63,7 +65,10 @@ class NStar(Question, InGrid):
     """episodes after which the answer is left open (censored), 1 ≤ max_episodes ≤ 2^30"""
 
     name: ClassVar[str] = "n-star"
-    source: ClassVar[str] = "docs/theory.md §4.1, §4.2, §5; queries = episodes × H (twice that for NAIL-β)"
+    source: ClassVar[str] = (
+        "docs/theory.md §4.1, §4.2, §5; queries = episodes × H (twice that for NAIL-β), or for a learner that does not "
+        "ask at every step the mean number of its answers until then"
+    )
 
     def run(self) -> None:
         if self.in_grid:
@@ -173,6 +178,9 @@ def n_star_for(arguments: list[str]) -> type[NStar]:
     return dataclass(frozen=True, kw_only=True)(type("NStar", (command,), body)) if varied else command
 
 
-def _ends(interval: tuple[float, float]) -> list[int | None]:
-    """An interval of counts; None for an end that is not finite."""
-    return [int(end) if math.isfinite(end) else None for end in interval]
+def _ends(interval: tuple[float, float]) -> list[int | float | None]:
+    """An interval of counts, or of their means, which are rounded outwards; None for an end that is not finite."""
+    rounded = (side(end * DECIMALS) / DECIMALS if math.isfinite(end) else None for side, end in zip(
+        (math.floor, math.ceil), interval, strict=True
+    ))  # fmt: skip
+    return [int(end) if end is not None and end == int(end) else end for end in rounded]

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.special import stdtrit
 
 from nail.checks import require
 from nail.stats import NORMAL_95
 
 UNITS = {"episodes": ("n_star", "low", "high"), "labels": ("queries", "queries_low", "queries_high")}
 """what n* is counted in → columns of its value and of its 95 % interval"""
+MANY = 1e9
+"""runs where their number is not in a row"""
 LEAST = 0.5
 """what the lower end 0 of an interval counts as on a logarithmic scale"""
 
@@ -38,22 +41,54 @@ def at_once(rows: pd.DataFrame, unit: str = "episodes") -> pd.DataFrame:
 
     Labels: an episode asks for at most H (twice that where the oracle is "labels and probabilities"), so that between
     two numbers of episodes lie at most so many times their difference, and exactly that where every step is asked for.
-    Raises `BadInput` for rows without `wider`, where there are several.
+    Where not every step is, the 95 % interval in labels has the error of a mean in it, half of the 5 %
+    (`nail.counting.own.Answers`). A row does not have its standard error; it is at most what lies between `queries` and
+    an end, and all of that is widened by the ratio of Student's quantiles: never too narrow, and too wide by the part
+    that is due to n*. Raises `BadInput` for rows without `wider`, where there are several.
     """
     if len(rows) == 1:
-        ends = rows[["low", "high"]].to_numpy(float)
+        ends = rows[list(UNITS[unit][1:])].to_numpy(float)
     else:
         require("wider" in rows, "columns", list(rows.columns), "those of an n* grid, with 'wider'")
-        ends = np.array([_read_wider(text, len(rows)) for text in rows["wider"]], float).reshape(-1, 2)
-    if unit == "labels":
-        asked = rows["H"].to_numpy(float) * np.where(rows["oracle"] == "labels and probabilities", 2, 1)
-        down, up = rows["low"].to_numpy(float) - ends[:, 0], np.full(len(rows), np.inf)
-        bounded = np.isfinite(ends[:, 1])
-        up[bounded] = (ends[:, 1] - rows["high"].to_numpy(float))[bounded]
-        low = np.maximum(rows["queries_low"].to_numpy(float) - asked * down, 0.0)
-        ends = np.column_stack([low, rows["queries_high"].to_numpy(float) + asked * up])
+        ends = _labels(rows) if unit == "labels" else _episodes(rows, np.full(len(rows), len(rows)))
     value = rows[UNITS[unit][0]].to_numpy(float)
     return pd.DataFrame({"n": value, "low": ends[:, 0], "high": ends[:, 1]}, index=rows.index)
+
+
+def _episodes(rows: pd.DataFrame, points: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
+    """Intervals of each row that hold at so many points at once."""
+    found = [_read_wider(text, int(count)) for text, count in zip(rows["wider"], points, strict=True)]
+    return np.array(found, float).reshape(-1, 2)
+
+
+def _labels(rows: pd.DataFrame) -> Float[np.ndarray, "n 2"]:
+    """Intervals in labels that hold at all of several rows at once (`at_once`)."""
+    most = rows["H"].to_numpy(float) * np.where(rows["oracle"] == "labels and probabilities", 2, 1)
+    names = ("low", "high", "queries", "queries_low", "queries_high")
+    low, high, value, least, largest = (rows[name].to_numpy(float) for name in names)
+    always = (least == most * low) & (largest == most * high)
+    ends = _episodes(rows, np.where(always, 1, 2) * len(rows))
+    runs = _runs(rows)
+    error = 0.05 / 2 ** (len(rows) - 1).bit_length()
+    more = np.where(always, 0.0, stdtrit(runs - 1, 1 - error / 4) / stdtrit(runs - 1, 1 - 0.05 / 4) - 1)
+    down = most * (low - ends[:, 0]) + more * (np.fmin(value, most * low) - least)
+    upper, known = np.full(len(rows), np.inf), np.isfinite(np.stack([ends[:, 1], high, largest, value])).all(0)
+    most, more, value, largest, up = (
+        each[known] for each in (most, more, value, largest, ends[:, 1] - np.where(known, high, 0.0))
+    )
+    upper[known] = np.fmin(largest + more * (largest - value) + most * up, most * ends[known, 1])
+    return np.column_stack([np.maximum(least - down, 0.0), upper])
+
+
+def _runs(rows: pd.DataFrame) -> Float[np.ndarray, " n"]:
+    """Runs behind the interval of each row: replicates, or instances where there are several; endless if unsaid."""
+
+    def column(name):
+        return rows[name].to_numpy(float) if name in rows else np.full(len(rows), np.nan)
+
+    instances, replicates = column("instances"), column("replicates")
+    runs = np.where(instances > 1, instances, replicates)
+    return np.where(np.isnan(runs), MANY, np.maximum(runs, 2.0))
 
 
 def log_sd(rows: pd.DataFrame, unit: str = "episodes") -> Float[np.ndarray, " n"]:

@@ -196,6 +196,7 @@ def _check_own(point: Point, first: Any) -> None:
     """Raise `BadInput` for functions of the user's own that are not what a learner's must be: each is traced."""
     from nail.counting.channels import with_noise
     from nail.counting.drivers import Setting, complete
+    from nail.counting.learners import learner
     from nail.counting.own import begin_own
 
     method, n_actions = METHOD[point["method"]], point["A"]
@@ -203,6 +204,5 @@ def _check_own(point: Point, first: Any) -> None:
     kernel = kernels.level_kernel(point["kernel"], n_actions) if first is None else first.kernel
     noise = channel_of(point.get("noise", HUBER), point.get("burst"), point["eta"])
     setting = with_noise(Setting(point["eta"], kernel), noise)
-    begin_own(
-        method, method.told, shape, complete(setting, n_actions, None, shape[:-1] if first is not None else ()), 1
-    )
+    setting = complete(setting, n_actions, None, shape[:-1] if first is not None else ())
+    begin_own(method, learner(point["method"]).told, shape, setting, 1)

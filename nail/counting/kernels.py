@@ -28,7 +28,8 @@ class Wrong(NamedTuple):
 
 
 def refuse_told(method: str) -> None:
-    """Raise `BadInput` for a learner that is told ν: a kernel that follows π* would tell it π*."""
+    """Raise `BadInput` for a learner that is told ν: a kernel that follows π* would tell it π*. Functions of the user's
+    own, and learners with a state, are told a channel that does not (`nail.counting.drivers.UNREVEALING`)."""
     row = METHOD.find(method)
-    told = (row.decides in ("channel", "class") or row.own) and row.told != "kernel"
+    told = row.told != "kernel" if row.decides in ("channel", "class") else row.own and row.told == "eta"
     require(not told, "method", method, "one that is not told ν, where ν follows π*")

@@ -6,7 +6,7 @@ blocks small enough to stay in the processor's cache.
 
 The number of levels H is traced too: a program has its levels padded to a multiple of `PAD`, so a curve over H compiles
 a few programs, not one a point. Padded levels come after the real ones, and no level depends on a later one; success
-reads the first H alone.
+reads the first H alone. Functions of the user's own may read the shape, or one level at another: they get H levels.
 """
 
 from collections.abc import Callable
@@ -83,8 +83,8 @@ def begin(
     horizon: int, n_actions: int, replicates: int, seed: int, kept: Kept | None = None, pad: bool = True
 ) -> State:
     """Replicates before their first episode, with a tally of nothing, or what a learner of its own state has `kept`;
-    without `pad` of H levels exactly, for a channel of the user's own that knows no others.
-    Raises `BadInput` for H < 1, A < 2 or replicates < 1."""
+    without `pad` of H levels exactly, for a channel of the user's own that knows no others, and for functions of
+    counts. Raises `BadInput` for H < 1, A < 2 or replicates < 1."""
     require(horizon >= 1, "horizon", horizon, "at least 1")
     require(n_actions >= 2, "n_actions", n_actions, "at least 2")
     require(replicates >= 1, "replicates", replicates, "at least 1")

@@ -22,7 +22,7 @@ from nail.counting.drivers import EXPERT, Setting, complete, is_number
 from nail.counting.kernels import Wrong, refuse_told
 from nail.counting.layered import exact_regret, greedy, greedy_and_asked, simulation
 from nail.counting.learners import Learner, learner
-from nail.counting.own import Answers, begin_own
+from nail.counting.own import Answers, begin_own, reads_counts
 from nail.counting.spare import take
 from nail.envs.instances import Instance
 from nail.envs.play import check_once
@@ -80,10 +80,11 @@ def level_octaves(
 ) -> Octaves:
     """Whether a learner that decides level by level fails, from n = 0 on, in parts of an octave."""
     row, setting = learner(method, by_level=True), complete(setting, n_actions)
-    setting = by_level(setting, horizon, levels.padded(horizon))
+    pad = setting.noise is None and not reads_counts(METHOD[method])
+    setting = by_level(setting, horizon, levels.padded(horizon) if pad else horizon)
     check_channel(setting.noise, method, np.eye(n_actions)[np.arange(horizon) % n_actions])
     kept = begin_own(METHOD[method], row.told, (horizon, n_actions), setting, replicates)
-    parts = [levels.begin(horizon, n_actions, replicates, seed, kept, pad=setting.noise is None)]
+    parts = [levels.begin(horizon, n_actions, replicates, seed, kept, pad)]
     yield np.array([0]), *_failures(row, levels.advance(row, parts[0], setting, 0, AHEAD)[1], 1)
     for octave, stride in _strides(POINTS):
         for before in range(octave, octave + POINTS * stride, AHEAD * stride):
@@ -98,9 +99,9 @@ def level_octaves(
 
 def _failures(row: Learner, seen: Any, points: int) -> tuple[np.ndarray, ...]:
     """Of what `levels.advance` has seen at its first checkpoints: who fails (R, points), and of a learner with a state
-    of its own the mean number of answers until then (points,)."""
+    of its own the answers until then (R, points)."""
     success, *answers = seen if row.counts_answers else (seen,)
-    return ~np.asarray(success)[:, :points], *(np.asarray(each, float).mean(0)[:points] for each in answers)
+    return ~np.asarray(success)[:, :points], *(np.asarray(each, float)[:, :points] for each in answers)
 
 
 def path_budget(horizon: int, replicates: int, max_episodes: int) -> int:
@@ -143,7 +144,7 @@ def instance_octaves(
     """From n = 0 on, exact regret of each replicate on one instance, or the mean over replicates on each of several
     instances; with `pool`, of all replicates of all instances alike. With `epsilon`, whether regret is above it: of
     each replicate of one instance, or where each instance has one, else the share of each instance's replicates. Of a
-    learner with a state of its own also the mean number of answers."""
+    learner with a state of its own also the answers, their mean where losses are means."""
     each, counts = replicates // len(drawn), not learner(method).counts_answers
     read = greedy if counts else greedy_and_asked
     runs = [simulation(read, one, method, setting, each, seed, candidates, i * each) for i, one in enumerate(drawn)]
@@ -155,8 +156,10 @@ def instance_octaves(
         found = [exact_regret(one, actions[:, :points]) for one, actions in zip(drawn, played, strict=True)]
         if epsilon is not None:
             found = [loss > epsilon * (1.0 + ROUNDING) for loss in found]
-        found = found if alike else [loss.mean(0, keepdims=True) for loss in found]
-        return np.concatenate(found), *(np.concatenate(part).mean(0, float)[:points] for part in answers)
+        answers = [[np.asarray(one[:, :points], float) for one in part] for part in answers]
+        if not alike:
+            found, *answers = ([one.mean(0, keepdims=True) for one in part] for part in (found, *answers))
+        return np.concatenate(found), *map(np.concatenate, answers)
 
     yield np.array([0]), *losses(0, 1)
     for before, stride in _strides(MDP_POINTS):
@@ -296,5 +299,7 @@ def n_star(
         require(cells <= MDP_CELLS, "replicates × H × S × A", cells, f"at most {MDP_CELLS}")
         horizon = drawn[0].mdp.horizon
         octaves = instance_octaves(drawn, method, setting, replicates, seed, budget, candidates, epsilon=epsilon)
-    answers, shares = Answers(octaves), criterion == "pac"
-    return answers.counted(crossing(answers.octaves(), delta, horizon, budget, oracle(method), watch, points, shares))
+    asked, shares = oracle(method), criterion == "pac"
+    answers = Answers(octaves, horizon * (2 if asked == "labels and probabilities" else 1))
+    together = max(points, 2) if learner(method).counts_answers else points
+    return answers.counted(crossing(answers.octaves(), delta, horizon, budget, asked, watch, together, shares))

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from scipy.special import stdtrit
 
 from nail.checks import BadInput
 from nail.counting.channels import label_laws
-from nail.counting.crossing import NStar
+from nail.counting.crossing import NStar, level_of
 from nail.counting.drivers import Driver, Setting, Tally, World, channel
 from nail.counting.tracing import abstract, require_array, shown, traced
 from nail.envs.mdp import TabularMDP
@@ -30,6 +31,8 @@ from nail.policies.softmax_table import deterministic
 from nail.registry import document_fields
 
 Laws = Float[Array, "H S A"]
+SPLIT = 1.0 - level_of(2)
+"""error of the interval of the mean number of answers, and of that of n* which goes with it"""
 
 
 class Counts(NamedTuple):
@@ -74,30 +77,55 @@ def asked(kept: Kept) -> Float[Array, ""]:
 
 
 class Answers:
-    """Octaves of losses, and the mean number of answers until each of their checkpoints where a learner counts its own
-    (a third part of an octave)."""
+    """Octaves of losses, and the answers until each of their checkpoints where a learner counts its own (a third part
+    of an octave, with the runs of the losses: replicates, or means over those of an instance).
 
-    def __init__(self, octaves: Iterator[tuple[Any, ...]]):
-        self._octaves, self._parts = octaves, []
+    The error of 5 % is split in two: half is that of the interval of n* (the one of level 97.5 %), half that of
+    Student's interval of the mean number of answers at each of its ends. So queries are in their interval with 95 % or
+    more if runs' answers are near normal in mean. Where all runs have the same number of answers, there is nothing to
+    split.
+    """
+
+    def __init__(self, octaves: Iterator[tuple[Any, ...]], most: int):
+        """An episode has at most `most` answers."""
+        self._octaves, self._most, self._parts, self._runs = octaves, most, [], 0
 
     def octaves(self) -> Iterator[tuple[Any, Any]]:
         """(checkpoints, losses) for `crossing`."""
         for checkpoints, losses, *answers in self._octaves:
-            self._parts += [(checkpoints, each) for each in answers]
+            for each in answers:
+                self._runs = len(each)
+                spread = each.std(0, ddof=1) if self._runs > 1 else np.full(each.shape[1], np.inf)
+                self._parts.append((checkpoints, each.mean(0), spread / np.sqrt(self._runs)))
             yield checkpoints, losses
 
     def counted(self, found: NStar) -> NStar:
         """n* with the learner's own queries, on a line between checkpoints; as it is if the learner counts none."""
         if not self._parts:
             return found
-        episodes, mean = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        episodes, mean, error = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+        quantile = float(stdtrit(max(self._runs - 1, 1), 1.0 - SPLIT / 2))
 
-        def until(n):
-            return np.inf if n == np.inf else float(np.interp(n, episodes, mean))
+        def until(n, values=mean):
+            return float(np.interp(n, episodes, values))
 
-        low, high = found.interval
+        def end(n, wider, sign):
+            if np.isfinite(n) and until(n, error) == 0:
+                return until(n)
+            if wider == np.inf:
+                return np.inf
+            bound = until(wider) + sign * quantile * until(wider, error)
+            return float(np.clip(bound, 0.0, self._most * wider))
+
+        (low, high), (lower, higher) = found.interval, found.wider[0]
         queries = None if found.censored else until(found.value)
-        return dataclasses.replace(found, queries=queries, query_interval=(until(low), until(high)))
+        ends = end(low, lower, -1), end(high, higher, 1)
+        return dataclasses.replace(found, queries=queries, query_interval=ends)
+
+
+def reads_counts(method: Method) -> bool:
+    """Whether functions of the user's own read counts: those have H levels exactly, also where a program is padded."""
+    return method.score is not None or method.law is not None
 
 
 def begin_own(method: Method, told: str, shape: tuple[int, ...], setting: Setting, replicates: int) -> Kept | None:
