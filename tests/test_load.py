@@ -62,6 +62,10 @@ def test_the_chains_of_a_network_are_those_of_its_evaluation(tmp_path):
         policy.law(policy.prompts(2), policy(policy.prompts(1)))
     with pytest.raises(BadInput, match=r"n must be an integer in 1\.\.24"):
         policy.prompts(25)
+    for n in ("a", 2.0, True):
+        with pytest.raises(BadInput, match=rf"n must be an integer in 1\.\.24.*, got {n}"):
+            policy.prompts(n)
+    assert repr(policy) == f"TrainedPolicy(run={run_id(MODADD)}, task=modadd, method=loglossbc, eta=0.1, seed=0)"
 
 
 def test_the_chains_of_a_table_are_those_of_its_evaluation(tmp_path):
@@ -108,7 +112,7 @@ def test_which_run_is_said_and_what_keeps_parameters(tmp_path, monkeypatch):
         nail.load(tmp_path, "0" * 12)
     policy = nail.load(tmp_path, ids[2])
     assert policy.config == configs[2]
-    lot = next(lot for lot in map(Lot.read, tmp_path.glob("runs/*")) if ids[2] in lot.ids)
+    lot = next(lot for lot in (Lot.read(path.parent) for path in tmp_path.glob("runs/*/lot.json")) if ids[2] in lot.ids)
     like = jax.ShapeDtypeStruct(policy.params.shape, policy.params.dtype)
     np.testing.assert_array_equal(policy.params, lot.load_params([ids[2]], like)[ids[2]])
     assert (nail.load(tmp_path, ids[1]).params != policy.params).any()

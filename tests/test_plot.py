@@ -1,69 +1,19 @@
 """`nail plot`: what of any table of rows goes where, the table of the picture by hand, files, what is refused."""
 
-import math
-from typing import Any, NamedTuple
-
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from plotting_rows import Line, points, runs, words_of
 
 from nail.cli.main import main
 from nail.figures.medians import measurements, tabulate
 from nail.figures.picture import draw, picture, picture_at_end
 from nail.figures.shown import prepared, shown
 from nail.sweep.store import to_csv
-from nail.sweep.table import read_rows, typed
+from nail.sweep.table import read_rows
 from nail.theory.exact import n_bc
 from nail.theory.known import n_greedy
-
-METHODS = ("loglossbc", "nail-f")
-
-
-class Line(NamedTuple):
-    """A bound, as `nail.complexity.bounds` has them."""
-
-    name: str
-    values: Any
-    unit: str = "episodes"
-    side: str = "upper"
-
-
-def points(etas=(0.3, 0.5), budget=200, **fields):
-    """n* over methods, η and H: the exact one, censored beyond the budget, where a series ends."""
-    rows = []
-    for method, exact in zip(METHODS, (n_bc, n_greedy), strict=True):
-        for eta in etas:
-            for horizon in (2, 4, 6, 8):
-                n = exact(horizon, 2, eta, 0.1)
-                beyond = n > budget
-                value, low, high = (math.inf, budget, math.inf) if beyond else (n, 0.9 * n, 1.1 * n)
-                ends = {"queries": value * horizon, "queries_low": low * horizon, "queries_high": high * horizon}
-                rows.append({
-                    "instance": "poison-chain", "method": method, "H": horizon, "A": 2, "eta": eta, "delta": 0.1,
-                    "criterion": "mean", "kernel": "uniform", "replicates": 50, "seed": len(rows), **fields,
-                    "max_episodes": budget, "n_star": value, "low": low, "high": high, **ends,
-                    "censored": int(beyond), "oracle": "labels",
-                })  # fmt: skip
-                if beyond:
-                    break
-    return pd.DataFrame(rows)
-
-
-def runs(seeds=3, etas=(0.1, 0.2, 0.3), methods=METHODS, accuracy=lambda method, eta, seed, step: step / 4, **fields):
-    """Training runs of four updates of ten episodes, as text in a table."""
-    rows = []
-    for method in methods:
-        for eta in etas:
-            for seed in range(seeds):
-                for step in (0, 2, 4):
-                    rows.append({
-                        "run": f"{method}{eta}{seed}", "method": method, "seed": seed, "step": step,
-                        "episodes": 10 * step, "expert_queries": 30 * step,
-                        "full_exact": accuracy(method, eta, seed, step), "val_loss": 1.0, "eta": eta,
-                        "temperature": float(method == "loglossbc"), "lr": 0.1, **fields,
-                    })  # fmt: skip
-    return typed([{name: str(value) for name, value in row.items()} for row in rows])
 
 
 def places(rows, **options):
@@ -207,3 +157,57 @@ def test_a_style_file_is_over_the_house_s(tmp_path):
     assert figure.axes[0].xaxis.label.get_fontsize() == 14
     picture(tmp_path, "mine", points(), style=tmp_path / "mine.mplstyle")
     assert (tmp_path / "mine.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_of_a_folder_with_runs_and_n_star_one_kind_is_drawn(tmp_path, capsys):
+    """n* unless y is a column of the runs, in words; at the end of a training sweep the runs."""
+    both = runs().to_dict("records") + points(run="n").to_dict("records")
+    columns = dict.fromkeys(name for row in both for name in row)
+    (tmp_path / "rows.csv").write_text(to_csv([{name: row.get(name, "") for name in columns} for row in both]))
+
+    def drawn(*words):
+        assert main(["plot", str(tmp_path), *words]) == 0
+        table = read_rows(tmp_path / "plot.csv")
+        assert table[[c for c in table if c in ("H", "eta")]].notna().all(axis=None)
+        return set(table.y), len(table), "has training runs and measured n*" in capsys.readouterr().err
+
+    assert drawn() == ({"n_star"}, len(points()), True)
+    assert drawn("--bound", "mine: 3*H") == ({"n_star"}, 2 * len(points()), True)
+    assert drawn("--y", "queries") == ({"queries"}, len(points()), False)
+    alone = len(draw(runs())[1])
+    assert drawn("--y", "full_exact") == ({"full_exact"}, alone, False)
+    assert drawn("--y", "queries_to_solve") == ({"queries_to_solve"}, alone, False)
+    picture_at_end(tmp_path)
+    assert set(read_rows(tmp_path / "plot.csv").y) == {"full_exact"}
+    assert main(["plot", str(tmp_path), "--y", "nothing"]) == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("unknown y", "n_star", "full_exact", "queries_to_solve"))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_run_that_does_not_solve_has_an_arrow_and_words(seeds):
+    """Seed 0 of NAIL-F never solves: with it alone the point, with two others a small open mark, has an arrow."""
+    rows = runs(seeds=seeds, accuracy=lambda method, eta, seed, step: float(method == "loglossbc" or seed > 0))
+    figure, table = draw(rows, y="queries_to_solve")
+    beyond = table[table.censored == 1]
+    assert len(beyond) == 3
+    assert set(beyond.kind) == {"point" if seeds == 1 else "seed"}
+    (axes,) = figure.axes
+    assert {note.xy for note in axes.texts} == set(zip(beyond.eta, beyond.value, strict=True))
+    assert "Open marks with arrows: beyond the budget." in words_of(figure)
+
+
+def test_bounds_of_both_sides_and_units(tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text(to_csv(points().to_dict("records")))
+    sides = ["--bound", "over: 9*H**2", "--lower-bound", "under: H"]
+    for words, y in (([], "n_star"), (["--bound-unit", "labels"], "queries")):
+        assert main(["plot", str(tmp_path), *sides, *words]) == 0
+        table = read_rows(tmp_path / "plot.csv")
+        assert set(table.y) == {y}
+        for kind, name, power, factor in (("upper", "over", 2, 9), ("lower", "under", 1, 1)):
+            line = table[table.kind == kind]
+            assert set(line.name) == {name}
+            assert (line.value == factor * line.H**power).all()
+    capsys.readouterr()
+    assert main(["plot", str(tmp_path), *sides, "--bound-unit", "miles"]) == 2
+    assert "unit of a bound" in capsys.readouterr().err

@@ -62,6 +62,9 @@ def _series(axes: Axes, points: pd.DataFrame, x: str, style: Look, hollow: bool)
             axes.plot(
                 some[x], some.value, marker=style.mark, markerfacecolor="none" if beyond else style.colour, **small
             )
+            for at in zip(some[x], some.value, strict=True) if beyond else ():
+                up = {"arrowstyle": "<-", "color": style.colour, "linewidth": 0.6, "alpha": 0.8, "mutation_scale": 6}
+                axes.annotate("", at, xytext=(0, 9), textcoords="offset points", arrowprops=up)
     low, high = (middle[end].mask(few & (middle.kind == "median")) for end in ("low", "high"))
     middle = middle.assign(low=low, high=high.clip(upper=FARTHEST * points.value.max()))
     if curve:
@@ -83,7 +86,8 @@ def _reference(axes: Axes, line: pd.DataFrame, what: Shown, looks: dict[Any, Loo
     drawn: dict[tuple, list[Any]] = {}
     for _, one in line.groupby(keys, dropna=False) if keys else [((), line)]:
         at = tuple(zip(one[what.x], one.value, strict=True))
-        drawn.setdefault(at, []).append(one[what.by].iloc[0] if what.by else None)
+        owner = next(value for value in looks if what.by is None or _same(one[what.by], value).all())
+        drawn.setdefault(at, []).append(owner)
     several = len(drawn) > 1 and what.by
     for at, owners in drawn.items():
         colour = {"color": looks[owners[0]].colour} if several and len(set(owners)) == 1 else {}

@@ -19,15 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
-from pandas.api.types import is_integer_dtype
 
 from nail.checks import BadInput, require, require_known, say
-from nail.figures.medians import FEW, measurements, tabulate
+from nail.figures.medians import measurements, tabulate
 from nail.figures.panels import FARTHEST, LINES, draw_panel, values_of
 from nail.figures.plotting import CASES, REFERENCE, SPARE, TEXT_WIDTH, Look, figure_style, look, note, save
 from nail.figures.references import KINDS, reference_lines
-from nail.figures.shown import SOLVE, Shown, in_order, is_number, prepared, shown
-from nail.figures.words import SHARES, axis_label, number, value_label
+from nail.figures.shown import SOLVE, Shown, in_order, is_number, kinds_in, prepared, shown
+from nail.figures.words import SHARES, axis_label, number, small_print, value_label
 from nail.sweep.store import lock_of, write_text
 from nail.sweep.table import read_rows
 
@@ -61,14 +60,15 @@ def draw(
     rows: pd.DataFrame, x: str | None = None, y: str | None = None, by: str | None = None, panel: str | None = None,
     log: str | None = None, bounds: Sequence[Any] = (), exact: bool = False, style: Path | str | None = None,
 ) -> tuple[Figure, pd.DataFrame]:  # fmt: skip
-    """A picture of rows (of training runs, or of measured n*), and the table that it is drawn from.
+    """A picture of rows (of training runs, or of measured n*; of both those that have y), and the table that it is
+    drawn from.
 
     What goes where is chosen (`nail.figures.shown.shown`), or given as names of columns; `y` may also be
     episodes_to_solve or queries_to_solve, and `log` is "x", "y" or "xy". `bounds` are
     `nail.complexity.bounds.Bound`s, drawn where they count what y counts; `exact` draws the known n* where there is
     one. `style` is a matplotlib style file. Raises `BadInput` for what the rows cannot show.
     """
-    rows = prepared(rows)
+    rows = prepared(rows, y, (x, by, panel))
     if log is not None:
         require_known("log", log, LOGS)
     labels = bool(bounds) and all(bound.unit == "labels" for bound in bounds)
@@ -96,9 +96,11 @@ def picture(out: Path, name: str, rows: pd.DataFrame, style: Path | str | None =
 
 
 def picture_at_end(out: Path) -> None:
-    """Draw OUT/plot.{png,pdf,csv} of a folder whose runs are done; what goes wrong is a sentence on standard error."""
+    """Draw OUT/plot.{png,pdf,csv} of a folder whose training runs are done; what goes wrong is a sentence on standard
+    error."""
     try:
-        picture(out, "plot", read_rows(out))
+        rows = read_rows(out)
+        picture(out, "plot", kinds_in(rows).get(False, rows))
     except Exception as error:  # the runs are done, whatever keeps them from being drawn
         why = error if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"
         say(f"no picture was drawn of {out} ({why})")
@@ -145,7 +147,7 @@ def _draw(rows: pd.DataFrame, what: Shown, table: pd.DataFrame, log: str | None,
     _scales(grid[0], table, what, logs)
     rows_of_legend = _legend(figure, rows, what, table, looks)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows_of_legend - 1))
-    note(figure, " ".join(filter(None, [_bands(table, what), unseen, _outside(table, grid[0]), _setting(rows, what)])))
+    note(figure, small_print(rows, what, table, unseen, _outside(table, grid[0])))
     return figure
 
 
@@ -236,7 +238,7 @@ def _name_values(axes: Axes, values: np.ndarray, log: bool) -> None:
     if 1 < len(values) <= MOST_TICKS and np.diff(at).min() >= APART * (at[-1] - at[0]):
         axes.set_xticks(values, [number(value) for value in values.tolist()])
         axes.xaxis.set_minor_locator(NullLocator())
-    elif not log and is_integer_dtype(values):
+    elif not log and (values % 1 == 0).all():
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
@@ -265,30 +267,3 @@ def _legend(figure: Figure, rows: pd.DataFrame, what: Shown, table: pd.DataFrame
 def width_of(text: str, size: float) -> float:
     """Width of a text in points."""
     return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
-
-
-def _bands(table: pd.DataFrame, what: Shown) -> str:
-    """What lines, bands and open marks are, for the small print."""
-    counts = table.n_seeds[table.kind.isin(["median", "point"])].astype(int)
-    few, most = counts.min(), counts.max()
-    said = []
-    if most > 1:
-        seeds = f"{few} seeds" if few == most else f"{few} to {most} seeds"
-        spread = ["thin or small: each seed"] if few <= FEW else []
-        spread += ["band or bar: its 95 % interval (order statistics)"] if most > FEW else []
-        said.append(f"Median of {seeds}; {'; '.join(spread)}.")
-    elif what.measured and table.low.notna().any():
-        said.append("Bands or bars: 95 % intervals.")
-    elif not what.measured:
-        said.append("One seed.")
-    if (table.censored.eq(1) & table.kind.isin(["median", "point"])).any():
-        said.append("Open marks with arrows: beyond the budget.")
-    return " ".join(said)
-
-
-def _setting(rows: pd.DataFrame, what: Shown) -> str:
-    """What all points have in common, of what a reader wants to know first."""
-    names = ["instance", "task", "H", "A", "S", "p", "m", "eta", "delta", "epsilon", "kernel", "replicates", "method"]
-    free = [name for name in names if name in rows and name not in (*what.series, what.x)]
-    alone = [name for name in free if rows[name].nunique() == 1]
-    return ", ".join(value_label(name, rows[name].iloc[0], rows) for name in alone) + "." if alone else ""

@@ -1,7 +1,8 @@
 """What a picture of any table of rows shows: which columns tell its points apart, and where each of them goes.
 
 Two kinds of rows can be drawn: those of training runs (`nail train`, `nail sweep grid`: one a run and evaluation) and
-those of measured sample complexities (`nail n-star --vary`: one a point, with a column `n_star`).
+those of measured sample complexities (`nail n-star --vary`: one a point, with a column `n_star`). A folder can hold
+both; a picture shows one of them.
 """
 
 import math
@@ -12,12 +13,14 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from nail.checks import BadInput, require, require_known
+from nail.complexity.points import ANSWERS, OF_THE_INSTANCE
 from nail.figures.plotting import LOOK
 from nail.sweep.table import BY_POSITION, chains_in
 
 SOLVE = {"episodes_to_solve": "episodes", "queries_to_solve": "expert_queries"}
 """what can be read off a run beside the columns of its rows → the column that counts it"""
-PROVENANCE = ("run", "git_revision", "source_hash", "device", "devices", "preset", "validation_contexts")
+PROVENANCE = ("run", "git_revision", "source_hash", "device", "devices", "preset", "validation_contexts",
+              "point_seed")  # fmt: skip
 METRICS = {
     "step", "episodes", "expert_queries", "verified_rollouts", "full_exact", "answer_exact", "val_loss", "train_loss",
     "accuracy", "test_loss", *BY_POSITION,
@@ -31,6 +34,8 @@ RUNS = {"run", "method", "seed", "step", "episodes"}
 """columns of the two kinds of rows"""
 EFFORT = ("max_episodes", "replicates", "instances")
 """how much a point of n* was given: of several measurements of one point the one with most counts"""
+COARSE = ("noise", "criterion", "definition")
+"""options that tell settings apart only where no other does: burst and epsilon say more than noise and criterion"""
 MOST_PANELS, MOST_LINES, LEAST_X = 20, 4, 3
 """panels of a picture; values that kinds of lines tell apart; values of a training axis from which on it is x"""
 
@@ -54,12 +59,35 @@ class Shown(NamedTuple):
         return list(dict.fromkeys(name for name in (*self.panels, self.by, self.line) if name))
 
 
-def prepared(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that a picture is made of: the method of a stage is its chain, and of several measurements of one n* the
-    one with the largest budget (then most replicates) is left.
+def kinds_in(rows: pd.DataFrame) -> dict[bool, pd.DataFrame]:
+    """Whether they are measured n* → rows of that kind, each where there are some; of two kinds each without the
+    columns that are empty in it."""
+    points = rows.n_star.notna() if "n_star" in rows else pd.Series(False, rows.index)
+    found = {kind: part for kind, part in ((True, rows[points]), (False, rows[~points])) if len(part)}
+    if len(found) < 2:
+        return found
+    return {kind: part.loc[:, (part.notna() & (part != "")).any()] for kind, part in found.items()}
 
-    Raises `BadInput` if they are rows of neither kind, or none.
+
+def _with_y(rows: pd.DataFrame, y: str | None) -> pd.DataFrame:
+    """Of two kinds of rows the one that y is a column of; without y measured n*."""
+    kinds = kinds_in(rows)
+    if len(kinds) < 2 or y is None:
+        return kinds.get(True, rows)
+    known = {kind: _drawable(part) for kind, part in kinds.items()}
+    if not any(y in names for names in known.values()):
+        require_known("y", y, [name for names in known.values() for name in names if not name.startswith("position_")])
+    return kinds[y in known[True]]
+
+
+def prepared(rows: pd.DataFrame, y: str | None = None, kept: Iterable[str | None] = ()) -> pd.DataFrame:
+    """The rows that a picture is made of: of two kinds those that y belongs to (without y measured n*). The method of a
+    stage is its chain, and of several measurements of one n* the one with the largest budget (then most replicates) is
+    left, as far as these are none of the columns `kept`. Definitions are numbered.
+
+    Raises `BadInput` if they are rows of neither kind, or none, and for a y that is in neither of two.
     """
+    rows = _with_y(rows, y)
     measured, columns = "n_star" in rows, set(rows)
     if not (POINTS if measured else RUNS) <= columns:
         raise BadInput("rows must be of training runs or of measured sample complexities, and these are of neither")
@@ -67,18 +95,24 @@ def prepared(rows: pd.DataFrame) -> pd.DataFrame:
     if not measured:
         return rows.assign(method=chains_in(rows))
     rows = rows.reset_index(drop=True)
-    effort = [name for name in EFFORT if name in rows]
+    if "definition" in rows:
+        own = [value for value in rows.definition.dropna().unique() if value]
+        rows = rows.assign(definition=rows.definition.map({v: f"{n} ({v})" for n, v in enumerate(own, 1)}).fillna(""))
+    effort = [name for name in EFFORT if name in rows and name not in kept]
     point = [name for name in options_of(rows) if name not in effort]
     if not (effort and point):
         return rows
-    most = rows.sort_values(effort, kind="stable").groupby(point, dropna=False)[effort].transform("last")
-    return rows[(rows[effort] == most.reindex(rows.index)).all(axis=1)]
+    given = rows[effort].fillna(0)  # an instance that takes no such option
+    order = given.sort_values(effort, kind="stable").index
+    most = given.loc[order].groupby([rows.loc[order, name] for name in point], dropna=False).transform("last")
+    return rows[(given == most.reindex(rows.index)).all(axis=1)]
 
 
 def options_of(rows: pd.DataFrame) -> list[str]:
     """Columns that say what a row is a measurement of, without the seed."""
     if "n_star" in rows:
-        return [name for name in rows.columns[: rows.columns.get_loc("n_star")] if name not in ("seed", "noise_kernel")]
+        out = {"seed", *ANSWERS, *OF_THE_INSTANCE, *PROVENANCE}
+        return [name for name in rows if name not in out and not name.startswith("version_")]
     constant = rows.groupby("run").nunique(dropna=False).max() <= 1
     out = {"seed", "start", *PROVENANCE, *METRICS}
     return [
@@ -133,7 +167,8 @@ def shown(
     require(len({*given}) == len(given), "x, by and panel", ", ".join(given), "different columns")
     y = _y(rows, y, measured, labels)
     first = [name for name in ("method", "instance", "task") if name in options]
-    varied = apart(rows, list(dict.fromkeys([*given, *first, *options])))
+    rest = sorted(options, key=lambda name: name in COARSE)
+    varied = apart(rows, list(dict.fromkeys([*given, *first, *rest])))
     if x is None:
         x = _x(rows, [name for name in varied if name not in given], measured, y)
     left = [name for name in varied if name not in (x, by, panel)]
@@ -159,12 +194,17 @@ def _y(rows: pd.DataFrame, y: str | None, measured: bool, labels: bool) -> str:
     if y is None:
         usual = ["queries" if labels else "n_star"] if measured else ["full_exact", "accuracy", "train_loss"]
         y = next((name for name in usual if name in rows), usual[0])
+    known = _drawable(rows)
+    if y not in known:
+        require_known("y", y, [name for name in known if not name.startswith("position_")])
+    return y
+
+
+def _drawable(rows: pd.DataFrame) -> list[str]:
+    """What y can be of rows of one kind."""
     outside = {*options_of(rows), *PROVENANCE, "seed", "episodes", "step"}
     known = [name for name in rows if name not in outside and is_number(rows[name])]
-    if y not in known:
-        names = [name for name in known if not name.startswith("position_")]
-        require_known("y", y, names if measured else [*names, *(SOLVE if "full_exact" in rows else ())])
-    return y
+    return [*known, *(SOLVE if "full_exact" in rows else ())]
 
 
 def _x(rows: pd.DataFrame, varied: list[str], measured: bool, y: str) -> str:

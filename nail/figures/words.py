@@ -1,10 +1,13 @@
-"""How columns and their values are called in a picture: labels of axes with units, symbols in legends and titles."""
+"""How columns and their values are called in a picture: labels of axes with units, symbols in legends and titles,
+and the small print under it."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from nail.figures.medians import FEW
+from nail.figures.shown import Shown
 from nail.methods import METHOD
 from nail.sweep.table import SOLVED
 
@@ -42,6 +45,8 @@ N_STAR = {
 }
 UNTIL = {"mean": "mean regret ≤ δ", "pac": "P(regret ≤ ε) ≥ 1 − δ"}
 """criterion of n* → what it is"""
+MISSING = {"burst": "no bursts", "epsilon": "mean regret", "definition": "no own definition"}
+"""column → what it is where it is empty"""
 SHARES = ("full_exact", "answer_exact", "accuracy")
 """columns whose values lie in [0, 1]"""
 
@@ -70,6 +75,10 @@ def value_label(name: str, value: Any, rows: pd.DataFrame) -> str:
         return label + (f" (reads {', '.join(map(str, sorted(reads)))})" if reads else "")
     if name in ("instance", "task"):
         return number(value)
+    if name in MISSING and number(value) == "none":
+        return MISSING[name]
+    if name == "definition":
+        return f"definition {value}"
     return f"{SYMBOLS.get(name, name)} = {number(value)}"
 
 
@@ -78,3 +87,45 @@ def number(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return "none" if np.isnan(value) else f"{value:.6g}"
     return "none" if value == "" else str(value)
+
+
+def small_print(rows: pd.DataFrame, what: Shown, table: pd.DataFrame, *unseen: str) -> str:
+    """The sentences under a picture: what marks are, what is not drawn, what all points have in common."""
+    said = [_bands(table, what), _without_x(table, what), *unseen, _setting(rows, what)]
+    return " ".join(filter(None, said))
+
+
+def _bands(table: pd.DataFrame, what: Shown) -> str:
+    """What lines, bands and open marks are, for the small print."""
+    counts = table.n_seeds[table.kind.isin(["median", "point"])].astype(int)
+    few, most = counts.min(), counts.max()
+    said = []
+    if most > 1:
+        seeds = f"{few} seeds" if few == most else f"{few} to {most} seeds"
+        spread = ["thin or small: each seed"] if few <= FEW else []
+        spread += ["band or bar: its 95 % interval (order statistics)"] if most > FEW else []
+        said.append(f"Median of {seeds}; {'; '.join(spread)}.")
+    elif what.measured and table.low.notna().any():
+        said.append("Bands or bars: 95 % intervals.")
+    elif not what.measured:
+        said.append("One seed.")
+    marked = ["median", "point", *(["seed"] if few <= FEW else [])]
+    if (table.censored.eq(1) & table.kind.isin(marked)).any():
+        said.append("Open marks with arrows: beyond the budget.")
+    return " ".join(said)
+
+
+def _setting(rows: pd.DataFrame, what: Shown) -> str:
+    """What all points have in common, of what a reader wants to know first."""
+    names = ["instance", "task", "H", "A", "S", "p", "m", "eta", "delta", "epsilon", "burst", "kernel",
+             "replicates", "method"]  # fmt: skip
+    free = [name for name in names if name in rows and name not in (*what.series, what.x)]
+    alone = [name for name in free if rows[name].nunique(dropna=False) == 1 and number(rows[name].iloc[0]) != "none"]
+    return ", ".join(value_label(name, rows[name].iloc[0], rows) for name in alone) + "." if alone else ""
+
+
+def _without_x(table: pd.DataFrame, what: Shown) -> str:
+    """Points that have no place on the x axis."""
+    counted = table[table.kind.isin(["median", "point"])]
+    lost = int(counted[what.x].isna().sum())
+    return f"Not drawn: {lost} of {len(counted)} points, as they have no {what.x}." if lost else ""

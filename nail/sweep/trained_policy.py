@@ -19,7 +19,7 @@ from nail.sweep.folder import Folder, Seen
 from nail.sweep.plan import read_requests
 from nail.sweep.starts import known_runs, shapes_of
 from nail.sweep.store import Damaged
-from nail.training.config import TrainConfig
+from nail.training.config import TrainConfig, run_id
 from nail.training.evaluate import BATCH
 from nail.training.problem import make_environment, make_policy
 from nail.training.rollout import rollout
@@ -28,7 +28,7 @@ SHOWN = 10
 """runs that a sentence names"""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainedPolicy:
     """The greedy policy and the law of a run's student, at its final parameters.
 
@@ -45,11 +45,16 @@ class TrainedPolicy:
     policy: Policy
     """the network as pure functions of its parameters"""
 
-    def prompts(self, n: int | None = None) -> Any:
-        """The first n held-out prompts, of `config.n_validation` or fewer (None: all): those of the evaluations."""
+    def __repr__(self) -> str:
+        about = {name: getattr(self.config, name) for name in ("task", "method", "eta", "seed")}
+        return f"TrainedPolicy(run={run_id(self.config)}, {', '.join(f'{name}={v}' for name, v in about.items())})"
+
+    def prompts(self, n: Any = None) -> Any:
+        """The first n ≤ `config.n_validation` held-out prompts (None: all): those of the evaluations."""
         most = self.env.n_validation
         n = most if n is None else n
-        require(1 <= n <= most, "n", n, f"an integer in 1..{most}, the held-out prompts of this run")
+        whole = isinstance(n, int | np.integer) and not isinstance(n, bool)
+        require(whole and 1 <= n <= most, "n", n, f"an integer in 1..{most}, the held-out prompts of this run")
         found = jax.jit(jax.vmap(self.env.validation_context))(jnp.arange(n, dtype=jnp.uint32))
         return jax.tree.map(np.asarray, found)
 
