@@ -33,18 +33,20 @@ def _read_wider(text: Any, points: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def at_once(rows: pd.DataFrame, unit: str = "episodes") -> pd.DataFrame:
-    """Columns `n`, `low` and `high` of n* in this unit, intervals that hold at all rows at once with 95 % or more.
+def at_once(rows: pd.DataFrame, unit: str = "episodes", points: int | None = None) -> pd.DataFrame:
+    """Columns `n`, `low` and `high` of n* in this unit, intervals that hold at all rows at once with 95 % or more, or
+    at so many `points`, of which the rows are a part that may depend on what was measured.
 
     Labels: an episode asks for at most H (twice that where the oracle is "labels and probabilities"), so that between
     two numbers of episodes lie at most so many times their difference, and exactly that where every step is asked for.
     Raises `BadInput` for rows without `wider`, where there are several.
     """
-    if len(rows) == 1:
+    points = len(rows) if points is None else points
+    if points == 1:
         ends = rows[["low", "high"]].to_numpy(float)
     else:
         require("wider" in rows, "columns", list(rows.columns), "those of an n* grid, with 'wider'")
-        ends = np.array([_read_wider(text, len(rows)) for text in rows["wider"]], float).reshape(-1, 2)
+        ends = np.array([_read_wider(text, points) for text in rows["wider"]], float).reshape(-1, 2)
     if unit == "labels":
         asked = rows["H"].to_numpy(float) * np.where(rows["oracle"] == "labels and probabilities", 2, 1)
         down, up = rows["low"].to_numpy(float) - ends[:, 0], np.full(len(rows), np.inf)
