@@ -123,6 +123,29 @@ def test_verdicts(side, ends, verdict):
     assert found.loc["constant", ["low", "high"]].tolist() == [touch(x) / 10 for x in zip(ends, beside, strict=True)]
 
 
+@pytest.mark.parametrize("side", bounds.SIDES)
+def test_points_that_were_left_out(side):
+    """They have a share in the 5 %, and a bound does not hold with them; other series are as they were."""
+    rows = given([10, 10, 10, 10], method=["a", "a", "b", "b"], H=[4, 8, 4, 8], run=["1", "2", "4", "5"])
+    rows["wider"] = intervals.write_wider([(8.0, 12.0), (5.0, 20.0)])
+    planned = pd.DataFrame({"instance": "poison-chain", "method": [*"aaabb"], "H": [4, 8, 12, 4, 8], "run": [*"12345"]})
+    values = (1, 6, 13, 99) if side == "lower" else (99, 13, 7, 1)
+    verdicts_of = (["undecided", "holds"], ["undecided", "holds"], ["undecided", "refuted"], ["refuted", "refuted"])
+    for value, verdicts in zip(values, verdicts_of, strict=True):
+        asked = [bounds.parse(str(value), side)]
+        found = bounds.judge(rows, asked, ["method", "H"], planned)
+        assert found[found.question == "holds"].verdict.tolist() == verdicts
+        assert found[found.question == "holds"].left_out.tolist() == [1, 0]
+        ends = found[found.question == "constant"]
+        assert (ends.low * value).tolist() == pytest.approx([5, 8])
+        alone = bounds.judge(rows, asked, ["method", "H"])
+        assert alone[alone.question == "holds"].verdict.tolist() == verdicts[1:] * 2
+    with pytest.raises(BadInput, match="points that were planned"):
+        bounds.judge(rows, asked, ["method", "H"], planned[1:])
+    with pytest.raises(BadInput, match="with 'run'"):
+        bounds.judge(rows, asked, ["method", "H"], planned.drop(columns="run"))
+
+
 def test_more_points_need_wider_intervals():
     """Of 1, 2, 3 and 5 points the intervals of level 1 − 0.05/k, k = 1, 2, 4, 8."""
     wider = intervals.write_wider([(20.0, 40.0), (15.0, 50.0), (10.0, 80.0), (0.0, math.inf)])

@@ -101,6 +101,9 @@ def test_noise_that_is_never_right_is_uniform_noise_on_the_hidden_path():
     assert one == n_star("hidden-path", "loglossbc", 2, 4, eta=0.4, **few)
     with pytest.raises(BadInput, match="uniform or never-right"):
         paths.as_uniform(Setting(0.3, level_kernel("worst", 4)), 4)
+    for other in (setting._replace(burst=0.3), setting._replace(eta=np.array([0.1, 0.3]))):
+        with pytest.raises(BadInput, match="Huber's with one η"):
+            n_star("hidden-path", "loglossbc", 2, 4, setting=other, **few)
 
 
 @pytest.mark.parametrize("method", ["halving", "stagger"])

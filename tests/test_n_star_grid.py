@@ -1,5 +1,6 @@
 """Grids of sample complexities: points, seeds, series, shares, folders, what is refused."""
 
+import inspect
 import itertools
 import math
 
@@ -19,6 +20,7 @@ from nail.envs.instances import garnet, poison_chain
 from nail.sweep.store import read_csv
 
 FEW = {"A": 3, "delta": 0.2, "replicates": 64, "max_episodes": 200}
+NOT_BURSTS = "noise must be Huber's with one η, where whole paths are learned"
 SMALL = "n-star --instance poison-chain --A 3 --delta 0.2 --replicates 64 --max-episodes 200"
 TWO = [*SMALL.split(), "--vary", "method=nail-f,loglossbc", "--vary", "eta=0.2,0.4", "--vary", "H=2,3"]
 
@@ -103,7 +105,7 @@ def test_a_folder_has_the_rows_of_all_its_grids(tmp_path, whole, capsys):
     assert sorted(found.H) == [2, 3, 4]
     assert "2 of 2 points" in capsys.readouterr().out
     assert main(["sweep", "status", str(out)]) == 0
-    assert capsys.readouterr().out.startswith("3 runs: 3 done, 0 running, 0 missing, 0 failed")
+    assert capsys.readouterr().out.startswith("3 runs: 3 done, 0 running, 0 missing, 0 failed; 3 rows")
     assert main(["sweep", "merge", str(whole), str(out), "--out", str(tmp_path / "both")]) == 0
     assert len(read_csv(tmp_path / "both" / "rows.csv")) == 9
     for name in ("fits.csv", "bounds.csv", "n_star.png", "n_star.pdf", "n_star.csv"):
@@ -123,6 +125,20 @@ def test_a_series_ends_at_its_first_point_beyond_the_budget(capsys):
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(said) == 2
     assert all("beyond 12 episodes at H 6; left out: H 8" in line for line in said)
+
+
+def test_a_bound_does_not_hold_at_points_that_were_left_out(tmp_path, capsys):
+    """A lower bound that n* is above at all points but the one that was not measured; labels of axes and numbers."""
+    words = "--H 5 --method loglossbc --delta 0.1 --replicates 400 --max-episodes 20 --vary eta=0.1,0.2,0.3,0.5,0.7"
+    bound = ["--lower-bound", "low: 1+1e9*max(0,eta-0.6)**2", "--out", str(tmp_path)]
+    assert main(["n-star", "--instance", "poison-chain", "--A", "3", *words.split(), *bound]) == 0
+    printed = capsys.readouterr().out
+    assert "low, lower, episodes: undecided (1 of 5 points left out); constant" in printed
+    assert "rate in log 1/(1−η) " in printed
+    assert {row["left_out"] for row in read_csv(tmp_path / "bounds.csv")} == {"1"}
+    more = "--method nail-f --eta 0 --vary A=2,3 --vary H=2,3,4 --out"
+    assert main([*SMALL.split(), *more.split(), str(tmp_path / "more")]) == 0
+    assert "nail-f, A 2: " in capsys.readouterr().out
 
 
 def test_series_run_along_what_makes_n_star_grow():
@@ -196,6 +212,22 @@ def test_functions_of_the_users_own_are_looked_at_beforehand(tables):
             axes_of(method=("nail-f", "short"), **where)
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"kernel": 3}, "unknown kernel '3'"), ({"bounds": ["H"]}, "bounds must be a mapping"),
+        ({"lower_bounds": "H"}, "lower_bounds must be a mapping"), ({"out": 3}, "out must be the path of a folder"),
+        ({"delta": None}, "delta must be a number, got None"),
+        ({"instance": (slippery, slippery)}, "a function is named by its __name__"),
+        ({"instance": (slippery(0), slippery(1))}, r"instance._replace\(name=…\)"),
+    ],
+)  # fmt: skip
+def test_what_python_may_be_given_is_looked_at(given, sentence):
+    """Also where no types are checked."""
+    with pytest.raises(BadInput, match=sentence):
+        inspect.unwrap(nail.n_star_grid)(**{"instance": slippery(0), "method": "nail-f", "eta": 0.3, **given})
+
+
 BAD = [
     ("--vary S=2,3", "unknown axis of poison-chain 'S'"),
     ("--vary H=", "the axis H must be one value or more, got none"),
@@ -223,6 +255,8 @@ BAD = [
     ("--vary H=2,3 --criterion pac", "epsilon must be a number in (0, 1) with criterion pac"),
     ("--instance hidden-path --kernel worst --vary method=nail-f,loglossbc", "kernel must be uniform or never-right"),
     ("--instance hidden-path --kernel never-right --vary method=loglossbc --eta 0.7", "eta must be below (A−1)/A"),
+    ("--instance hidden-path --kernel never-right --noise bursts --burst 0.3 --vary method=loglossbc", NOT_BURSTS),
+    ("--instance hidden-path --kernel never-right --noise bursts --burst 0.3 --method loglossbc --H 3", NOT_BURSTS),
     ("--instance garnet --S 65 --vary H=2,3", "S must be an integer in 1..64, got 65"),
     ("--instance garnet --instances 65 --vary H=2,3", "instances must be in 1..replicates = 64, got 65"),
     ("--vary H=2,3 --shard 3/2", "shard must be i/n"),

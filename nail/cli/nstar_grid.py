@@ -134,7 +134,12 @@ def _series(table: Any, first: str, *more: str) -> Iterator[tuple[str, Any]]:
         groups = table.groupby(names, sort=False, dropna=False) if len(table) else ()
     for key, group in groups:
         known = [(name, value) for name, value in zip(names, key, strict=False) if value == value and value != ""]
-        yield ", ".join(str(value) if name in _WORDS else f"{name} {value}" for name, value in known), group
+        yield ", ".join(str(value) if name in _WORDS else f"{name} {_short(value)}" for name, value in known), group
+
+
+def _short(value: Any) -> Any:
+    """A value of a column that pandas may hold as float: whole numbers without a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _WORDS = ("instance", "method", "bound", "side", "unit")
@@ -157,14 +162,18 @@ def _law(fits: Any) -> str:
 
 def _judged(answers: Any) -> str:
     """Verdict, constant and rates of one bound."""
+    from nail.complexity.fits import AXES
+
     said = []
     for row in answers.itertuples():
         if row.question == "holds":
-            said.append(row.verdict)
+            left_out = f" ({row.left_out} of {row.points + row.left_out} points left out)" if row.left_out else ""
+            said.append(row.verdict + left_out)
         elif row.question == "constant":
             said.append(f"constant {row.value:.3g} in [{row.low:.3g}, {row.high:.3g}]")
         else:
-            said.append(f"rate in {row.axis} {row.note if row.value != row.value else _interval(row)}")
+            scales = ", ".join(AXES[axis].words for axis in row.axis.split())
+            said.append(f"rate in {scales} {row.note if row.value != row.value else _interval(row)}")
     return "; ".join(said)
 
 

@@ -5,10 +5,11 @@ nail/complexity/fits.py, so one learner, instance, kernel, ..; three questions a
 
 - *holds*: by intervals [low, high] that hold at all its points at once with 95 % (Bonferroni), an upper bound is
   refuted if low > bound at any point, holds if high <= bound at all, else undecided; a lower bound is the mirror image.
-  A censored point has high = ∞;
-- *constant*, no verdict: the C for which C·bound touches the points from above (of a lower bound: from below) lies in
-  [max low/bound, max high/bound] (min, min), by the same intervals, so that a bound holds if and only if high is at
-  most 1 (low at least 1);
+  A censored point has high = ∞. Points that were asked for and left out (`left_out`) count among those that intervals
+  hold at, and with any a bound is refuted or undecided;
+- *constant*, no verdict: the C for which C·bound touches the measured points from above (of a lower bound: from below)
+  lies in [max low/bound, max high/bound] (min, min), by the same intervals, so that a bound none of whose points is
+  left out holds if and only if high is at most 1 (low at least 1);
 - *rate*, no verdict: the slope of log(n*/bound) on the scale of each axis that varies, all at once, by likelihood. It
   is a functional of the curve *on this grid*: where the bound has the right rate but n* has a lower-order term it is
   not 0 (n* = μH + zσ√H against the bound H: −0.15 on H = 4..32).
@@ -49,7 +50,7 @@ USUAL = {"noise_kernel": ("uniform",), "noise": ("huber",)}
 """columns of the noise → their words for uniform labels, each for itself"""
 SIDES = ("upper", "lower")
 COLUMNS = ("bound", "side", "unit", "question", "axis", "value", "low", "high", "verdict", "points", "censored",
-           "grid", "note")  # fmt: skip
+           "left_out", "grid", "note")  # fmt: skip
 """of bounds.csv after those that name the series"""
 
 
@@ -207,35 +208,58 @@ def _evaluate(
     raise AssertionError(f"{what} is a number at each point and not at all of them")
 
 
-def judge(rows: pd.DataFrame, bounds: Sequence[Bound], axes: Sequence[str]) -> pd.DataFrame:
+def judge(
+    rows: pd.DataFrame, bounds: Sequence[Bound], axes: Sequence[str], planned: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The table bounds.csv: one row a bound, series and question (this module's head).
 
     `axes` are the columns of the rows that vary. `value` is, of a constant, C at the values of n*, and of a rate the
     slope on the scale of `axis`; `low` and `high` are their 95 % intervals; `verdict` is that of *holds*, empty
-    elsewhere. `grid` says where the points are, `note` why a rate has none. Raises `BadInput` as `check`, and for rows
+    elsewhere. `grid` says where the points are, `note` why a rate has none. `planned` are the points that were asked
+    for, by `run` as the rows, with the columns that name series: those that have no row, as behind one that is beyond
+    its budget, are `left_out`. Without it the rows are taken for all. Raises `BadInput` as `check`, and for rows
     without the intervals that are needed.
     """
     check(bounds, rows)
     found = [
         {**name, "bound": bound.name, "side": bound.side, "unit": bound.unit, **answer, "points": len(group),
-         "censored": int(is_censored(group).sum()), "grid": _grid(group, axes)}
+         "censored": int(is_censored(group).sum()), "left_out": left_out, "grid": _grid(group, axes)}
         for bound in bounds
-        for name, group, vary in series(rows, axes)
-        for answer in _answers(bound, group, vary)
+        for name, group, vary, left_out in _with_left_out(rows, axes, planned)
+        for answer in _answers(bound, group, vary, left_out)
     ]  # fmt: skip
     table = pd.DataFrame(found)
     names = [column for column in dict.fromkeys([*NAMED, *axes]) if column in table]
     return table.reindex(columns=[*names, *COLUMNS])
 
 
-def _answers(bound: Bound, rows: pd.DataFrame, vary: Sequence[str]) -> Iterator[dict[str, Any]]:
-    value, points = bound.values(rows), at_once(rows, bound.unit)
+def _with_left_out(
+    rows: pd.DataFrame, axes: Sequence[str], planned: pd.DataFrame | None
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame, list[str], int]]:
+    """`series` of the rows, each with the number of its planned points that have none."""
+    if planned is None:
+        yield from ((*one, 0) for one in series(rows, axes))
+        return
+    for table, what in ((planned, "planned"), (rows, "rows")):
+        require("run" in table, f"columns of {what}", list(table.columns), "those of points, with 'run'")
+    strange = int((~rows["run"].isin(planned["run"])).sum())
+    require(not strange, "rows", f"{strange} others", "of points that were planned")
+    for name, asked, _ in series(planned, axes):
+        group = rows[rows["run"].isin(asked["run"])]
+        if len(group):
+            vary = [axis for axis in axes if axis in AXES and group[axis].nunique() > 1]
+            yield name, group, vary, len(asked) - len(group)
+
+
+def _answers(bound: Bound, rows: pd.DataFrame, vary: Sequence[str], left_out: int) -> Iterator[dict[str, Any]]:
+    value, points = bound.values(rows), at_once(rows, bound.unit, len(rows) + left_out)
     n, low, high = (points[column].to_numpy() for column in ("n", "low", "high"))
     if bound.side == "upper":
         refuted, holds, touch = (low > value).any(), (high <= value).all(), np.max
     else:
         refuted, holds, touch = (high < value).any(), (low >= value).all(), np.min
-    yield {"question": "holds", "verdict": "refuted" if refuted else "holds" if holds else "undecided"}
+    verdict = "refuted" if refuted else "holds" if holds and not left_out else "undecided"
+    yield {"question": "holds", "verdict": verdict}
     ends = {name: float(touch(column / value)) for name, column in (("value", n), ("low", low), ("high", high))}
     yield {"question": "constant", **ends, "verdict": ""}
     if not vary:

@@ -1,6 +1,7 @@
 """`nail.n_star_grid`: sample complexities over a grid as a table, with fits, bounds that are judged, and a picture."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nail.checks import say
+from nail.checks import require, say
 from nail.complexity.plan import COSTLIER, Plan, plan
 from nail.complexity.points import NAME, run_of
 
@@ -33,6 +34,8 @@ class SampleComplexities:
     """columns that are varied"""
     asked: tuple[Any, ...] = ()
     """`nail.complexity.bounds.Bound`s that are judged"""
+    planned: pd.DataFrame | None = None
+    """one row a point that was asked for, by `run`: those that were left out have no row in `rows`"""
 
     @cached_property
     def fits(self) -> pd.DataFrame:
@@ -46,7 +49,7 @@ class SampleComplexities:
         """Whether each bound holds, its constant and its rates: `nail.complexity.bounds.judge`."""
         from nail.complexity.bounds import judge
 
-        return judge(self.rows, self.asked, self.axes)
+        return judge(self.rows, self.asked, self.axes, self.planned)
 
     def plot(self, **how: Any) -> Figure:
         """The picture: `nail.figures.picture.draw` with its options (x, y, by, panel, log, exact, style)."""
@@ -91,6 +94,9 @@ def n_star_grid(
     points are not measured again, also after a kill, and several processes may work there at once. Raises `BadInput`,
     before anything is measured, as `nail.complexity.plan.plan` and `nail.complexity.bounds.check`.
     """
+    for side, some in {"bounds": bounds, "lower_bounds": lower_bounds}.items():
+        require(some is None or isinstance(some, Mapping), side, repr(some), "a mapping from names to formulas")
+    require(out is None or isinstance(out, str | os.PathLike), "out", repr(out), "the path of a folder")
     given = {
         "instance": instance, "method": method, **options, "eta": eta, "delta": delta, "criterion": criterion,
         "epsilon": epsilon, "kernel": kernel, "noise": noise, "burst": burst, "replicates": replicates,
@@ -131,7 +137,8 @@ def measured(grid: Plan, asked: tuple[Any, ...], out: Path, share: tuple[int, in
     by_run = {row["run"]: row for row in finished(out) if row.get("run")}
     say_left_out(series, by_run)
     runs = [run_of(point) for point in grid.points]
-    return SampleComplexities(typed([by_run[run] for run in runs if run in by_run]), grid.axes, asked)
+    planned = pd.DataFrame([{**point, "run": run} for point, run in zip(grid.points, runs, strict=True)])
+    return SampleComplexities(typed([by_run[run] for run in runs if run in by_run]), grid.axes, asked, planned)
 
 
 def beyond(rows: Sequence[Mapping[str, str]]) -> bool:

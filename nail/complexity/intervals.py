@@ -36,8 +36,9 @@ def _read_wider(text: Any, points: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def at_once(rows: pd.DataFrame, unit: str = "episodes") -> pd.DataFrame:
-    """Columns `n`, `low` and `high` of n* in this unit, intervals that hold at all rows at once with 95 % or more.
+def at_once(rows: pd.DataFrame, unit: str = "episodes", points: int | None = None) -> pd.DataFrame:
+    """Columns `n`, `low` and `high` of n* in this unit, intervals that hold at all rows at once with 95 % or more, or
+    at so many `points`, of which the rows are a part that may depend on what was measured.
 
     Labels: an episode asks for at most H (twice that where the oracle is "labels and probabilities"), so that between
     two numbers of episodes lie at most so many times their difference, and exactly that where every step is asked for.
@@ -46,11 +47,12 @@ def at_once(rows: pd.DataFrame, unit: str = "episodes") -> pd.DataFrame:
     an end, and all of that is widened by the ratio of Student's quantiles: never too narrow, and too wide by the part
     that is due to n*. Raises `BadInput` for rows without `wider`, where there are several.
     """
-    if len(rows) == 1:
+    points = len(rows) if points is None else points
+    if points == 1:
         ends = rows[list(UNITS[unit][1:])].to_numpy(float)
     else:
         require("wider" in rows, "columns", list(rows.columns), "those of an n* grid, with 'wider'")
-        ends = _labels(rows) if unit == "labels" else _episodes(rows, np.full(len(rows), len(rows)))
+        ends = _labels(rows, points) if unit == "labels" else _episodes(rows, np.full(len(rows), points))
     value = rows[UNITS[unit][0]].to_numpy(float)
     return pd.DataFrame({"n": value, "low": ends[:, 0], "high": ends[:, 1]}, index=rows.index)
 
@@ -61,15 +63,15 @@ def _episodes(rows: pd.DataFrame, points: Int[np.ndarray, " n"]) -> Float[np.nda
     return np.array(found, float).reshape(-1, 2)
 
 
-def _labels(rows: pd.DataFrame) -> Float[np.ndarray, "n 2"]:
-    """Intervals in labels that hold at all of several rows at once (`at_once`)."""
+def _labels(rows: pd.DataFrame, points: int) -> Float[np.ndarray, "n 2"]:
+    """Intervals in labels that hold at so many points at once (`at_once`)."""
     most = rows["H"].to_numpy(float) * np.where(rows["oracle"] == "labels and probabilities", 2, 1)
     names = ("low", "high", "queries", "queries_low", "queries_high")
     low, high, value, least, largest = (rows[name].to_numpy(float) for name in names)
     always = (least == most * low) & (largest == most * high)
-    ends = _episodes(rows, np.where(always, 1, 2) * len(rows))
+    ends = _episodes(rows, np.where(always, 1, 2) * points)
     runs = _runs(rows)
-    error = 0.05 / 2 ** (len(rows) - 1).bit_length()
+    error = 0.05 / 2 ** (points - 1).bit_length()
     more = np.where(always, 0.0, stdtrit(runs - 1, 1 - error / 4) / stdtrit(runs - 1, 1 - 0.05 / 4) - 1)
     down = most * (low - ends[:, 0]) + more * (np.fmin(value, most * low) - least)
     upper, known = np.full(len(rows), np.inf), np.isfinite(np.stack([ends[:, 1], high, largest, value])).all(0)

@@ -33,13 +33,13 @@ def kernel_text(kernel: Any) -> str:
     """
     if kernel is None or kernel == OWN:
         return OWN
-    words = re.split(r"[\s,]+", kernel.strip()) if isinstance(kernel, str) else [repr(float(x)) for x in kernel]
     try:
+        words = re.split(r"[\s,]+", kernel.strip()) if isinstance(kernel, str) else [repr(float(x)) for x in kernel]
         law = [float(word) for word in words]
-    except ValueError:
+    except (TypeError, ValueError):
         require_known("kernel", str(kernel), [*NAMES, "A numbers with commas between"])
         return str(kernel)
-    total = math.fsum(law)
+    total = math.fsum(law) if all(map(math.isfinite, law)) else math.inf
     fine = all(x >= 0 for x in law) and abs(total - 1) < 1e-9
     require(fine, "kernel", ",".join(words), f"a law: numbers of at least 0 with sum 1 (theirs is {total:.12g})")
     return ",".join(map(repr, law))

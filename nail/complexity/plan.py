@@ -99,7 +99,11 @@ def _given(instances: Sequence[Any]) -> dict[str, Any]:
         name = one if isinstance(one, str) else getattr(one, "name", None) or getattr(one, "__name__", "instance")
         if not isinstance(one, str) and name in TASKS:
             name = f"{name} (own)"
-        require(name not in found, "instance", name, "named once")
+        if name in found:
+            raise BadInput(
+                f"instances must have different names, got {name!r} twice: a function is named by its __name__ (def), "
+                "an Instance by instance._replace(name=…)"
+            )
         found[name] = one
     return found
 
@@ -138,7 +142,8 @@ class _Maker:
         for name, default in self.options[instance].items():
             field = TASKS[instance].options.__dataclass_fields__[name]
             point[name] = as_declared(field, values.get(name, default))
-        point |= {name: _number(name, values[name]) for name in RATES if values.get(name) is not None}
+        rates = [name for name in RATES if name in ("eta", "delta") or values.get(name) is not None]
+        point |= {name: _number(name, values[name]) for name in rates}
         point["criterion"], noise = values.get("criterion", "mean"), values.get("noise", HUBER)
         require_known("noise", noise, (HUBER, BURSTS))
         point |= {} if noise == HUBER else {"noise": noise}

@@ -189,7 +189,8 @@ def check(point: Point, first: Any = None) -> None:
         nstar.path_budget(point["H"], replicates, point["max_episodes"])
         require(point["kernel"] in ("uniform", "never-right"), "kernel", point["kernel"],
                 f"uniform or never-right where whole paths are learned ({method} on hidden-path)")  # fmt: skip
-        paths.as_uniform(Setting(point["eta"], kernels.level_kernel(point["kernel"], n_actions)), n_actions)
+        setting = Setting(point["eta"], kernels.level_kernel(point["kernel"], n_actions), burst=point.get("burst"))
+        paths.as_uniform(setting, n_actions)
 
 
 def _check_own(point: Point, first: Any) -> None:

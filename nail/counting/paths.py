@@ -25,11 +25,15 @@ def as_uniform(setting: Setting, n_actions: int) -> Setting:
     """Noise that never hits the right action and is uniform over the others, as the uniform noise that it is on the
     hidden path: of rate ηA/(A−1) (off path the expert is uniform either way, docs/theory.md §4.7).
 
-    Other settings are left as they are. Raises `BadInput` for another law over the wrong actions, and where that rate
-    is 1 or more: the label of the right action is then not the likeliest.
+    Other settings are left as they are. Raises `BadInput` for another law over the wrong actions, for bursts and rates
+    that differ (it holds for labels each for itself, with one η), and where that rate is 1 or more: the label of the
+    right action is then not the likeliest.
     """
     if not isinstance(setting.kernel, Wrong):
         return setting
+    alone = setting.burst is None and is_number(complete(setting, n_actions).eta)
+    said = "Huber's with one η, where whole paths are learned (hidden-path) from noise that is never right"
+    require(alone, "noise", "bursts or rates that differ", said)
     even = np.allclose(setting.kernel.law, 1.0 / (n_actions - 1))
     require(even, "kernel", "another one", "uniform or never-right where whole paths are learned (hidden-path)")
     eta = complete(setting, n_actions).eta * n_actions / (n_actions - 1)

@@ -27,7 +27,7 @@ class Status(NamedTuple):
     missing: int
     failed: int
     rows: int
-    """of runs, on disk"""
+    """of runs and finished points, on disk"""
     episodes_per_s: float | None
     """over the last minutes; None if fewer than two rows tell"""
     seconds_left: float | None
@@ -60,7 +60,9 @@ def status(out: Path) -> Status:
     worked = {seen.lot.folder for seen in mine if not _complete(seen) and is_held(seen.lot)}
     state = {run: _state(owner[run], run in failed, worked) if run in owner else "missing" for run in runs}
     count = {name: sum(found == name for found in state.values()) for name in ("done", "running", "missing", "failed")}
-    training = [seen for seen in mine if not seen.lot.figure]
+    training, points = ([seen for seen in mine if bool(seen.lot.figure) == point] for point in (False, True))
+    rows = sum(seen.parts * len(seen.lot.ids) for seen in training)
+    rows += sum(len(seen.lot.read_rows(0) or ()) for seen in points if _complete(seen))
     speed = rate([seen.lot for seen in training])
     left = sum(
         seen.lot.episodes() - seen.lot.episodes(seen.parts) for seen in training
@@ -68,7 +70,7 @@ def status(out: Path) -> Status:
     )  # fmt: skip
     return Status(
         len(runs), count["done"], count["running"], count["missing"], count["failed"],
-        sum(seen.parts * len(seen.lot.ids) for seen in training), speed,
+        rows, speed,
         left / speed if speed and count["running"] else None, _counted(training),
         len({run for each in counted for seen in each.lots if seen.lot.source != each.source for run in seen.lot.ids}),
         list(failed.values()),
