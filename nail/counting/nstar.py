@@ -256,13 +256,11 @@ def n_star(
     >>> n_star(lambda seed: garnet(seed, 4, 6, 3, 2), "nail-f", eta=0.3, delta=0.02, replicates=200).value
     31
 
-    With "pac" a replicate is right or wrong and `mean_loss` is the share of wrong ones. On the two named instances
-    regret is 0 or 1, so "pac" is "mean" for every ε < 1. On one instance the interval is Clopper and Pearson's over
-    replicates. Over several instances, whose replicates go together, it is Chernoff's of the share of wrong replicates
-    of an instance: it needs independent instances and no law of the shares, and its upper end is infinite for fewer
-    than log 40 / −log(1−δ) instances (36 at δ = 0.1). With one replicate an instance, the best use of so many
-    replicates, it is Clopper and Pearson's again. With `points`, episodes go on until the interval that holds at so
-    many points at once (`NStar.wider`) has settled.
+    With "pac" `mean_loss` is the share of wrong replicates. On the two named instances regret is 0 or 1, so "pac" is
+    "mean". On one instance the interval is Clopper and Pearson's over replicates; over several it is Chernoff's of the
+    share of wrong replicates of an instance, whose upper end takes log 40 / −log(1−δ) instances (36 at δ = 0.1), and
+    with one replicate an instance Clopper and Pearson's again. With `points`, episodes go on until the interval that
+    holds at so many points at once (`NStar.wider`) has settled.
 
     `setting` holds the other numbers (kernel, what a learner is told, β, decay). η is `eta` or the setting's, 0.5 if
     neither is given. `noise` is another channel of labels (docs/noise.md): `nail.noise.Huber` with rates by level (H,)
