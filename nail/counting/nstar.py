@@ -249,8 +249,8 @@ def n_star(
     - the name of another tabular task ("garnet", or one of `nail.add_instance`): that function at the task's default
       options.
 
-    Ties go to the lowest action, so on one fixed instance whose right action is 0 a learner is right before it has seen
-    anything. Draw the right actions at random, as the two names do, and as a function of the seed can:
+    Ties go to the lowest action, so on a fixed instance whose right action is 0 a learner is right before it has seen
+    anything. Draw right actions at random:
 
     >>> from nail.envs.instances import garnet
     >>> n_star(lambda seed: garnet(seed, 4, 6, 3, 2), "nail-f", eta=0.3, delta=0.02, replicates=200).value
@@ -264,8 +264,8 @@ def n_star(
 
     `setting` holds the other numbers (kernel, what a learner is told, β, decay). η is `eta` or the setting's, 0.5 if
     neither is given. `noise` is another channel of labels (docs/noise.md): `nail.noise.Huber` with rates by level (H,)
-    on the two names, or by state (`ByState`) what broadcasts to (H, S) on others; `Bursts`; or one of your own, a named
-    tuple of numbers with a function `probs` from laws to laws. `candidates` is the finite class of nail-class, and
+    on the two names, or by state (`ByState`) what broadcasts to (H, S) on others; `Bursts`; or a named tuple of your own
+    with a function `probs` from laws to laws. `candidates` is the finite class of nail-class, and
     `watch` hears how far the search is. Raises `BadInput` for an unknown instance or method, a method that counts
     cannot stand for, H or A where the instance has its own, laws that are no laws, two different η, η outside [0, 1), ρ
     as `check_burst`, rates of another shape, δ <= 0 (or >= 1 on the two names, or with "pac"), an unknown criterion, ε
