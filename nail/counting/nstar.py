@@ -264,7 +264,7 @@ def n_star(
 
     `setting` holds the other numbers (kernel, what a learner is told, β, decay). η is `eta` or the setting's, 0.5 if
     neither is given. `noise` is another channel of labels (docs/noise.md): `nail.noise.Huber` with rates by level (H,)
-    on the two names, or by state (`ByState`) what broadcasts to (H, S) on others; `Bursts`; or a named tuple of your own
+    on the two names, or by state (`ByState`) what broadcasts to (H, S) on others; `Bursts`; or a named tuple of yours
     with a function `probs` from laws to laws. `candidates` is the finite class of nail-class, and
     `watch` hears how far the search is. Raises `BadInput` for an unknown instance or method, a method that counts
     cannot stand for, H or A where the instance has its own, laws that are no laws, two different η, η outside [0, 1), ρ
