@@ -23,6 +23,14 @@ PAGES = [
 BLOCK = re.compile(r"(<!-- not run: [^>]+-->\n+)?^```(python|sh)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
+def test_the_readme_s_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = [code for language, code in blocks((DOCS.parent / "README.md").read_text(encoding="utf-8"))]
+    assert code
+    exec("\n".join(code), {"__name__": "readme"})
+
+
 def blocks(text):
     """(language, code) of a page's blocks that are to be run, in their order."""
     return [(language, code) for left_out, language, code in BLOCK.findall(text) if not left_out]
