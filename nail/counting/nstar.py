@@ -56,8 +56,7 @@ Factory = Callable[[int], Instance]
 def oracle(method: str) -> str:
     """What the learner reads of the noisy expert at each step: "labels" (a sampled action), "probabilities" (that of
     one action, exact: the reverse KL's score function) or "labels and probabilities" (NAIL-β); what `nail.add_learner`
-    was told. Different oracles: their numbers of queries do not compare. Raises `BadInput` as `learner`.
-    Source: docs/theory.md §2."""
+    was told. Numbers of queries of different oracles do not compare. Raises as `learner`. Source: docs/theory.md §2."""
     row = METHOD.find(method)
     if row.functions is not None:
         return row.functions.oracle
@@ -222,11 +221,9 @@ def check_criterion(criterion: str, epsilon: Any, delta: float, by_level: bool) 
 def check_path(row: Method) -> None:
     """Raise `BadInput` for a learner that the hidden path, of which informative states alone are simulated, would tell
     what it cannot know: which prefix is off the path, or, offline, which labels are on it."""
-    other = (
-        f"another one than hidden-path for the method {row.name}: its prefixes off the path are not simulated (give "
-    )
+    other = f"another one for the method {row.name}: its prefixes off the path are not simulated (give the tree, "
     own = row.functions is None and not (row.own and row.driver == "expert")
-    require(own, "instance", "hidden-path", other + "nail.envs.instances.hidden_path(H, A, secret), the tree itself)")
+    require(own, "instance", "hidden-path", other + "nail.envs.instances.hidden_path(H, A, secret))")
 
 
 def n_star(
