@@ -6,7 +6,7 @@ before a learner runs.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from nail.checks import require
 from nail.registry import document_fields
@@ -62,34 +62,6 @@ class Functions(NamedTuple):
     """(state, h, s, key) → whether the expert is asked at step h in state s, a bool (); None: at every step"""
     oracle: Oracle = "labels"
     """what an answer is: a label; the exact probability of the action that was played; or both, which count as two"""
-
-
-BESIDE = ("name", "label", "summary", "driver", "functions")
-"""fields of a method whose learner has a state of its own"""
-
-
-def check_own_fields(method: Any) -> None:
-    """Raise `BadInput` unless what a row of nail/methods.py has for functions is functions, with a known oracle, and
-    the fields that they stand for have their defaults."""
-    for part in ("score", "law"):
-        found = getattr(method, part)
-        require(found is None or callable(found), f"{part} of the method {method.name}", repr(found), "a function")
-    replaced = {"decides", "reward", "loss"} if method.own else set()
-    if method.functions is not None:
-        replaced = set(method._fields).difference(BESIDE)
-        _check_functions(method.name, method.functions)
-    for name in (name for name in method._fields if name in replaced):
-        value, plain = getattr(method, name), method._field_defaults[name]
-        require(value == plain, f"{name} of the method {method.name}", value, f"{plain} beside functions of one's own")
-
-
-def _check_functions(name: str, row: Functions) -> None:
-    for part in ("init", "play", "update", "decide", "ask"):
-        found = getattr(row, part)
-        ok = callable(found) or (part == "ask" and found is None)
-        require(ok, f"{part} of the learner {name}", repr(found), "a function")
-    known = get_args(Oracle)
-    require(row.oracle in known, f"oracle of the learner {name}", repr(row.oracle), f"one of {', '.join(known)}")
 
 
 def halving(delta: float = 0.1) -> Functions:

@@ -1,10 +1,14 @@
 """Whether a row of nail/methods.py is one, and whether its objective can be had at a rollout."""
 
+from collections.abc import Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nail.checks import require
-from nail.learners import check_own_fields
+from nail.learners import Functions, Oracle
 from nail.methods import Method
+
+BESIDE = ("name", "label", "summary", "driver", "functions")
+"""fields of a method whose learner has a state of its own"""
 
 
 def check_method(row: Any) -> Method:
@@ -19,7 +23,7 @@ def check_method(row: Any) -> Method:
     require(row.temperature >= 0, f"temperature of the method {row.name}", row.temperature, "at least 0")
     _check_support(row)
     _check_reward(row)
-    check_own_fields(row)
+    _check_own(row)
     _check_loss(row)
     return row
 
@@ -43,9 +47,7 @@ def _check_reward(row: Method) -> None:
         require(row.group is None, group, row.group, "None where the reward is unread")
         return
     require(isinstance(row.group, int) and row.group >= 2, group, row.group, "an integer of at least 2")
-    for name in ("divergence", "beta", "support", "aggregate", "decides"):
-        plain, value = Method._field_defaults[name], getattr(row, name)
-        require(value == plain, f"{name} of the method {row.name}", value, f"{plain} where the reward is read")
+    _require_plain(row, ("divergence", "beta", "support", "aggregate", "decides"), "where the reward is read")
     alone = row.driver == "student" or (row.driver == "expert" and row.reward in ("filter", "pairs"))
     require(alone, f"driver of the method {row.name}", row.driver,
             "student where the reward is read (or expert, with filter or pairs)")  # fmt: skip
@@ -58,9 +60,36 @@ def _check_loss(row: Method) -> None:
     if row.loss is None:
         return
     require(callable(row.loss), f"loss of the method {row.name}", repr(row.loss), "a function")
-    for name in ("divergence", "beta", "action", "support", "reward", "decides"):
-        plain, value = Method._field_defaults[name], getattr(row, name)
-        require(value == plain, f"{name} of the method {row.name}", value, f"{plain} beside a loss of its own")
+    replaced = ("divergence", "beta", "action", "support", "reward", "decides")
+    _require_plain(row, replaced, "beside a loss of its own")
+
+
+def _check_own(row: Method) -> None:
+    """What a row has for functions is functions, with a known oracle, and the fields that they stand for are plain."""
+    for part in ("score", "law"):
+        found = getattr(row, part)
+        require(found is None or callable(found), f"{part} of the method {row.name}", repr(found), "a function")
+    replaced = {"decides", "reward", "loss"} if row.own else set()
+    if row.functions is not None:
+        replaced = set(row._fields).difference(BESIDE)
+        _check_functions(row.name, row.functions)
+    _require_plain(row, [name for name in row._fields if name in replaced], "beside functions of one's own")
+
+
+def _check_functions(name: str, row: Functions) -> None:
+    for part in ("init", "play", "update", "decide", "ask"):
+        found = getattr(row, part)
+        ok = callable(found) or (part == "ask" and found is None)
+        require(ok, f"{part} of the learner {name}", repr(found), "a function")
+    known = get_args(Oracle)
+    require(row.oracle in known, f"oracle of the learner {name}", repr(row.oracle), f"one of {', '.join(known)}")
+
+
+def _require_plain(row: Method, fields: Iterable[str], where: str) -> None:
+    """Raise `BadInput` naming the first of some fields that does not have its default."""
+    for name in fields:
+        value, plain = getattr(row, name), Method._field_defaults[name]
+        require(value == plain, f"{name} of the method {row.name}", value, f"{plain} {where}")
 
 
 def check_scored(row: Method, estimator: str, temperature: float) -> None:

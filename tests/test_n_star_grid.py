@@ -160,6 +160,18 @@ def slippery(seed):
     return garnet(seed, 3, 4, 2, 2)
 
 
+def test_another_definition_is_another_point_with_the_same_seed(tables):
+    """The seed follows from the options: a hash of code depends on the version of Python, and numbers must not."""
+    given = {"instance": ("poison-chain",), "method": ("mine",), "H": (2,), "A": (3,), "eta": (0.1,), "delta": (0.1,),
+             "seed": (0,), "replicates": (4,), "max_episodes": (9,)}  # fmt: skip
+    found = []
+    for weight in (1, 2):
+        nail.add_method(nail.Method("mine", "Mine", "student", score=lambda counts, w=weight: w * counts.labels))
+        found += plan(given).points
+    assert found[0]["point_seed"] == found[1]["point_seed"]
+    assert run_of(found[0]) != run_of(found[1])
+
+
 def test_instances_of_the_users_own(tables):
     """An instance, a function of the seed, the name of either: their shape is in the rows, and their numbers are those
     of the library."""

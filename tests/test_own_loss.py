@@ -110,16 +110,22 @@ def test_a_loss_is_part_of_a_runs_identity(tables):
 
 calls = iter(range(100))
 BROKEN = {
-    "a shape": (lambda p, t, y: p, r"gives must be a number float32\[\], got float32\[3\]"),
-    "two values": (lambda p, t, y: (p[y], y), "gives must be a number float32"),
-    "a type": (lambda p, t, y: y, r"gives must be a number float32\[\], got int32\[\]"),
-    "arguments": (lambda p, t: p[0], "and it raised TypeError"),
-    "the number of actions": (lambda p, t, y: p @ jnp.ones(4), r"log-probabilities \(3,\), .* it raised TypeError"),
-    "a branch": (lambda p, t, y: p[0] if p[0] < p[1] else p[1], "it raised TracerBoolConversionError"),
-    "no gradient": (lambda p, t, y: jax.lax.while_loop(lambda x: x < 0, lambda x: x + 1, p[0]), "it raised ValueError"),
-    "chance": (lambda p, t, y: p[y] * np.random.default_rng().random(), "a pure function, got another one"),
-    "a counter": (lambda p, t, y: p[y] * next(calls), "a pure function, got another one"),
-    "an effect": (lambda p, t, y: (jax.debug.print("{}", p), p[y])[1], "a pure function, got one with the effect"),
+    "a shape": (lambda p, t, y: p, r"returns must be a number, got float32\[3\]"),
+    "two values": (lambda p, t, y: (p[y], y), "returns must be a number, got float32"),
+    "a type": (lambda p, t, y: y, r"returns must be a number, got int32\[\]"),
+    "arguments": (lambda p, t: p[0], "tracing it raised TypeError"),
+    "the number of actions": (lambda p, t, y: p @ jnp.ones(4), "tracing it raised TypeError"),
+    "a branch": (lambda p, t, y: p[0] if p[0] < p[1] else p[1], "tracing it raised TracerBoolConversionError"),
+    "no gradient": (
+        lambda p, t, y: jax.lax.while_loop(lambda x: x < 0, lambda x: x + 1, p[0]),
+        "gradient .* it raised ValueError",
+    ),
+    "chance": (lambda p, t, y: p[y] * np.random.default_rng().random(), "traced twice it is two programs"),
+    "a counter": (lambda p, t, y: p[y] * next(calls), "traced twice it is two programs"),
+    "an effect": (
+        lambda p, t, y: (jax.debug.print("{}", p), p[y])[1],
+        "got one with the effect",
+    ),
     "the student": (lambda p, t, y: t[y], "a function of the student's log-probabilities, got one that does not"),
 }
 

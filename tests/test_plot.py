@@ -33,6 +33,13 @@ def test_the_axis_with_most_values_is_x_and_methods_are_colours():
     assert places(both) == ("H", "n_star", "method", ("delta",), "eta")
 
 
+def test_a_point_beyond_the_budget_is_drawn_at_the_episodes_that_were_allowed():
+    """Which can be fewer than those that were asked for, where a search was held to less."""
+    rows = points(budget=20)
+    table = draw(rows.assign(allowed=np.where(rows.censored == 1, 7, 20)))[1]
+    assert set(table.value[table.censored == 1]) == {7}
+
+
 def test_of_one_point_measured_twice_the_larger_budget_is_drawn():
     """Of a series that was censored the point beyond the budget is replaced; of others nothing is lost."""
     for budgets in ((20, 200), (200, 20)):

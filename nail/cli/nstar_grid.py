@@ -14,7 +14,8 @@ from nail.checks import BadInput, printable, require, require_known
 from nail.cli.programs import set_up_jax
 from nail.cli.shares import Shares, given_options
 from nail.complexity.plan import Plan, plan
-from nail.complexity.points import NAME, run_of
+from nail.complexity.points import run_of
+from nail.counting.columns import N_STAR
 
 FOLDER = Path("n-star")
 """where a grid is kept that is not told where"""
@@ -81,9 +82,9 @@ class InGrid(Shares):
         out = self.out or FOLDER
         if self.slurm:
             check_bounds(grid, asked)
-            points = {run_of(point): {"figure": NAME, **point} for point in grid.points}
+            points = {run_of(point): {"figure": N_STAR, **point} for point in grid.points}
             own = [field.name for field in dataclasses.fields(self) if field.name not in _NOT_OF_A_SHARD]
-            self.submit(out, points, [NAME, *given_options(self, type(self), own)], [], "points")
+            self.submit(out, points, [N_STAR, *given_options(self, type(self), own)], [], "points")
             print("the same command without --slurm then fits, judges and draws what is there")
             return
         found = measured(grid, asked, out, share)

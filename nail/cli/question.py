@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nail.complexity.ranges import require_ranges
+from nail.theory.ranges import require_ranges
 
 
 @dataclass(frozen=True, kw_only=True)

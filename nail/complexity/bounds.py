@@ -27,7 +27,8 @@ from jaxtyping import Float
 from nail.checks import BadInput, require, require_known
 from nail.complexity.expressions import Expression, parse_expression
 from nail.complexity.fits import AXES, NAMED, is_censored, series, slopes
-from nail.complexity.intervals import UNITS, at_once
+from nail.complexity.intervals import at_once
+from nail.counting.columns import UNITS
 from nail.theory.bounds import kappa
 from nail.theory.online import episodes_per_level
 

@@ -13,7 +13,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from nail.checks import BadInput, require
-from nail.complexity.intervals import UNITS, log_budget, log_sd
+from nail.complexity.intervals import log_budget, log_sd
+from nail.counting.columns import UNITS
 from nail.theory.plane import Plane, fit_plane
 from nail.theory.scaling import EXPONENTIAL, LINEAR, POWER, fit_scaling
 

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from nail.checks import require, say
 from nail.complexity.plan import COSTLIER, Plan, plan
-from nail.complexity.points import NAME, run_of
+from nail.complexity.points import run_of
+from nail.counting.columns import N_STAR
 
 FILES = ("rows.csv", "fits.csv", "bounds.csv", "n_star.png", "n_star.pdf", "n_star.csv")
 """of a folder"""
@@ -133,7 +134,7 @@ def measured(grid: Plan, asked: tuple[Any, ...], out: Path, share: tuple[int, in
         require_place(out / name)
     series = grid.share(*share)
     with table_written(out):
-        run_points(NAME, out, series, grid.measure, beyond)
+        run_points(N_STAR, out, series, grid.measure, beyond)
     by_run = {row["run"]: row for row in finished(out) if row.get("run")}
     say_left_out(series, by_run)
     runs = [run_of(point) for point in grid.points]

@@ -13,10 +13,9 @@ from jaxtyping import Float, Int
 from scipy.special import stdtrit
 
 from nail.checks import require
+from nail.counting.columns import UNITS
 from nail.stats import NORMAL_95
 
-UNITS = {"episodes": ("n_star", "low", "high"), "labels": ("queries", "queries_low", "queries_high")}
-"""what n* is counted in → columns of its value and of its 95 % interval"""
 MANY = 1e9
 """runs where their number is not in a row"""
 LEAST = 0.5

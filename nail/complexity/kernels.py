@@ -71,16 +71,16 @@ def with_kernel(instance: Any, kernel: str) -> Any:
 
     Raises `BadInput` for a law of another length, and for never-right where π* plays all actions at every state.
     """
-    from nail.envs.mdp import optimal_policy, q_values
+    from nail.envs.instances import worst_kernel
+    from nail.noise import uniform_kernel
 
     if kernel == OWN:
         return instance
     n_actions = instance.mdp.n_actions
     if kernel == "uniform":
-        return instance._replace(kernel=np.full(n_actions, 1.0 / n_actions))
+        return instance._replace(kernel=uniform_kernel(n_actions))
     if kernel == "worst":
-        q = np.asarray(q_values(instance.mdp, optimal_policy(instance.mdp)))
-        return instance._replace(kernel=np.eye(n_actions)[np.argmin(q, axis=-1)])
+        return instance._replace(kernel=worst_kernel(instance.mdp))
     if kernel == "never-right":
         left = np.asarray(instance.expert) == 0
         require(left.any(), "kernel", kernel, f"another one: the expert of {instance.name} plays all actions")

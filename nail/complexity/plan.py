@@ -21,11 +21,11 @@ from nail.complexity.points import (
     options_of,
     run_of,
 )
-from nail.complexity.ranges import require_ranges
 from nail.counting import INSTANCES
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD
 from nail.registry import fingerprint
+from nail.theory.ranges import require_ranges
 from nail.training.config import content_hash
 from nail.training.kinds import as_declared
 
@@ -135,7 +135,7 @@ class _Maker:
             raise BadInput(f"instances is no axis of {fixed[0]}, which is not drawn from seed, seed+1, …")
 
     def point(self, values: dict[str, Any]) -> Point:
-        """One point, checked, with a seed of its own that is made from all its fields."""
+        """One point, checked, with a seed of its own that is made from all its options."""
         instance, method, kernel = values["instance"], values["method"], kernels.kernel_text(values.get("kernel"))
         METHOD.find(method)
         point: Point = {"instance": instance, "method": method}
@@ -156,8 +156,9 @@ class _Maker:
         if first is not None:
             point |= dict(zip("HSA", first.mdp.r.shape, strict=True))
         check(point, first)
-        point |= definitions(self.fingerprint(instance), METHOD.fingerprint(method))
-        return {**point, "point_seed": int(content_hash({"point": point})[:8], 16) % 2**31}
+        # of the options alone: a definition's hash depends on the version of Python
+        seed = int(content_hash({"point": point})[:8], 16) % 2**31
+        return {**point, **definitions(self.fingerprint(instance), METHOD.fingerprint(method)), "point_seed": seed}
 
     def first(self, point: Point) -> Any:
         """The instance that the user's seed gives, with the kernel that is asked for; checked."""

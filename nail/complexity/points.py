@@ -10,6 +10,7 @@ import numpy as np
 from nail.checks import require
 from nail.complexity import kernels
 from nail.counting import INSTANCES
+from nail.counting.columns import ANSWERS, N_STAR, OF_THE_INSTANCE
 from nail.envs.noises import check_burst
 from nail.envs.tasks import TASKS
 from nail.methods import METHOD
@@ -18,22 +19,10 @@ from nail.training.config import content_hash
 Point = dict[str, Any]
 HUBER, BURSTS = "huber", "bursts"
 """how labels are corrupted: each for itself, or in bursts"""
-NAME = "n-star"
-"""under which points lie in a folder"""
 MAX_CELLS = 2**28
 """largest replicates × H × A on the poison chain and the hidden path"""
-ANSWERS = (
-    "n_star", "low", "high", "queries", "queries_low", "queries_high", "censored", "resolution", "mean_loss", "oracle",
-    "allowed", "wider",
-)  # fmt: skip
-"""columns of a measured n*: episodes and expert queries with their intervals, infinite where the budget of episodes did
-not suffice (`censored`), what a query reads, the episodes that a search was held to, and the intervals of higher levels
-(`nail.complexity.intervals`)"""
 TOGETHER = 64
 """points of a series whose intervals are measured to an end, to hold at once (`points` of `nail.n_star`)"""
-OF_THE_INSTANCE = ("q", "R", "logPi", "noise_kernel")
-"""columns for bounds: least chance of a right label, largest return, log of the number of deterministic policies; and
-the noise kernel in words"""
 
 
 HIDDEN = ("definition", "point_seed")
@@ -56,7 +45,7 @@ def channel_of(noise: str, burst: float | None, eta: float) -> Any:
 
 def run_of(point: Point) -> str:
     """The id of a point."""
-    return content_hash({"figure": NAME, **point})
+    return content_hash({"figure": N_STAR, **point})
 
 
 def definitions(*found: str | None) -> dict[str, str]:

@@ -22,13 +22,13 @@ from nail.checks import BadInput
 from nail.counting.channels import label_laws
 from nail.counting.crossing import NStar, level_of
 from nail.counting.drivers import Driver, Setting, Tally, World, channel
-from nail.counting.tracing import abstract, require_array, shown, traced
 from nail.envs.mdp import TabularMDP
 from nail.learners import Episode, Functions, Problem
 from nail.methods import Method
 from nail.noise import Channel, Huber, sample, words
 from nail.policies.softmax_table import deterministic
 from nail.registry import document_fields
+from nail.tracing import abstract, require_array, shown, traced
 
 Laws = Float[Array, "H S A"]
 SPLIT = 1.0 - level_of(2)

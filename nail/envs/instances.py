@@ -160,6 +160,11 @@ def rare_action(
     return Instance("rare-action", mdp, expert, np.array([1.0 - noise_rate, noise_rate]))
 
 
+def worst_kernel(mdp: TabularMDP) -> Float[np.ndarray, "H S A"]:
+    """ν(·|h, s) all on the worst action argmin_a Q*_h(s, a); ties to the lowest (docs/theory.md §4.5)."""
+    return np.eye(mdp.n_actions)[np.argmin(q_values(mdp, optimal_policy(mdp)), axis=-1)]
+
+
 def garnet(
     seed: int, horizon: int, n_states: int, n_actions: int, branching: int,
     expert: Literal["optimal", "soft"] = "optimal", temperature: float = 0.1,
@@ -169,7 +174,7 @@ def garnet(
     Dirichlet(1) probabilities, rewards uniform on [0, 1/H] (so R = 1), s_1 uniform; a function of `seed`.
 
     `expert`: optimal, or soft-optimal with `temperature` (in units of H·reward per step, i.e. of R). `noise`: uniform,
-    or all on the worst action argmin_a Q*(s, a) (`adversarial`, kernel (H, S, A)). Values, occupancies and regret:
+    or all on the worst action (`adversarial`, `worst_kernel`). Values, occupancies and regret:
     nail/envs/mdp.py. Raises `BadInput` for H < 1, A < 2, branching outside 1..S, unknown names, temperature <= 0.
     """
     require(n_states >= 1, "n_states", n_states, "at least 1")
@@ -187,7 +192,7 @@ def garnet(
     law = best if expert == "optimal" else soft_optimal_policy(mdp, temperature)
     kernel = uniform_kernel(n_actions)
     if noise == "adversarial":
-        kernel = np.eye(n_actions)[np.argmin(q_values(mdp, best), axis=-1)]
+        kernel = worst_kernel(mdp)
     return Instance("garnet", mdp, law, kernel)
 
 

@@ -26,6 +26,8 @@ class Noise(NamedTuple):
     not known, as of laws from outside the package"""
     check: Callable[[Any, int | None], None] = lambda config, horizon: None
     """(configuration, H or None where it is not known yet): raises `BadInput` for numbers that make no channel"""
+    one_kernel: bool = False
+    """whether ν is the same at all states, so that an instance with a ν by state is refused"""
 
     def allowed(self, task: str) -> bool:
         """Whether a task has this law."""
@@ -73,7 +75,7 @@ def _kernel(env: Any) -> Any:
 def check_kernel(noise: str, env: Any) -> None:
     """Raise `BadInput` for a law of one kernel for all states, where the instance's differs from state to state."""
     own = getattr(env, "kernel", None)
-    fine = own is None or own.ndim == 1 or noise not in ONE_KERNEL
+    fine = own is None or own.ndim == 1 or not NOISES[noise].one_kernel
     require(fine, "noise", noise, "uniform (or one of your own) where the kernel of the instance differs by state")
 
 
@@ -130,8 +132,6 @@ def _temperature(config: Any, env: Any, numbers: Any) -> Any:
     return Temperature(numbers.expert_temperature)
 
 
-ONE_KERNEL = ("profile", "bursts", "distributional")
-"""laws with one kernel for all states"""
 NOISES = Table(
     "noise",
     [
@@ -142,15 +142,15 @@ NOISES = Table(
         Noise("temperature", "the expert's own law, tempered", _temperature, reads=("expert_temperature",)),
         Noise(
             "distributional", "the law's mass on the noise's tokens is mixed among them", _distributional,
-            reads=("eta",),
+            reads=("eta",), one_kernel=True,
         ),
         Noise(
-            "profile", "Huber mixture with the uniform kernel and the rate eta × profile by position", _profile,
-            reads=("eta", "profile"), check=_profile_fits,
+            "profile", "as uniform, at the rate eta × profile by position", _profile,
+            reads=("eta", "profile"), check=_profile_fits, one_kernel=True,
         ),
         Noise(
-            "bursts", "Huber mixture with the uniform kernel, corrupted steps in bursts of ρ = burst", _bursts,
-            reads=("eta", "burst"), check=_bursts_fit,
+            "bursts", "as uniform, corrupted steps in bursts of ρ = burst", _bursts,
+            reads=("eta", "burst"), check=_bursts_fit, one_kernel=True,
         ),
         Noise("semantic-key", "s5: uniform digits at one digit of each permutation", _semantic_key, ("s5",), ("eta",)),
         Noise(

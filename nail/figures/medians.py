@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from nail.counting.columns import UNITS
 from nail.figures.shown import SOLVE, Shown
 from nail.stats import median_interval
 from nail.sweep.table import solved_at
 
-INTERVALS = {"n_star": ("low", "high"), "queries": ("queries_low", "queries_high")}
+INTERVALS = {value: ends for value, *ends in UNITS.values()}
 """of a measured n*: columns of its interval"""
 FEW = 5
 """seeds up to which each is drawn; from there on the median has a band: 6 are the first whose range is a 95 % interval
@@ -34,7 +35,8 @@ def _of_points(rows: pd.DataFrame, shown: Shown, kept: list[str]) -> pd.DataFram
     if shown.y in INTERVALS:
         low, high = (rows[name] for name in INTERVALS[shown.y])
         beyond = rows.censored != 0
-        allowed = rows.max_episodes if shown.y == "n_star" and "max_episodes" in rows else low
+        held = next((name for name in ("allowed", "max_episodes") if name in rows and shown.y == "n_star"), None)
+        allowed = rows[held] if held else low
         found = found.assign(value=rows[shown.y].where(~beyond, np.inf), budget=allowed, low=low, high=high)
     return found.reset_index(drop=True)
 

@@ -9,9 +9,10 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from nail.checks import MAX_COUNT, MAX_RUNS, BadInput, require
+from nail.checks import MAX_RUNS, require
 from nail.registry import document_fields
-from nail.sweep.grid import grid, parse_axis
+from nail.sweep.grid import grid, parse_axis, parse_values, split_axis
+from nail.theory import ranges
 from nail.training.config import TrainConfig
 
 Values = tuple[Any, ...]
@@ -60,31 +61,14 @@ def parse(figure: str, size: Any, texts: Iterable[str]) -> dict[str, Values]:
     """
     found: dict[str, Values] = {}
     for text in texts:
-        name, equals, values = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals:
-            raise BadInput(f"vary must be AXIS=VALUE,VALUE,…, got {text}")
+        name, values = split_axis(text)
         require(name not in found, "vary", text, "given once for each axis")
         require_axis(figure, size, name)
-        is_run = isinstance(size, RunGrid)
-        found[name] = parse_axis(f"{name}={values}", size.base)[1] if is_run else _values(name, values, size)
+        if isinstance(size, RunGrid):
+            _, found[name] = parse_axis(text, size.base)
+        else:
+            found[name] = parse_values(name, [type(_tuple(getattr(size, name))[0])], values)
     return found
-
-
-def _values(name: str, text: str, size: Any) -> Values:
-    """The values of an axis or a setting of points, of the type that the preset's have."""
-    kind, found = type(_tuple(getattr(size, name))[0]), []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        ends = part.split(":") if kind is int else [part]
-        try:
-            numbers = [kind(end) for end in ends]
-        except ValueError:
-            kinds = {int: "integers", float: "numbers"}
-            raise BadInput(f"{name} must be {kinds.get(kind, 'words')}, got {part!r}") from None
-        if len(numbers) == 2:
-            require(numbers[1] - numbers[0] <= MAX_RUNS, name, part, f"at most {MAX_RUNS} values")
-        found += range(*numbers) if len(numbers) == 2 else numbers
-    return tuple(found)
 
 
 def _tuple(value: Any) -> Values:
@@ -154,14 +138,13 @@ def replaced(figure: str, size: Any, own: Own) -> Any:
 
 
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **ranges.RANGES,
     "H": (lambda x: 1 <= x <= 10_000, "an integer in 1..10000"),
     "A": (lambda x: 2 <= x <= 1_000, "an integer in 2..1000"),
     "eta": (lambda x: 0 <= x <= 0.9, "in [0, 0.9]"),
-    "delta": (lambda x: 1e-9 <= x < 1, "in [1e-9, 1)"),
-    "replicates": (lambda x: 1 <= x <= MAX_COUNT, f"an integer in 1..{MAX_COUNT}"),
-    "max_episodes": (lambda x: 1 <= x <= 2**30, "an integer in 1..2^30"),
 }
-"""what an axis or a setting of points must be; a field H_… is in the range of H"""
+"""what an axis or a setting of points must be: as in a grid of sample complexities, but for what exact curves take; a
+field H_… is in the range of H"""
 
 
 def check(size: Any) -> Any:

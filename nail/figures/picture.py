@@ -17,13 +17,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 
 from nail.checks import BadInput, require, require_known, say
 from nail.figures.medians import measurements, tabulate
 from nail.figures.panels import FARTHEST, LINES, draw_panel, values_of
-from nail.figures.plotting import CASES, REFERENCE, SPARE, TEXT_WIDTH, Look, figure_style, look, note, save
+from nail.figures.plotting import CASES, REFERENCE, SPARE, TEXT_WIDTH, Look, figure_style, look, note, save, width_of
 from nail.figures.references import KINDS, reference_lines
 from nail.figures.shown import SOLVE, Shown, in_order, is_number, kinds_in, prepared, shown
 from nail.figures.words import SHARES, axis_label, number, small_print, value_label
@@ -262,8 +261,3 @@ def _legend(figure: Figure, rows: pd.DataFrame, what: Shown, table: pd.DataFrame
     columns = max(1, min(columns, len(handles)))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, columnspacing=1.2)
     return -(-len(handles) // columns)
-
-
-def width_of(text: str, size: float) -> float:
-    """Width of a text in points."""
-    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0

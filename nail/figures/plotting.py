@@ -153,13 +153,17 @@ def measured(
         )  # fmt: skip
 
 
+def width_of(text: str, size: float | int) -> float:
+    """Width of a text in points."""
+    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
+
+
 def note(figure: Figure, text: str) -> None:
     """Small print at the lower right, in as many lines as it takes: what the bands are, the setting."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        points = TextPath((0, 0), longer, size=SMALLEST).get_extents().width
-        lines[-1:] = [longer] if points < 0.98 * 72 * figure.get_figwidth() else [lines[-1], word]
+        lines[-1:] = [longer] if width_of(longer, SMALLEST) < 0.98 * 72 * figure.get_figwidth() else [lines[-1], word]
     figure.supxlabel("\n".join(lines), x=0.995, ha="right", fontsize=SMALLEST, color="#666666")
 
 

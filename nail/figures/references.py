@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from nail.checks import BadInput
-from nail.figures.medians import INTERVALS
+from nail.counting.columns import UNITS
 from nail.figures.shown import Shown
 
-UNITS = {"n_star": "episodes", "queries": "labels"}
+UNIT_OF = {columns[0]: unit for unit, columns in UNITS.items()}
 """column of a measured n* → the unit of a bound that counts it"""
 KINDS = ("upper", "lower", "exact")
 """of a reference line, in the column `kind` of a picture's table"""
@@ -23,12 +23,12 @@ def reference_lines(
 
     Raises `BadInput` where rows or y are not a measured n*, and where `exact` is asked for and nothing is known.
     """
-    if (bounds or exact) and not (shown.measured and shown.y in INTERVALS):
+    if (bounds or exact) and not (shown.measured and shown.y in UNIT_OF):
         what = "bound" if bounds else "exact"
         raise BadInput(f"{what} must be left out where y is not a measured n*, and it is {shown.y}")
     found, unseen = [], []
     for bound in bounds:
-        if bound.unit == UNITS[shown.y]:
+        if bound.unit == UNIT_OF[shown.y]:
             found.append(_lines(rows, shown, bound.side, bound.name, bound.values(rows)))
         else:
             unseen.append(bound.name)
@@ -39,7 +39,7 @@ def reference_lines(
                 "exact must be left out here: n* is known of loglossbc on poison-chain, and of nail-f and nailgun on "
                 "poison-chain and hidden-path, under uniform noise and with criterion mean"
             )
-    words = f"Not drawn, as they count no {UNITS[shown.y]}: {', '.join(unseen)}." if unseen else ""
+    words = f"Not drawn, as they count no {UNIT_OF[shown.y]}: {', '.join(unseen)}." if unseen else ""
     return (pd.concat(found, ignore_index=True) if found else pd.DataFrame()), words
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from nail.checks import BadInput, require, require_known
-from nail.complexity.points import ANSWERS, OF_THE_INSTANCE
+from nail.counting.columns import ANSWERS, OF_THE_INSTANCE
 from nail.figures.plotting import LOOK
 from nail.sweep.table import BY_POSITION, chains_in
 

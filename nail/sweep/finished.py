@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nail.checks import BadInput, say
-from nail.complexity.points import NAME, Measure
+from nail.counting.columns import MEASURED_BY, N_STAR
 from nail.sweep.folder import Folder
 from nail.sweep.identity import source_hash
 from nail.sweep.lot import Rows
@@ -24,14 +24,14 @@ def finished(out: Path, source: str | None = None, any_revision: bool = False) -
     there = Folder.read(out, source=source)
     known = read_requests(out)[0] | {run: fields for seen in there.lots for run, fields in seen.lot.runs.items()}
     trained = there.collect([run for run, fields in known.items() if "figure" not in fields], any_revision)[0]
-    points = [run for run, fields in known.items() if fields.get("figure") == NAME]
+    points = [run for run, fields in known.items() if fields.get("figure") == N_STAR]
     return trained + (_points(there, points, any_revision) if points else [])
 
 
 def _points(there: Folder, points: list[str], any_revision: bool) -> Rows:
     """Rows of finished points of n*, of the present revision of what measures them; of the newest one without any."""
-    lots = [seen for seen in there.lots if seen.lot.figure == NAME]
-    source = source_hash((Measure.__module__,))
+    lots = [seen for seen in there.lots if seen.lot.figure == N_STAR]
+    source = source_hash((MEASURED_BY,))
     if lots and all(seen.lot.source != source for seen in lots):
         source = max(lots, key=lambda seen: seen.planned).lot.source
     return Folder(tuple(lots), source).collect(points, any_revision)[0]

@@ -19,8 +19,8 @@ def abstract(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
 def traced(what: str, function: Callable[..., Any], *given: Any) -> Any:
     """Shapes and types of what a function returns for abstract arguments.
 
-    Raises `BadInput`, calling the function `what`, unless it is pure and JAX can trace it: no tracer is left behind,
-    and a second trace is the first one again.
+    Raises `BadInput`, calling the function `what`, unless it is pure and JAX can trace it: no tracer is left behind, it
+    has no effect, and a second trace is the first one again.
     """
     try:
         with jax.checking_leaks():
@@ -35,6 +35,8 @@ def traced(what: str, function: Callable[..., Any], *given: Any) -> Any:
             f"{type(error).__name__}: {why}"
         ) from error
     (first, found), (second, _) = programs
+    effects = ", ".join(map(str, first.effects))
+    require(not effects, what, f"one with the effect {effects}", "a pure function of its arguments")
     same = _text(first) == _text(second) and len(first.consts) == len(second.consts)
     if not (same and all(map(_equal, first.consts, second.consts))):
         raise BadInput(f"{what} must be a pure function of its arguments, and traced twice it is two programs")
